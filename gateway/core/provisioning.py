@@ -1,0 +1,208 @@
+"""The only place where devices are born."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+import msgspec
+import structlog
+
+from gateway.core.model import (
+    PROVISIONED,
+    AccessToken,
+    Certificate,
+    DeviceCredentials,
+    DeviceCredentialsType,
+    DeviceProfile,
+    Event,
+    EventKind,
+    FleetTicket,
+    MqttBasic,
+    Outcome,
+    ProvisionKey,
+    ProvisionRequest,
+    ProvisionResult,
+    ProvisionType,
+    RefusalReason,
+    Refused,
+    RequestedCredentials,
+    Secret,
+)
+from gateway.core.ports import Clock, NewDevice, NewToken, Store
+
+log = structlog.get_logger()
+
+MOST_NAME_CHARACTERS = 255
+"""ThingsBoard's limit for a device name; its contract, section 2.4."""
+
+
+class Provisioner:
+    """Turns a `ProvisionRequest` into credentials, or says why not.
+
+    `readable(text)` tells whether a certificate text can be parsed; only profiles with
+    `require_readable_certificate`, and the warning in the event, depend on it.
+    """
+
+    def __init__(
+        self, store: Store, *, clock: Clock, new_token: NewToken, readable: Callable[[str], bool]
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._new_token = new_token
+        self._readable = readable
+
+    async def provision(self, request: ProvisionRequest) -> ProvisionResult:
+        """Decide. A `Provisioned` is on disk, with its event, before this returns.
+
+        Raises `StoreUnavailable` or `Overloaded`; then nothing happened.
+        """
+        result = await self._decide(request)
+        self._log(request, result)
+        return result
+
+    async def _decide(self, request: ProvisionRequest) -> ProvisionResult:
+        # The order of these checks is the contract's (section 2.3).
+        if request.device_name is not None and not request.device_name.strip():
+            return await self._refuse(request, RefusalReason.NAME_BLANK)
+        ticket = await self._admit(request.proof)
+        if isinstance(ticket, RefusalReason):
+            return await self._refuse(request, ticket)
+        profile = ticket.profile
+        match profile.provision_type:
+            case ProvisionType.ALLOW_CREATE_NEW_DEVICES:
+                return await self._create(profile, request)
+            case ProvisionType.CHECK_PRE_PROVISIONED_DEVICES:
+                return await self._claim(profile, request)
+            case ProvisionType.DISABLED:
+                return await self._refuse(request, RefusalReason.PROVISIONING_DISABLED)
+            case ProvisionType.X509_CERTIFICATE_CHAIN:
+                return await self._refuse(request, RefusalReason.CERTIFICATE_CHAIN_ONLY)
+            case unreachable:
+                assert_never(unreachable)
+
+    async def _admit(self, proof: ProvisionKey) -> FleetTicket | RefusalReason:
+        if not proof.key:
+            return RefusalReason.UNKNOWN_KEY
+        ticket = await self._store.find_fleet_ticket(proof.key)
+        if ticket is None:
+            return RefusalReason.UNKNOWN_KEY
+        if not proof.secret or ticket.secret != proof.secret:
+            return RefusalReason.WRONG_SECRET
+        return ticket
+
+    async def _create(self, profile: DeviceProfile, request: ProvisionRequest) -> ProvisionResult:
+        name = (request.device_name or self._new_token()).strip()
+        if not is_device_name(name):
+            return await self._refuse(request, RefusalReason.NAME_INVALID)
+        credentials = choose_credentials(request.credentials, self._new_token)
+        warning = ""
+        if isinstance(credentials, Certificate) and not self._readable(credentials.text):
+            if profile.require_readable_certificate:
+                credentials = RefusalReason.CERTIFICATE_UNREADABLE
+            warning = "the certificate cannot be read"
+        if isinstance(credentials, RefusalReason):
+            return await self._refuse(request, credentials)
+        return await self._store.create_device(
+            NewDevice(
+                organisation_id=profile.organisation_id,
+                profile_id=profile.id,
+                name=name,
+                type=request.device_type or profile.name,
+                credentials=credentials,
+                provision_state=PROVISIONED,
+                gateway=request.gateway,
+                claim_existing=profile.pre_provision_allowed,
+                peer=request.peer,
+                at=self._clock(),
+                warning=warning,
+            )
+        )
+
+    async def _claim(self, profile: DeviceProfile, request: ProvisionRequest) -> ProvisionResult:
+        if request.device_name is None:
+            return await self._refuse(request, RefusalReason.NAME_MISSING)
+        name = request.device_name.strip()
+        return await self._store.claim_device(profile, name, self._event(request, name))
+
+    async def _refuse(self, request: ProvisionRequest, reason: RefusalReason) -> Refused:
+        name = (request.device_name or "").strip()[:MOST_NAME_CHARACTERS]
+        event = msgspec.structs.replace(
+            self._event(request, printable(name)), outcome=Outcome.REFUSED, reason=reason.value
+        )
+        await self._store.record(event)
+        return Refused(reason)
+
+    def _event(self, request: ProvisionRequest, subject: str) -> Event:
+        return Event(
+            kind=EventKind.DEVICE_PROVISION, at=self._clock(), peer=request.peer, subject=subject
+        )
+
+    def _log(self, request: ProvisionRequest, result: ProvisionResult) -> None:
+        if isinstance(result, Refused):
+            log.info(
+                "device.refused",
+                wire=request.peer.wire,
+                peer=request.peer.address,
+                device=printable(request.device_name or ""),
+                reason=result.reason.value,
+            )
+        else:
+            log.info(
+                "device.provisioned",
+                wire=request.peer.wire,
+                peer=request.peer.address,
+                device=result.device.name,
+                id=result.device.id,
+            )
+
+
+def choose_credentials(
+    asked: RequestedCredentials, new_token: NewToken
+) -> DeviceCredentials | RefusalReason:
+    """Who generates what: the table of the contract's section 2.4, row by row."""
+    if not asked.any_given:
+        # Also for MQTT_BASIC and X509_CERTIFICATE with nothing to go with them.
+        return AccessToken(Secret(new_token()))
+    chosen: DeviceCredentials
+    match asked.type:
+        case DeviceCredentialsType.ACCESS_TOKEN:
+            chosen = AccessToken(asked.token)
+            valid = bool(asked.token)
+        case DeviceCredentialsType.MQTT_BASIC:
+            chosen = MqttBasic(asked.client_id, asked.username, asked.password)
+            valid = bool(asked.username) or (bool(asked.client_id) and not asked.password)
+        case DeviceCredentialsType.X509_CERTIFICATE:
+            chosen = Certificate(asked.certificate)
+            valid = bool(asked.certificate)
+        case DeviceCredentialsType.LWM2M_CREDENTIALS:
+            return RefusalReason.CREDENTIALS_INVALID
+        case unreachable:
+            assert_never(unreachable)
+    shown = (asked.token.reveal(), asked.client_id, asked.username, asked.password.reveal())
+    if not valid or not all(map(is_plain, (*shown, asked.certificate))):
+        return RefusalReason.CREDENTIALS_INVALID
+    return chosen
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text is storable and free of control characters."""
+    return text.isprintable() or not any(
+        ch < " " or "\x7f" <= ch <= "\x9f" or "\ud800" <= ch <= "\udfff" for ch in text
+    )
+
+
+def is_device_name(name: str) -> bool:
+    """Not blank, at most 255 characters, no control characters, no markup (contract, 2.4)."""
+    return (
+        0 < len(name) <= MOST_NAME_CHARACTERS
+        and is_plain(name)
+        and not ("<" in name and ">" in name)
+        and "{{" not in name
+        and "${" not in name
+    )
+
+
+def printable(text: str) -> str:
+    """Text from a stranger, safe for a log line, a terminal and the store."""
+    return "".join(ch if is_plain(ch) else "?" for ch in text[:MOST_NAME_CHARACTERS])

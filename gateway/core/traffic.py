@@ -1,0 +1,36 @@
+"""What devices send once they are in: readings and attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gateway.core.model import (
+    Attributes,
+    AttributeScope,
+    AttributesSelection,
+    Device,
+    Reading,
+    Value,
+)
+from gateway.core.ports import Clock, Store
+
+
+class Traffic:
+    """Readings in, attributes in and out. All of it is on disk before these return."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def save_readings(self, device: Device, readings: Sequence[Reading]) -> None:
+        """Raises `CredentialsGone` when the device's login is no longer good."""
+        if readings:
+            await self._store.save_readings(device, readings)
+
+    async def save_client_attributes(self, device: Device, values: Mapping[str, Value]) -> None:
+        """Raises `CredentialsGone` when the device's login is no longer good."""
+        if values:
+            await self._store.save_attributes(device, AttributeScope.CLIENT, values, self._clock())
+
+    async def attributes(self, device: Device, selection: AttributesSelection) -> Attributes:
+        return await self._store.attributes(device.id, selection)

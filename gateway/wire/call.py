@@ -1,0 +1,140 @@
+"""One shape for every request and answer, whatever wire it came by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from msgspec import Struct, field
+
+from gateway.core.model import Device, Peer
+
+NOTHING: Mapping[str, str] = {}
+
+
+class Status(Enum):
+    """How a call ended, in no wire's numbers. Each transport has its own table of numbers."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    """Understood and decided against; the body says so in the dialect's words."""
+    UNDECODABLE = "undecodable"
+    """The payload is in no format the dialect knows."""
+    BAD_REQUEST = "bad_request"
+    """The payload could be read, but not be understood as this request."""
+    UNAUTHENTICATED = "unauthenticated"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    GONE = "gone"
+    """The credentials of this session are no longer good (device removed, credentials changed)."""
+    OVERLOADED = "overloaded"
+    """Later: a bound of the configuration is reached. `Reply.retry_after_s` says when."""
+    INTERNAL = "internal"
+    """It broke, here. The peer is told nothing about it."""
+
+
+class Format(Enum):
+    """What the body of a reply is, as far as the wire may want to label it."""
+
+    EMPTY = "empty"
+    JSON = "json"
+    PROTOBUF = "protobuf"
+    TEXT = "text"
+
+
+class Call(Struct, frozen=True):
+    """One request. `params` come from the path or topic template, `query` from the address.
+
+    `device` is set when the session already proved who it is (MQTT); else the route's handler
+    finds it from `params`. `session` is where a dialect may keep what it must remember between
+    the calls of one connection (which payload format was last used); None on other wires.
+    """
+
+    body: bytes
+    peer: Peer
+    params: Mapping[str, str] = NOTHING
+    query: Mapping[str, str] = NOTHING
+    device: Device | None = None
+    session: dict[str, Any] | None = None
+
+
+class Reply(Struct, frozen=True):
+    """One answer. `reason` is for the log and, where the wire has room, a sentence for the peer.
+
+    It never holds what the peer sent. `retry_after_s` goes with `OVERLOADED`.
+    """
+
+    body: bytes = b""
+    status: Status = Status.OK
+    format: Format = Format.EMPTY
+    reason: str = ""
+    retry_after_s: int = 0
+
+
+class BadPayload(Exception):
+    """The payload cannot be served. The message names the field or the rule, never the payload.
+
+    `undecodable` separates "no format I know" from "I can read it, but it lacks what I need":
+    ThingsBoard answers the two differently on MQTT (its contract, section 4.3).
+    """
+
+    def __init__(self, reason: str, *, undecodable: bool = False) -> None:
+        super().__init__(reason)
+        self.undecodable = undecodable
+
+
+class Hello(Struct, frozen=True):
+    """What an MQTT client said of itself in CONNECT. `version` is the protocol level: 3, 4 or 5."""
+
+    client_id: str
+    username: str | None
+    password: bytes | None
+    peer: Peer
+    version: int
+
+
+class Conduct(Struct, frozen=True):
+    """What a session does with a PUBLISH that was not answered as hoped.
+
+    The contract differs by dialect, protocol version and quality of service, so the dialect
+    says it and the transport obeys. `ack` and `close` are MQTT 5 reason codes, None meaning
+    "not at all"; `ack_v3`, `close_v3` say whether an older client gets a PUBACK, or the door.
+    `close_qos0` replaces `close` for a QoS 0 publish, which cannot be acknowledged.
+    """
+
+    ack: int | None
+    close: int | None
+    ack_v3: bool
+    close_v3: bool
+    close_qos0: int | None = None
+
+
+class Admitted(Struct, frozen=True):
+    """A session is open. What it may do is said here, once, at CONNECT.
+
+    - `name`: the kind of session, for logs (`provision`, `device`).
+    - `device`: who it is; None for a session that may only provision.
+    - `router`: serves its PUBLISH packets, by topic (a `gateway.wire.router.Router`).
+    - `filters`: the exact topic filters it may subscribe to.
+    - `conduct`: what to do when a publish ends in another status than OK or REFUSED.
+    - `idle_s`: closed when nothing arrives for so long, beside keep-alive; None: never.
+    - `linger_s`: closed so long after its last answer was sent; None: never.
+    """
+
+    name: str
+    router: Any
+    filters: frozenset[str]
+    conduct: Mapping[Status, Conduct]
+    device: Device | None = None
+    idle_s: float | None = None
+    linger_s: float | None = None
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+class Rejected(Struct, frozen=True):
+    """No session. The CONNACK code for MQTT 3.1 and 3.1.1, and the reason code for MQTT 5."""
+
+    code_v3: int
+    code_v5: int
+    reason: str = ""

@@ -1,0 +1,99 @@
+"""One operation, its address on every wire, and its odd numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from gateway.core.model import Wire
+from gateway.wire.call import Call, Reply, Status
+
+Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """One operation and where it is found.
+
+    `http` and `coap` are a method and a path template (`POST /api/v1/{token}/telemetry`), `mqtt`
+    is a topic template (`v1/devices/me/attributes/request/{id}`). A template's last segment may
+    be `{rest*}`, which takes whatever follows, nothing included. `mqtt_reply` is the topic the
+    answer is published on, made from the same names; without it the answer has no body on MQTT.
+
+    `http_codes` and `coap_codes` replace the wire's own number for a status (CoAP 2.01 is
+    written 201). `quiet` routes are logged at debug level when all went well: telemetry would
+    otherwise drown the log.
+    """
+
+    name: str
+    handler: Handler
+    http: tuple[str, ...] = ()
+    coap: tuple[str, ...] = ()
+    mqtt: tuple[str, ...] = ()
+    mqtt_reply: str | None = None
+    http_codes: Mapping[Status, int] = {}
+    coap_codes: Mapping[Status, int] = {}
+    quiet: bool = False
+
+    def addresses(self, wire: Wire) -> tuple[str, ...]:
+        """The templates of this operation on `wire`, method first where the wire has methods."""
+        match wire:
+            case Wire.HTTP:
+                return self.http
+            case Wire.COAP:
+                return self.coap
+            case Wire.MQTT:
+                return self.mqtt
+            case Wire.SHELL:
+                return ()
+
+
+class PathTable:
+    """Finds the route of an address. Literal addresses cost one dictionary look-up.
+
+    With `fold`, literal segments match in any case (CoAP paths, ThingsBoard contract section 10).
+    """
+
+    def __init__(self, entries: list[tuple[str, Route]], *, fold: bool = False) -> None:
+        self._fold = fold
+        self._exact: dict[str, tuple[Route, Mapping[str, str]]] = {}
+        self._templates: dict[int, list[tuple[tuple[str, ...], Route]]] = {}
+        self._open_ended: list[tuple[tuple[str, ...], Route]] = []
+        for template, route in entries:
+            if "{" not in template:
+                self._exact[template.lower() if fold else template] = (route, {})
+                continue
+            segments = tuple(template.split("/"))
+            if segments[-1].endswith("*}"):
+                self._open_ended.append((segments[:-1], route))
+            else:
+                self._templates.setdefault(len(segments), []).append((segments, route))
+
+    def find(self, address: str) -> tuple[Route, Mapping[str, str]] | None:
+        """The route at `address` and the values of its template's names, or None."""
+        found = self._exact.get(address.lower() if self._fold else address)
+        if found is not None:
+            return found
+        given = address.split("/")
+        for segments, route in self._templates.get(len(given), ()):
+            params = self._bind(segments, given)
+            if params is not None:
+                return route, params
+        for segments, route in self._open_ended:
+            if len(given) >= len(segments):
+                params = self._bind(segments, given[: len(segments)])
+                if params is not None:
+                    return route, params
+        return None
+
+    def _bind(self, segments: tuple[str, ...], given: list[str]) -> dict[str, str] | None:
+        params: dict[str, str] = {}
+        for want, have in zip(segments, given, strict=True):
+            if want.startswith("{"):
+                if not have:
+                    return None
+                params[want[1:-1]] = have
+            elif want != have and not (self._fold and want.lower() == have.lower()):
+                return None
+        return params

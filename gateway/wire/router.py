@@ -1,0 +1,108 @@
+"""Match, limit, time, log, answer. The only try/except around a call in the whole product."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import structlog
+
+from gateway.core.errors import CredentialsGone, Overloaded, StoreUnavailable
+from gateway.core.model import Device, Peer, Wire
+from gateway.wire.call import NOTHING, BadPayload, Call, Reply, Status
+from gateway.wire.route import PathTable, Route
+
+log = structlog.get_logger()
+
+_OVERLOADED = Reply(status=Status.OVERLOADED, reason="busy, try again later", retry_after_s=1)
+_LATE = Reply(status=Status.INTERNAL, reason="no answer from the core in time")
+_UNAVAILABLE = Reply(status=Status.INTERNAL, reason="the store cannot be written")
+_GONE = Reply(status=Status.GONE, reason="the credentials of this session are no longer good")
+_BROKEN = Reply(status=Status.INTERNAL)
+_QUIET = frozenset({Status.OK, Status.REFUSED})
+
+
+class Gauge:
+    """How many calls are under way, and how many may be. One for all routers of a process."""
+
+    __slots__ = ("most", "now")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.now = 0
+
+
+class Router:
+    """Turns an address and a body into a `Reply`. It never raises, except for cancellation.
+
+    `gauge` bounds the calls under way over all wires; beyond it the answer is OVERLOADED.
+    `timeout_s` is how long the core may take (ThingsBoard contract, section 2.9: 10 s).
+    """
+
+    def __init__(
+        self, routes: Iterable[Route], wire: Wire, gauge: Gauge, *, timeout_s: float = 10.0
+    ) -> None:
+        self._wire = wire
+        self._gauge = gauge
+        self._timeout_s = timeout_s
+        self._table = PathTable(
+            [(address, route) for route in routes for address in route.addresses(wire)],
+            fold=wire is Wire.COAP,
+        )
+
+    def match(self, address: str) -> tuple[Route, Mapping[str, str]] | None:
+        """The route of `address` (`POST /api/v1/provision`, or a topic) and its parameters."""
+        return self._table.find(address)
+
+    async def answer(
+        self,
+        address: str,
+        body: bytes,
+        peer: Peer,
+        *,
+        query: Mapping[str, str] = NOTHING,
+        device: Device | None = None,
+        session: dict[str, Any] | None = None,
+    ) -> tuple[Route | None, Reply]:
+        """Serve one request. The route is None when nothing lives at `address` (NOT_FOUND)."""
+        found = self._table.find(address)
+        if found is None:
+            return None, Reply(status=Status.NOT_FOUND, reason="nothing is served here")
+        route, params = found
+        gauge = self._gauge
+        if gauge.now >= gauge.most:
+            return route, _OVERLOADED
+        gauge.now += 1
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                reply = await route.handler(Call(body, peer, params, query, device, session))
+        except BadPayload as exc:
+            status = Status.UNDECODABLE if exc.undecodable else Status.BAD_REQUEST
+            reply = Reply(status=status, reason=str(exc))
+        except Overloaded:
+            reply = _OVERLOADED
+        except CredentialsGone:
+            reply = _GONE
+        except StoreUnavailable:
+            reply = _UNAVAILABLE
+        except TimeoutError:
+            reply = _LATE
+        except Exception:
+            log.exception("call.failed", route=route.name, wire=self._wire, peer=peer.address)
+            reply = _BROKEN
+        finally:
+            gauge.now -= 1
+        if not (route.quiet and reply.status in _QUIET):
+            log.info(
+                "call.answered",
+                route=route.name,
+                wire=self._wire,
+                peer=peer.address,
+                status=reply.status.value,
+                reason=reply.reason,
+                ms=round((time.perf_counter() - started) * 1000, 2),
+            )
+        return route, reply
