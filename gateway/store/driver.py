@@ -1,0 +1,51 @@
+"""What a database must offer to carry `SqlStore`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+Row: TypeAlias = tuple[Any, ...]
+T = TypeVar("T")
+
+
+class Transaction(Protocol):
+    """An open write transaction. Statements are named as in `queries.sql`."""
+
+    async def fetch(self, name: str, *params: Any) -> list[Row]:
+        """Run one statement and return its rows (none for one that returns nothing)."""
+
+    async def insert_rows(self, name: str, rows: Sequence[Row]) -> int:
+        """Run a `VALUES (*)` statement for all rows; return how many rows were written."""
+
+    async def savepoint(self) -> None: ...
+
+    async def release(self) -> None: ...
+
+    async def rollback_to_savepoint(self) -> None: ...
+
+
+Work: TypeAlias = Callable[[Transaction], Awaitable[T]]
+
+
+class Driver(Protocol):
+    """One database. Raises `StoreUnavailable` for whatever the database could not do."""
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def point(self, name: str, *params: Any) -> Row | None:
+        """The first row of an indexed look-up that touches a handful of pages."""
+
+    async def rows(self, name: str, *params: Any) -> list[Row]:
+        """All rows of a query that may be long; it does not hold up the event loop."""
+
+    async def transact(self, work: Work[T]) -> T:
+        """Run `work` in one write transaction and return after it is durable.
+
+        Rolled back when it raises. `work` must not wait for anything but its transaction.
+        """
+
+    async def migrate(self, scripts: Iterable[tuple[int, str]]) -> int:
+        """Apply the scripts numbered above the stored version, each once; return the version."""

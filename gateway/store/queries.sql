@@ -1,0 +1,200 @@
+-- Every statement under the name it is called by. `insert … VALUES` without a list takes many rows.
+
+-- next_ids
+UPDATE sequence SET last = last + ?2 WHERE name = ?1 RETURNING last;
+
+-- ── tickets and profiles ────────────────────────────────────────────────────────────────────
+
+-- find_fleet_ticket
+SELECT t.id, t.profile_id, p.revision
+  FROM ticket t JOIN device_profile p ON p.id = t.profile_id
+ WHERE t.digest = ?1 AND t.kind = 'fleet';
+
+-- fleet_ticket
+SELECT t.id, t.sealed_key, t.sealed_secret,
+       p.id, p.organisation_id, p.name, p.settings, p.revision
+  FROM ticket t JOIN device_profile p ON p.id = t.profile_id
+ WHERE t.id = ?1;
+
+-- fleet_ticket_of_profile
+SELECT id FROM ticket WHERE profile_id = ?1 AND kind = 'fleet';
+
+-- profiles
+SELECT id, organisation_id, name, settings FROM device_profile ORDER BY name;
+
+-- profile_named
+SELECT id, organisation_id, name, settings
+  FROM device_profile WHERE organisation_id = ?1 AND name = ?2;
+
+-- insert_profile
+INSERT INTO device_profile (organisation_id, name, settings, created_at)
+VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (organisation_id, name) DO NOTHING
+RETURNING id;
+
+-- update_profile
+UPDATE device_profile SET settings = ?2, revision = revision + 1 WHERE id = ?1;
+
+-- touch_profile
+UPDATE device_profile SET revision = revision + 1 WHERE id = ?1;
+
+-- remove_profile
+DELETE FROM device_profile
+ WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM device WHERE profile_id = ?1)
+RETURNING id;
+
+-- insert_ticket
+INSERT INTO ticket (kind, organisation_id, profile_id, digest, sealed_key, sealed_secret, created_at)
+VALUES ('fleet', ?1, ?2, ?3, ?4, ?5, ?6)
+ON CONFLICT (digest) DO NOTHING
+RETURNING id;
+
+-- update_ticket
+UPDATE OR IGNORE ticket SET digest = ?2, sealed_key = ?3, sealed_secret = ?4
+ WHERE id = ?1
+RETURNING id;
+
+-- ── devices ─────────────────────────────────────────────────────────────────────────────────
+
+-- insert_devices
+INSERT INTO device
+    (id, uuid, organisation_id, profile_id, name, type, gateway, provision_state, created_at)
+VALUES (*)
+ON CONFLICT DO NOTHING;
+
+-- devices_after
+SELECT id FROM device WHERE id > ?1;
+
+-- insert_credentials
+INSERT INTO credentials (device_id, generation, type, digest, sealed, created_at)
+VALUES (*)
+ON CONFLICT DO NOTHING;
+
+-- credentials_after
+SELECT device_id FROM credentials WHERE device_id > ?1;
+
+-- delete_device
+DELETE FROM device WHERE id = ?1 RETURNING name;
+
+-- claim_device
+UPDATE device SET provision_state = 'provisioned'
+ WHERE organisation_id = ?1 AND profile_id = ?2 AND name = ?3 AND provision_state IS NULL
+RETURNING id;
+
+-- device_named
+SELECT id, profile_id, provision_state FROM device WHERE organisation_id = ?1 AND name = ?2;
+
+-- rearm_device
+UPDATE device SET provision_state = NULL WHERE id = ?1 RETURNING name;
+
+-- known_by_digest
+SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
+       d.provision_state, d.created_at, c.generation, p.transport, c.type, c.digest, c.sealed
+  FROM credentials c
+  JOIN device d ON d.id = c.device_id
+  JOIN (SELECT id, settings ->> 'transport' AS transport FROM device_profile) p
+    ON p.id = d.profile_id
+ WHERE c.digest = ?1;
+
+-- known_by_id
+SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
+       d.provision_state, d.created_at, c.generation, p.transport, c.type, c.digest, c.sealed
+  FROM device d
+  JOIN credentials c ON c.device_id = d.id
+  JOIN (SELECT id, settings ->> 'transport' AS transport FROM device_profile) p
+    ON p.id = d.profile_id
+ WHERE d.id = ?1
+ ORDER BY c.generation DESC LIMIT 1;
+
+-- device_id_named
+SELECT id FROM device WHERE name = ?1 OR uuid = ?2 ORDER BY organisation_id LIMIT 1;
+
+-- devices
+SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
+       d.provision_state, d.created_at, c.generation, p.name, c.type
+  FROM device d
+  JOIN credentials c ON c.device_id = d.id
+  JOIN device_profile p ON p.id = d.profile_id
+ WHERE d.id > ?1
+   AND (?3 IS NULL OR d.profile_id = ?3)
+   AND (?4 = '' OR instr(lower(d.name), lower(?4)) > 0)
+ ORDER BY d.id LIMIT ?2;
+
+-- count_devices
+SELECT count(*) FROM device;
+
+-- delete_credentials
+DELETE FROM credentials WHERE device_id = ?1;
+
+-- delete_attributes
+DELETE FROM attribute WHERE device_id = ?1;
+
+-- delete_latest
+DELETE FROM latest_reading WHERE device_id = ?1;
+
+-- delete_readings
+DELETE FROM reading WHERE device_id = ?1;
+
+-- ── readings and attributes ─────────────────────────────────────────────────────────────────
+
+-- generations
+SELECT device_id, generation FROM credentials
+ WHERE device_id IN (SELECT value FROM json_each(?1));
+
+-- insert_readings
+INSERT INTO reading (device_id, key, ts, kind, whole, real, text)
+VALUES (*)
+ON CONFLICT (device_id, key, ts) DO UPDATE
+   SET kind = excluded.kind, whole = excluded.whole, real = excluded.real, text = excluded.text;
+
+-- insert_latest
+INSERT INTO latest_reading (device_id, key, ts, kind, whole, real, text)
+VALUES (*)
+ON CONFLICT (device_id, key) DO UPDATE
+   SET ts = excluded.ts, kind = excluded.kind, whole = excluded.whole,
+       real = excluded.real, text = excluded.text
+ WHERE excluded.ts >= latest_reading.ts;
+
+-- insert_attributes
+INSERT INTO attribute (device_id, scope, key, kind, whole, real, text, updated_at)
+VALUES (*)
+ON CONFLICT (device_id, scope, key) DO UPDATE
+   SET kind = excluded.kind, whole = excluded.whole, real = excluded.real,
+       text = excluded.text, updated_at = excluded.updated_at;
+
+-- attributes
+SELECT key, kind, whole, real, text FROM attribute
+ WHERE device_id = ?1 AND scope = ?2 ORDER BY key;
+
+-- latest
+SELECT ts, key, kind, whole, real, text FROM latest_reading WHERE device_id = ?1 ORDER BY key;
+
+-- readings
+SELECT ts, key, kind, whole, real, text FROM reading
+ WHERE device_id = ?1 AND key = ?2 AND ts >= ?3 AND ts < ?4 ORDER BY ts LIMIT ?5;
+
+-- series_after
+SELECT device_id, key FROM latest_reading
+ WHERE (device_id, key) > (?1, ?2) ORDER BY device_id, key LIMIT ?3;
+
+-- forget_readings
+DELETE FROM reading WHERE device_id = ?1 AND key = ?2 AND ts < ?3;
+
+-- ── events ──────────────────────────────────────────────────────────────────────────────────
+
+-- insert_events
+INSERT INTO event (at, kind, outcome, reason, device_id, subject, wire, address, detail)
+VALUES (*);
+
+-- events
+SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail
+  FROM event WHERE seq > ?1 AND (?3 IS NULL OR device_id = ?3) ORDER BY seq LIMIT ?2;
+
+-- forget_events
+DELETE FROM event
+ WHERE seq IN (SELECT seq FROM event WHERE seq < (SELECT max(seq) FROM event)
+                ORDER BY seq LIMIT ?2)
+   AND at < ?1;
+
+-- changes
+SELECT changes();

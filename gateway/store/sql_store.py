@@ -1,0 +1,259 @@
+"""`SqlStore`: the one implementation of the core's ports, over any `Driver`."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import structlog
+
+from gateway.core.model import (
+    AccessToken,
+    Attributes,
+    AttributeScope,
+    AttributesSelection,
+    Certificate,
+    Device,
+    DeviceCredentials,
+    DeviceCredentialsType,
+    DeviceProfile,
+    Event,
+    FleetTicket,
+    MqttBasic,
+    ProfileTransport,
+    Provisioned,
+    ProvisionResult,
+    Reading,
+    RefusalReason,
+    Refused,
+    Secret,
+    Value,
+)
+from gateway.core.ports import KnownCredentials, NewDevice
+from gateway.store.decisions import (
+    Born,
+    ClaimDevice,
+    CreateDevice,
+    Probe,
+    RecordEvent,
+    SaveAttributes,
+    SaveReadings,
+)
+from gateway.store.driver import Driver, Row
+from gateway.store.migrate import migrations
+from gateway.store.records import profile_from_row
+from gateway.store.values import from_columns
+from gateway.store.vault import Vault
+from gateway.store.writer import Writer
+
+log = structlog.get_logger()
+
+_TRANSPORTS = {transport.value: transport for transport in ProfileTransport}
+_MOST_TICKETS = 4096
+"""Opened fleet tickets kept in memory. One look-up per request still asks the database for the
+revision, so that a change by another process counts from the next request on."""
+
+
+class SqlStore:
+    """State in SQL. `writer` carries every change, the driver's look-ups carry every question."""
+
+    def __init__(self, driver: Driver, vault: Vault, *, max_pending: int = 20_000) -> None:
+        self.driver = driver
+        self.vault = vault
+        self.writer = Writer(driver, max_pending=max_pending)
+        self._tickets: dict[int, tuple[int, FleetTicket]] = {}
+        self._dropped_events = 0
+
+    async def open(self) -> None:
+        await self.driver.open()
+        await self.driver.migrate(migrations("sqlite"))
+        self.writer.start()
+
+    async def close(self) -> None:
+        await self.writer.close()
+        await self.driver.close()
+
+    async def probe(self) -> None:
+        """Write something that changes nothing, durably. Raises when the store cannot."""
+        await self.writer.submit(Probe())
+
+    # ── provisioning ────────────────────────────────────────────────────────────────────────
+
+    async def find_fleet_ticket(self, key: Secret) -> FleetTicket | None:
+        row = await self.driver.point("find_fleet_ticket", self.vault.digest(key.reveal()))
+        if row is None:
+            return None
+        ticket_id, _, revision = row
+        kept = self._tickets.get(ticket_id)
+        if kept is not None and kept[0] == revision:
+            return kept[1]
+        return await self.fleet_ticket(ticket_id)
+
+    async def fleet_ticket(self, ticket_id: int) -> FleetTicket | None:
+        """The ticket, opened."""
+        row = await self.driver.point("fleet_ticket", ticket_id)
+        if row is None:
+            return None
+        number, sealed_key, sealed_secret, *profile, revision = row
+        ticket = FleetTicket(
+            id=number,
+            profile=profile_from_row(profile),
+            key=Secret(self.vault.open(sealed_key, b"key").decode()),
+            secret=Secret(self.vault.open(sealed_secret, b"secret").decode()),
+        )
+        if len(self._tickets) >= _MOST_TICKETS:
+            self._tickets.clear()
+        self._tickets[number] = (revision, ticket)
+        return ticket
+
+    async def create_device(self, new: NewDevice) -> ProvisionResult:
+        identity = uuid7(new.at)
+        digest = self.vault.digest(new.credentials.id.reveal())
+        sealed = self.vault.seal(credentials_to_bytes(new.credentials), digest)
+        result = await self.writer.submit(CreateDevice(new, identity, digest, sealed))
+        if isinstance(result, Born):
+            return Provisioned(_born(new, result.device_id, identity), new.credentials)
+        if isinstance(result, RefusalReason):
+            return Refused(result)
+        return await self._provisioned(result.device_id)
+
+    async def claim_device(
+        self, profile: DeviceProfile, name: str, event: Event
+    ) -> ProvisionResult:
+        result = await self.writer.submit(
+            ClaimDevice(profile.organisation_id, profile.id, name, event)
+        )
+        if isinstance(result, RefusalReason):
+            return Refused(result)
+        return await self._provisioned(result.device_id)
+
+    async def _provisioned(self, device_id: int) -> ProvisionResult:
+        known = await self.known_device(device_id)
+        if known is None:  # removed by an operator between the claim and this look
+            return Refused(RefusalReason.NO_SUCH_DEVICE)
+        return Provisioned(known.device, known.credentials)
+
+    async def record(self, event: Event) -> None:
+        if not self.writer.submit_unawaited(RecordEvent(event)):
+            self._dropped_events += 1
+            if self._dropped_events & (self._dropped_events - 1) == 0:
+                log.warning("store.events_dropped", so_far=self._dropped_events)
+
+    # ── devices ─────────────────────────────────────────────────────────────────────────────
+
+    async def find_credentials(self, lookup_id: Secret) -> KnownCredentials | None:
+        row = await self.driver.point("known_by_digest", self.vault.digest(lookup_id.reveal()))
+        return None if row is None else self.known_from_row(row)
+
+    async def known_device(self, device_id: int) -> KnownCredentials | None:
+        """The device and its newest credentials."""
+        row = await self.driver.point("known_by_id", device_id)
+        return None if row is None else self.known_from_row(row)
+
+    def known_from_row(self, row: Row) -> KnownCredentials:
+        """A row of `known_by_digest` or `known_by_id`, its credentials opened."""
+        *device, transport, kind, digest, sealed = row
+        credentials = credentials_from_bytes(kind, self.vault.open(sealed, digest))
+        return KnownCredentials(device_from_row(tuple(device), _TRANSPORTS[transport]), credentials)
+
+    # ── readings and attributes ─────────────────────────────────────────────────────────────
+
+    async def save_readings(self, device: Device, readings: Sequence[Reading]) -> None:
+        await self.writer.submit(SaveReadings(device.id, device.credentials_row, readings))
+
+    async def save_attributes(
+        self, device: Device, scope: AttributeScope, values: Mapping[str, Value], at: int
+    ) -> None:
+        await self.writer.submit(
+            SaveAttributes(device.id, device.credentials_row, scope, values, at)
+        )
+
+    async def attributes(self, device_id: int, selection: AttributesSelection) -> Attributes:
+        await self.writer.settled()
+        return Attributes(
+            await self._scope(device_id, AttributeScope.CLIENT, selection.client),
+            await self._scope(device_id, AttributeScope.SHARED, selection.shared),
+        )
+
+    async def _scope(
+        self, device_id: int, scope: AttributeScope, wanted: tuple[str, ...] | None
+    ) -> dict[str, Value]:
+        if wanted == ():
+            return {}
+        rows = await self.driver.rows("attributes", device_id, scope.value)
+        return {
+            key: from_columns(*columns) for key, *columns in rows if wanted is None or key in wanted
+        }
+
+
+def _born(new: NewDevice, number: int, identity: bytes) -> Device:
+    return Device(
+        id=number,
+        uuid=str(uuid.UUID(bytes=identity)),
+        name=new.name,
+        type=new.type,
+        profile_id=new.profile_id,
+        organisation_id=new.organisation_id,
+        gateway=new.gateway,
+        provision_state=new.provision_state,
+        credentials_row=1,
+        created_at=new.at,
+    )
+
+
+def device_from_row(row: Row, transport: ProfileTransport) -> Device:
+    """The first ten columns of `known_by_id` and `devices` as a device."""
+    number, identity, name, kind, profile, organisation, gateway, state, created, generation = row
+    return Device(
+        id=number,
+        uuid=str(uuid.UUID(bytes=identity)),
+        name=name,
+        type=kind,
+        profile_id=profile,
+        organisation_id=organisation,
+        gateway=bool(gateway),
+        provision_state=state,
+        created_at=created,
+        credentials_row=generation,
+        transport=transport,
+    )
+
+
+def uuid7(at: int) -> bytes:
+    """A version 7 UUID (RFC 9562, section 5.7) for the time `at` in milliseconds."""
+    tail = bytearray(os.urandom(10))
+    tail[0] = 0x70 | (tail[0] & 0x0F)
+    tail[2] = 0x80 | (tail[2] & 0x3F)
+    return (at & 0xFFFF_FFFF_FFFF).to_bytes(6) + bytes(tail)
+
+
+class _MqttBasicRecord(msgspec.Struct, array_like=True):
+    client_id: str
+    username: str
+    password: str
+
+
+def credentials_to_bytes(credentials: DeviceCredentials) -> bytes:
+    """What is sealed. Its kind is known from the row."""
+    match credentials:
+        case AccessToken(token):
+            return token.reveal().encode()
+        case MqttBasic(client_id, username, password):
+            record = _MqttBasicRecord(client_id, username, password.reveal())
+            return msgspec.json.encode(record)
+        case Certificate(text):
+            return text.encode()
+
+
+def credentials_from_bytes(kind: str, clear: bytes) -> DeviceCredentials:
+    """The inverse of `credentials_to_bytes`."""
+    match DeviceCredentialsType(kind):
+        case DeviceCredentialsType.MQTT_BASIC:
+            record = msgspec.json.decode(clear, type=_MqttBasicRecord)
+            return MqttBasic(record.client_id, record.username, Secret(record.password))
+        case DeviceCredentialsType.X509_CERTIFICATE:
+            return Certificate(clear.decode())
+        case _:
+            return AccessToken(Secret(clear.decode()))

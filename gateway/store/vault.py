@@ -1,0 +1,110 @@
+"""Credentials at rest: found by a keyed digest, kept sealed. A stolen database opens nothing.
+
+Both keys derive by HKDF-SHA-256 (RFC 5869) from one master key: the digest is BLAKE2b-256 with a
+key (RFC 7693), the seal is AES-256-GCM (NIST SP 800-38D) with a random 96-bit nonce, bound to the
+digest it belongs to. A row moved under another digest does not open.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from hashlib import blake2b
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from gateway.core.errors import ConfigError, StoreUnavailable
+
+KEY_FILE = "master.key"
+_NONCE = 12
+
+
+class Vault:
+    """Digests and seals with keys derived from `master` (32 bytes)."""
+
+    def __init__(self, master: bytes) -> None:
+        self._digest_key = _derive(master, b"gatehouse credential digest 1")
+        self._aead = AESGCM(_derive(master, b"gatehouse credential seal 1"))
+
+    def digest(self, text: str) -> bytes:
+        """The 32 bytes under which a credential is looked up."""
+        data = text.encode("utf-8", "surrogatepass")
+        return blake2b(data, digest_size=32, key=self._digest_key).digest()
+
+    def seal(self, clear: bytes, bound_to: bytes) -> bytes:
+        nonce = os.urandom(_NONCE)
+        return nonce + self._aead.encrypt(nonce, clear, bound_to)
+
+    def open(self, sealed: bytes, bound_to: bytes) -> bytes:
+        """The clear bytes. Raises `StoreUnavailable` when another master key sealed them."""
+        try:
+            return self._aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], bound_to)
+        except InvalidTag:
+            raise StoreUnavailable(
+                "a credential does not open with this master key; restore the key file that "
+                "belongs to this database, or set GATEHOUSE_MASTER_KEY to it"
+            ) from None
+
+
+def _derive(master: bytes, purpose: bytes) -> bytes:
+    return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=purpose).derive(master)
+
+
+def parse_master_key(text: str, origin: str) -> bytes:
+    """32 bytes from 64 hexadecimal digits. `origin` is named in the error, the text never."""
+    try:
+        key = bytes.fromhex(text.strip())
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise ConfigError(
+            f"{origin}: the master key must be 64 hexadecimal digits (256 bits). "
+            "Make one with `openssl rand -hex 32`."
+        )
+    return key
+
+
+def load_master_key(folder: Path | None, environ_value: str | None) -> bytes:
+    """The key from the environment, else from `folder/master.key`, made at first use (mode 0600).
+
+    Without a folder (store in memory) the key lives as long as the process.
+    """
+    if environ_value:
+        return parse_master_key(environ_value, "GATEHOUSE_MASTER_KEY")
+    if folder is None:
+        return secrets.token_bytes(32)
+    path = folder / KEY_FILE
+    try:
+        _make_key_file(path)
+        return parse_master_key(path.read_text("ascii"), str(path))
+    except FileExistsError:
+        return parse_master_key(path.read_text("ascii"), str(path))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(
+            f"{path}: the master key cannot be read or made ({type(exc).__name__}). "
+            "The folder must be writable at first start, the file readable by this user."
+        ) from exc
+
+
+def _make_key_file(path: Path) -> None:
+    """Write a fresh key completely and durably before it gets its name; never over another."""
+    if path.exists():
+        return
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(handle, secrets.token_hex(32).encode() + b"\n")
+        os.fsync(handle)
+        os.link(draft, path)
+    finally:
+        os.close(handle)
+        draft.unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,186 @@
+"""Group commit: many decisions, one transaction, answers after it.
+
+A store method does not open a transaction. It hands its decision to the `Writer`, which runs
+whatever arrived while the previous commit was under way as one transaction and only then wakes the
+callers, each with its own result. There is no artificial delay: a lone decision commits at once.
+
+Decisions of one class run together, set-based (`decide_all`). A conflict of one never undoes its
+neighbours; when the commit itself fails, none of the batch happened and all callers are told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar, cast
+
+import structlog
+
+from gateway.core.errors import GatehouseError, Overloaded, StoreUnavailable
+from gateway.store.driver import Driver, Transaction
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_MOST_PER_BATCH = 1024
+"""Decisions in one transaction. Beyond it a batch grows latency, no longer throughput."""
+
+
+class Decision(Generic[T]):
+    """Something to decide and write in one transaction, giving a `T`.
+
+    The default of `decide_all` runs `decide` for each, inside a savepoint, so that one which
+    raises leaves no trace. Classes on the hot path override it with set-based statements.
+    """
+
+    __slots__ = ()
+
+    async def decide(self, tx: Transaction) -> T:
+        """Decide this one."""
+        raise NotImplementedError
+
+    @classmethod
+    async def decide_all(cls, tx: Transaction, decisions: Sequence[Any]) -> list[Any]:
+        """Decide all of one class, in order. An exception as a result is raised to its caller."""
+        results: list[Any] = []
+        for decision in decisions:
+            await tx.savepoint()
+            try:
+                results.append(await decision.decide(tx))
+            except GatehouseError as exc:
+                await tx.rollback_to_savepoint()
+                results.append(exc)
+            else:
+                await tx.release()
+        return results
+
+
+class Writer:
+    """Runs decisions in batches, one batch at a time.
+
+    `max_pending` bounds the decisions that wait; beyond it `submit` raises `Overloaded`.
+    `healthy` is False from a failed commit until the next one that succeeds.
+    """
+
+    def __init__(self, driver: Driver, *, max_pending: int = 20_000) -> None:
+        self._driver = driver
+        self._max_pending = max_pending
+        self._waiting: list[tuple[Decision[Any], asyncio.Future[Any] | None]] = []
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+        self.healthy = True
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="store.writer")
+
+    async def close(self) -> None:
+        """Commit what waits, then stop."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+            self._task = None
+
+    @property
+    def pending(self) -> int:
+        """Decisions that wait for the next batch."""
+        return len(self._waiting)
+
+    async def submit(self, decision: Decision[T]) -> T:
+        """Queue a decision and return its result after it is durable."""
+        if len(self._waiting) >= self._max_pending or self._closing:
+            raise Overloaded("too many decisions wait for the disk")
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((decision, future))
+        self._wake.set()
+        return await future
+
+    def submit_unawaited(self, decision: Decision[Any]) -> bool:
+        """Queue a decision nobody waits for. False when it was dropped: it gives way first."""
+        if len(self._waiting) >= self._max_pending // 2 or self._closing:
+            return False
+        self._waiting.append((decision, None))
+        self._wake.set()
+        return True
+
+    async def settled(self) -> None:
+        """Return once all that was submitted before this call is committed (or failed)."""
+        if self._waiting or not self._idle.is_set():
+            await self.submit(Nothing())
+
+    async def _run(self) -> None:
+        while True:
+            if not self._waiting:
+                if self._closing:
+                    return
+                self._idle.set()
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            self._idle.clear()
+            batch = self._waiting[:_MOST_PER_BATCH]
+            del self._waiting[:_MOST_PER_BATCH]
+            await self._commit(batch)
+
+    async def _commit(self, batch: list[tuple[Decision[Any], asyncio.Future[Any] | None]]) -> None:
+        groups: dict[type[Decision[Any]], list[int]] = {}
+        for index, (decision, _) in enumerate(batch):
+            groups.setdefault(type(decision), []).append(index)
+
+        async def work(tx: Transaction) -> list[Any]:
+            results: list[Any] = [None] * len(batch)
+            for kind, indexes in groups.items():
+                decided = await kind.decide_all(tx, [batch[index][0] for index in indexes])
+                for index, result in zip(indexes, decided, strict=True):
+                    results[index] = result
+            return results
+
+        try:
+            results = cast("list[Any]", await self._driver.transact(work))
+        except StoreUnavailable as exc:
+            self._fail(batch, exc)
+            return
+        except Exception as exc:
+            if len(batch) > 1:
+                # One decision broke the statement of all. Alone, each answers for itself.
+                for one in batch:
+                    await self._commit([one])
+            else:
+                log.exception("store.decision_failed", decision=type(batch[0][0]).__name__)
+                self._fail(batch, exc)
+            return
+        if not self.healthy:
+            self.healthy = True
+            log.info("store.recovered")
+        for (_, future), result in zip(batch, results, strict=True):
+            if future is not None and not future.done():
+                if isinstance(result, Exception):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
+
+    def _fail(
+        self, batch: list[tuple[Decision[Any], asyncio.Future[Any] | None]], exc: Exception
+    ) -> None:
+        """Nothing of the batch is on disk. Said once in the log, and to every caller."""
+        if isinstance(exc, StoreUnavailable):
+            if self.healthy:
+                log.error("store.unavailable", reason=str(exc), decisions=len(batch))
+            self.healthy = False
+        for _, future in batch:
+            if future is not None and not future.done():
+                future.set_exception(StoreUnavailable("the decision could not be written"))
+
+
+class Nothing(Decision[None]):
+    """Decides nothing; whoever submits it waits for all before it."""
+
+    __slots__ = ()
+
+    @classmethod
+    async def decide_all(cls, tx: Transaction, decisions: Sequence[Any]) -> list[Any]:
+        return [None] * len(decisions)
