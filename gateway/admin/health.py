@@ -1,0 +1,76 @@
+"""`/healthz` and `/readyz`: does the process live, and would it serve a device right now?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from gateway.core.errors import GatehouseError
+from gateway.wire.call import Call, Format, Reply, Status
+from gateway.wire.route import Route
+
+_PROBE_EVERY_S = 1.0
+"""Asking readiness more often than this repeats the last answer: it costs a disk write."""
+
+
+class Health:
+    """Tells liveness and readiness.
+
+    `listening()` is True once all listeners accept, and again False while draining. `probe()`
+    writes to the store and raises a `GatehouseError` when it cannot.
+    """
+
+    def __init__(
+        self,
+        *,
+        listening: Callable[[], bool],
+        probe: Callable[[], Awaitable[None]],
+        timeout_s: float = 2.0,
+    ) -> None:
+        self._listening = listening
+        self._probe = probe
+        self._timeout_s = timeout_s
+        self._probed_at = 0.0
+        self._store = ""
+
+    def routes(self) -> tuple[Route, ...]:
+        return (
+            Route(name="health.live", handler=self.live, http=("GET /healthz",), quiet=True),
+            Route(
+                name="health.ready",
+                handler=self.ready,
+                http=("GET /readyz",),
+                http_codes={Status.REFUSED: 503},
+                quiet=True,
+            ),
+        )
+
+    async def live(self, call: Call) -> Reply:
+        return Reply(b'{"status":"ok"}', format=Format.JSON)
+
+    async def ready(self, call: Call) -> Reply:
+        now = time.monotonic()
+        if now - self._probed_at > _PROBE_EVERY_S:
+            self._probed_at = now
+            self._store = await self._ask_store()
+        checks = {
+            "listeners": "ok" if self._listening() else "not accepting",
+            "store": self._store or "ok",
+        }
+        good = all(said == "ok" for said in checks.values())
+        body = msgspec.json.encode({"status": "ready" if good else "not ready", "checks": checks})
+        return Reply(body, Status.OK if good else Status.REFUSED, Format.JSON)
+
+    async def _ask_store(self) -> str:
+        """Empty when the store could be written, else what to tell."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._probe()
+        except TimeoutError:
+            return "did not commit in time"
+        except GatehouseError:
+            return "cannot be written"
+        return ""

@@ -1,0 +1,253 @@
+"""The composition root: opens, wires and closes everything. Only this file knows all rooms."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import structlog
+
+from gateway.admin.health import Health
+from gateway.clock import now_ms
+from gateway.config import Config
+from gateway.core.access import Access
+from gateway.core.errors import ConfigError, Overloaded, StoreUnavailable
+from gateway.core.model import DeviceProfile, Peer, Wire
+from gateway.core.provisioning import Provisioner
+from gateway.core.registry import ProfileDraft, Registry, sync_profile_files
+from gateway.core.tokens import new_token
+from gateway.core.traffic import Traffic
+from gateway.dialects.thingsboard import ThingsBoard
+from gateway.dialects.thingsboard.device import DeviceLimits
+from gateway.profiles import ProfileFile, read_profiles, watch
+from gateway.store.retention import Retention
+from gateway.store.sql_registrar import SqlRegistrar
+from gateway.store.sql_store import SqlStore
+from gateway.store.sqlite import SqliteDriver
+from gateway.store.vault import Vault, load_master_key
+from gateway.transports.coap import CoapListener
+from gateway.transports.http import HttpListener
+from gateway.transports.mqtt import MqttListener
+from gateway.wire.call import Admitted, Hello, Rejected
+from gateway.wire.router import Gauge, Router
+
+log = structlog.get_logger()
+
+GRACE_S = 8.0
+"""How long a stop may take to answer what was taken; the process is gone within 10 s."""
+
+
+@asynccontextmanager
+async def open_store(config: Config, environ: Mapping[str, str]) -> AsyncIterator[SqlStore]:
+    """The configured store, opened, migrated and closed again.
+
+    Raises `ConfigError` when the folder, the key or the database cannot be used.
+    """
+    folder = config.data_dir
+    if folder is not None:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ConfigError(
+                f"{folder}: the data folder cannot be made ({exc.strerror}). Make it yourself, "
+                "or point [store] url (GATEHOUSE_STORE_URL) to a writable place."
+            ) from exc
+    vault = Vault(load_master_key(folder, environ.get("GATEHOUSE_MASTER_KEY")))
+    store = SqlStore(SqliteDriver(config.store_path), vault, max_pending=config.store.max_pending)
+    try:
+        await store.open()
+    except StoreUnavailable as exc:
+        await store.driver.close()
+        raise ConfigError(
+            f"{config.store_path}: the database cannot be opened ({exc}). Check that the folder "
+            "is writable, the disk not full, and that the file is a Gatehouse database."
+        ) from exc
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def open_registry(store: SqlStore, peer: Peer) -> Registry:
+    """Profiles and devices for people, acting as `peer`."""
+    return Registry(store, SqlRegistrar(store), clock=now_ms, new_token=new_token, peer=peer)
+
+
+def draft_of(file: ProfileFile) -> ProfileDraft:
+    """A profile file as the registry takes it."""
+    return ProfileDraft(
+        profile=DeviceProfile(
+            id=0,
+            name=file.name,
+            provision_type=file.provision_type,
+            description=file.description,
+            transport=file.transport,
+            pre_provision_allowed=file.pre_provision_allowed,
+            require_readable_certificate=file.require_readable_certificate,
+            sections=file.sections,
+            source=file.path.name,
+        ),
+        key=file.provision_key,
+        secret=file.provision_secret,
+    )
+
+
+async def load_profiles(config: Config, registry: Registry) -> list[ConfigError]:
+    """Bring the store up to the profile folder; give back what could not be used."""
+    files, errors = read_profiles(config.profiles_dir)
+    changed, refused = await sync_profile_files(registry, [draft_of(file) for file in files])
+    for name in changed:
+        log.info("profile.loaded", profile=name)
+    return [*errors, *refused]
+
+
+def certificate_readable(text: str) -> bool:
+    """Whether a base64 certificate text can be parsed."""
+    from base64 import b64decode
+
+    from cryptography import x509
+
+    try:
+        x509.load_der_x509_certificate(b64decode(text, validate=True))
+    except ValueError:
+        return False
+    return True
+
+
+class Gateway:
+    """All listeners over one store. `start`, then `stop`; not to be started twice."""
+
+    def __init__(self, config: Config, store: SqlStore) -> None:
+        self.config = config
+        self.store = store
+        self.registry = open_registry(store, Peer(Wire.SHELL, "profiles"))
+        self.profile_errors: list[ConfigError] = []
+        self.http: HttpListener | None = None
+        self.mqtt: MqttListener | None = None
+        self.coap: CoapListener | None = None
+        self._accepting = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._gauge = Gauge(config.limits.max_calls)
+        self._dialect = ThingsBoard(
+            provisioner=Provisioner(
+                store, clock=now_ms, new_token=new_token, readable=certificate_readable
+            ),
+            access=Access(store),
+            traffic=Traffic(store, now_ms),
+            clock=now_ms,
+            gauge=self._gauge,
+            timeout_s=config.limits.core_timeout_s,
+            provision_idle_s=config.mqtt.provision_idle_s,
+            limits=DeviceLimits(config.mqtt.max_packet_bytes, config.mqtt.max_inflight),
+        )
+        self._health = Health(listening=lambda: self._accepting, probe=store.probe)
+
+    async def start(self) -> None:
+        """Load profiles and listen. Raises `ConfigError` when an address cannot be had."""
+        self.profile_errors = await load_profiles(self.config, self.registry)
+        for error in self.profile_errors:
+            log.error("profile.unusable", reason=str(error))
+        self._make_listeners()
+        for name, listener in self._listeners():
+            try:
+                await listener.start()
+            except OSError as exc:
+                raise ConfigError(_port_trouble(self.config, name, exc)) from exc
+        self._accepting = True
+        store, config = self.store, self.config.store
+        retention = Retention(
+            store,
+            now_ms,
+            readings_keep_days=config.readings_keep_days,
+            events_keep_days=config.events_keep_days,
+            every_s=config.sweep_every_s,
+        )
+        self._tasks.append(asyncio.create_task(retention.run(), name="retention"))
+        self._tasks.append(asyncio.create_task(self._heal(), name="store.heal"))
+        if self.config.profiles.watch:
+            watching = watch(self.config.profiles_dir, self._reload)
+            self._tasks.append(asyncio.create_task(watching, name="profiles.watch"))
+        # What lives now lives long: keep the collector from walking it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 100)
+
+    async def stop(self, grace_s: float = GRACE_S) -> None:
+        """Stop accepting, answer what was taken, let go of everything but the store."""
+        self._accepting = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(listener.stop(grace_s) for _, listener in self._listeners()))
+
+    def _make_listeners(self) -> None:
+        config, gauge, dialect = self.config, self._gauge, self._dialect
+        timeout_s = config.limits.core_timeout_s
+        routes = (*dialect.routes(), *self._health.routes())
+        if config.http.enabled:
+            self.http = HttpListener(
+                Router(routes, Wire.HTTP, gauge, timeout_s=timeout_s),
+                host=config.http.host,
+                port=config.http.port,
+                error_body=dialect.error_body,
+                max_body_bytes=config.http.max_body_bytes,
+                max_connections=config.http.max_connections,
+                read_timeout_s=config.http.read_timeout_s,
+            )
+        if config.mqtt.enabled:
+            self.mqtt = MqttListener(
+                self._greet,
+                host=config.mqtt.host,
+                port=config.mqtt.port,
+                max_packet=config.mqtt.max_packet_bytes,
+                max_connections=config.mqtt.max_connections,
+                connect_timeout_s=config.mqtt.connect_timeout_s,
+                max_inflight=config.mqtt.max_inflight,
+                max_write_buffer=config.mqtt.max_write_buffer_bytes,
+            )
+        if config.coap.enabled:
+            self.coap = CoapListener(
+                Router(routes, Wire.COAP, gauge, timeout_s=timeout_s),
+                host=config.coap.host,
+                port=config.coap.port,
+                links=("/api/v1/provision",),
+                max_body=config.coap.max_body_bytes,
+                max_exchanges=config.coap.max_exchanges,
+                receive_buffer=config.coap.receive_buffer_bytes,
+                max_under_way=config.coap.max_under_way,
+            )
+
+    def _listeners(self) -> list[tuple[str, HttpListener | MqttListener | CoapListener]]:
+        named = (("http", self.http), ("mqtt", self.mqtt), ("coap", self.coap))
+        return [(name, listener) for name, listener in named if listener is not None]
+
+    async def _greet(self, hello: Hello) -> Admitted | Rejected:
+        return await self._dialect.connect(hello)
+
+    async def _reload(self) -> None:
+        """A profile file changed. A broken one leaves the running profile in place and says so."""
+        self.profile_errors = await load_profiles(self.config, self.registry)
+        for error in self.profile_errors:
+            log.error("profile.unusable", reason=str(error), kept="the profile as it was")
+
+    async def _heal(self) -> None:
+        """While the store cannot be written, try once a second whether it can again."""
+        while True:
+            await asyncio.sleep(1.0)
+            if not self.store.writer.healthy:
+                try:
+                    await self.store.probe()
+                except (StoreUnavailable, Overloaded):
+                    continue
+
+
+def _port_trouble(config: Config, name: str, exc: OSError) -> str:
+    section = getattr(config, name)
+    host, port = section.host, section.port
+    return (
+        f"{name}: cannot listen on {host}:{port} ({exc.strerror or exc}). "
+        f"Stop what uses that port (`ss -lntup | grep {port}` shows it), or choose another "
+        f"with GATEHOUSE_{name.upper()}_PORT or [{name}] port; 0 picks a free one."
+    )

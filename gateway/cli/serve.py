@@ -1,0 +1,75 @@
+"""`gatehouse serve`: listen until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from gateway.app import Gateway, open_store
+from gateway.cli.options import config_option, read_config
+from gateway.config import Config
+
+
+@click.command()
+@config_option
+@click.option("--quiet", is_flag=True, help="No start screen; only the ready line and the log.")
+def command(config_path: Path | None, quiet: bool) -> None:
+    """Serve devices over HTTP, MQTT and CoAP until SIGTERM or Ctrl-C.
+
+    Every setting of the configuration file can be overridden by an environment variable:
+
+    \b
+      GATEHOUSE_HTTP_PORT=18080 GATEHOUSE_STORE_URL=sqlite:/srv/gatehouse.db gatehouse serve
+
+    Port 0 picks a free port; the ready line tells which. A stop lets what was taken be answered,
+    and ends within 10 seconds with status 0.
+    """
+    from gateway import log
+
+    config = read_config(config_path)
+    log.configure(config.log.level, config.log.format)
+    if sys.platform != "win32":
+        import uvloop
+
+        uvloop.run(_serve(config, quiet=quiet))
+    else:
+        asyncio.run(_serve(config, quiet=quiet))
+
+
+async def _serve(config: Config, *, quiet: bool) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with open_store(config, os.environ) as store:
+        gateway = Gateway(config, store)
+        try:
+            await gateway.start()
+            await _say_ready(gateway, quiet=quiet)
+            await stopping.wait()
+            click.echo("gatehouse: stopping, answering what was taken", err=True)
+        finally:
+            await gateway.stop()
+
+
+async def _say_ready(gateway: Gateway, *, quiet: bool) -> None:
+    """The start screen for a person, and one line for scripts: `gatehouse ready http=… …`."""
+    if not quiet:
+        from gateway.cli.start_screen import start_screen
+
+        click.echo(start_screen(gateway, await gateway.registry.profiles()))
+    ports = {
+        "http": gateway.http and gateway.http.port,
+        "mqtt": gateway.mqtt and gateway.mqtt.port,
+        "coap": gateway.coap and gateway.coap.port,
+    }
+    click.echo(
+        "gatehouse ready "
+        + " ".join(f"{name}={port}" for name, port in ports.items() if port is not None)
+    )
+    sys.stdout.flush()

@@ -1,0 +1,138 @@
+"""What `gatehouse serve` shows a person: where it listens, what it keeps, how to try it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from gateway import __version__
+from gateway.app import Gateway
+from gateway.core.model import DeviceProfile, ProvisionType
+
+_CREDENTIAL = r"""sed -n 's/.*"credentialsValue":"\([^"]*\)".*/\1/p'"""
+_READING = "'{\"temperature\":21.5}'"
+_COAP_CLIENTS = (
+    "coap-client",
+    "coap-client-notls",
+    "coap-client-openssl",
+    "coap-client-gnutls",
+)
+
+
+def start_screen(gateway: Gateway, profiles: Sequence[DeviceProfile]) -> str:
+    """The whole screen as text."""
+    return "\n".join((*_head(gateway, profiles), *_try_it(gateway, profiles), ""))
+
+
+def _head(gateway: Gateway, profiles: Sequence[DeviceProfile]) -> Iterator[str]:
+    config = gateway.config
+    yield ""
+    title = click.style("Gatehouse", bold=True)
+    yield f"  {title} {__version__} · the front gate of a device fleet"
+    yield ""
+    listening = [
+        f"{name} {click.style(f'{host}:{port}', fg='green')}"
+        for name, host, port in (
+            ("HTTP", config.http.host, gateway.http and gateway.http.port),
+            ("MQTT", config.mqtt.host, gateway.mqtt and gateway.mqtt.port),
+            ("CoAP", config.coap.host, gateway.coap and gateway.coap.port),
+        )
+        if port
+    ]
+    yield f"  {_label('listens')}{'   '.join(listening)}"
+    yield f"  {_label('store')}{config.store_path or 'in memory, gone when this process ends'}"
+    names = [f"{one.name} ({_SHORT[one.provision_type]})" for one in profiles]
+    yield f"  {_label('profiles')}{', '.join(names) or f'none yet; see {config.profiles_dir}'}"
+    for error in gateway.profile_errors:
+        yield f"  {click.style('!', fg='yellow')} {error}"
+
+
+_SHORT = {
+    ProvisionType.DISABLED: "closed",
+    ProvisionType.ALLOW_CREATE_NEW_DEVICES: "open to new devices",
+    ProvisionType.CHECK_PRE_PROVISIONED_DEVICES: "known names only",
+    ProvisionType.X509_CERTIFICATE_CHAIN: "factory certificates",
+}
+
+
+def _label(text: str) -> str:
+    return click.style(f"{text:<10}", dim=True)
+
+
+def _try_it(gateway: Gateway, profiles: Sequence[DeviceProfile]) -> Iterator[str]:
+    """One line per wire: provision a device, then send a reading with what it got.
+
+    The fleet secret travels through a pipe, so that it is in no history and no process list.
+    """
+    demo = next((one for one in profiles if _takes_strangers(one)), None)
+    if demo is None or gateway.config.store_path is None:
+        return
+    yield ""
+    yield "  Try it from another terminal; each line provisions a device and sends a reading:"
+    request = f"{_gatehouse(gateway)} profile request {shlex.quote(demo.name)}"
+    if gateway.http is not None:
+        url = f"http://{_host(gateway.config.http.host)}:{gateway.http.port}/api/v1"
+        yield ""
+        yield (
+            f"T=$({request} | curl -s -d @- {url}/provision | {_CREDENTIAL}) && "
+            f'curl -s -d {_READING} "{url}/$T/telemetry" && echo "$T"'
+        )
+    if gateway.coap is not None:
+        client = next((name for name in _COAP_CLIENTS if shutil.which(name)), _COAP_CLIENTS[0])
+        url = f"coap://{_host(gateway.config.coap.host)}:{gateway.coap.port}/api/v1"
+        yield ""
+        yield (
+            f"T=$({request} | {client} -m post -f - {url}/provision | {_CREDENTIAL}) && "
+            f'{client} -m post -e {_READING} "{url}/$T/telemetry" && echo "$T"'
+        )
+    if gateway.mqtt is not None:
+        at = f"-h {_host(gateway.config.mqtt.host)} -p {gateway.mqtt.port}"
+        yield ""
+        yield (
+            f"T=$({request} | mosquitto_rr {at} -u provision -t /provision/request "
+            f'-e /provision/response -s | {_CREDENTIAL}) && mosquitto_pub {at} -q 1 -u "$T" '
+            f'-t v1/devices/me/telemetry -m {_READING} && echo "$T"'
+        )
+    yield ""
+    yield f"  Then: {_gatehouse(gateway)} device list"
+
+
+def _takes_strangers(profile: DeviceProfile) -> bool:
+    return profile.provision_type is ProvisionType.ALLOW_CREATE_NEW_DEVICES
+
+
+def _host(listening: str) -> str:
+    """Where a client on this machine finds a listener."""
+    if listening in ("0.0.0.0", ""):  # noqa: S104 - compared, not bound
+        return "127.0.0.1"
+    if listening == "::":
+        return "[::1]"
+    return f"[{listening}]" if ":" in listening else listening
+
+
+def _gatehouse(gateway: Gateway) -> str:
+    """The command as it must be typed to act on this server's store, from any folder."""
+    called = Path(sys.argv[0])
+    found = shutil.which("gatehouse")
+    if called.name != "gatehouse":
+        command = f"{shlex.quote(sys.executable)} -m gateway"
+    elif found and Path(found).resolve() == called.resolve():
+        command = "gatehouse"
+    else:
+        command = shlex.quote(str(called.resolve()))
+    settings = ""
+    config = gateway.config
+    if config.source is not None:
+        settings = f"GATEHOUSE_CONFIG={shlex.quote(str(config.source.resolve()))} "
+    if config.source is None or "GATEHOUSE_STORE_URL" in os.environ:
+        assert config.store_path is not None
+        settings += f"GATEHOUSE_STORE_URL={shlex.quote(f'sqlite:{config.store_path.resolve()}')} "
+    if config.source is None or "GATEHOUSE_PROFILES_DIR" in os.environ:
+        settings += f"GATEHOUSE_PROFILES_DIR={shlex.quote(str(config.profiles_dir.resolve()))} "
+    return settings + command

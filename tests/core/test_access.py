@@ -1,0 +1,78 @@
+"""Who may come in with what (contract, section 7.1)."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.model import DeviceCredentialsType, Provisioned, RequestedCredentials, Secret
+
+BASIC = DeviceCredentialsType.MQTT_BASIC
+
+
+@pytest.fixture
+async def devices(provisioner, new_fleet):
+    """Devices of every kind of credentials, by name."""
+    fleet = await new_fleet()
+    wanted = {
+        "token": RequestedCredentials(token=Secret("T1")),
+        "client": RequestedCredentials(type=BASIC, client_id="C1"),
+        "user": RequestedCredentials(type=BASIC, username="U1"),
+        "user-password": RequestedCredentials(
+            type=BASIC, username="U2", password=Secret("P2")
+        ),
+        "both": RequestedCredentials(
+            type=BASIC, client_id="C3", username="U3", password=Secret("P3")
+        ),
+        "both-of-token": RequestedCredentials(type=BASIC, client_id="C", username="T1"),
+        "certificate": RequestedCredentials(
+            type=DeviceCredentialsType.X509_CERTIFICATE, certificate="cert"
+        ),
+    }
+    for name, credentials in wanted.items():
+        result = await provisioner.provision(fleet.request(name, credentials=credentials))
+        assert isinstance(result, Provisioned)
+    return fleet
+
+
+@pytest.mark.parametrize(
+    ("client_id", "username", "password", "device"),
+    [
+        ("anything", "T1", None, "token"),
+        ("anything", "T1", "ignored", "token"),
+        ("", "T1", None, "token"),
+        ("C", "T1", None, "both-of-token"),
+        ("C1", None, None, "client"),
+        ("C1", "", None, "client"),
+        ("C2", None, None, None),
+        ("", None, None, None),
+        ("any", "U1", None, "user"),
+        ("any", "U1", "unneeded", "user"),
+        ("any", "U2", "P2", "user-password"),
+        ("any", "U2", "wrong", None),
+        ("any", "U2", None, None),
+        ("C3", "U3", "P3", "both"),
+        ("C3", "U3", "wrong", None),
+        ("C3", "U3", None, None),
+        ("C4", "U3", "P3", None),
+        ("C3", None, "P3", None),
+        ("any", "unknown", None, None),
+    ],
+)
+async def test_mqtt_logins(devices, access, client_id, username, password, device):
+    """Each combination of client id, user name and password finds its device, or none."""
+    found = await access.by_mqtt(client_id, username, Secret(password) if password else None)
+    assert (found.name if found else None) == device
+
+
+@pytest.mark.parametrize(("token", "device"), [("T1", "token"), ("U1", None), ("x", None)])
+async def test_tokens(devices, access, token, device):
+    """Only an access token opens a path with a token in it."""
+    found = await access.by_token(Secret(token))
+    assert (found.name if found else None) == device
+
+
+async def test_a_removed_device_is_unknown_at_once(devices, access):
+    """A device's credentials end with it."""
+    known = await devices.registry.device("token")
+    assert await devices.registry.remove_device(known)
+    assert await access.by_token(Secret("T1")) is None
