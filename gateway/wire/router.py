@@ -12,6 +12,7 @@ import structlog
 from gateway.core.errors import CredentialsGone, Overloaded, StoreUnavailable
 from gateway.core.model import Device, Peer, Wire
 from gateway.wire.call import NOTHING, BadPayload, Call, Reply, Status
+from gateway.wire.deadlines import Deadlines
 from gateway.wire.route import PathTable, Route
 
 log = structlog.get_logger()
@@ -46,7 +47,7 @@ class Router:
     ) -> None:
         self._wire = wire
         self._gauge = gauge
-        self._timeout_s = timeout_s
+        self._deadlines = Deadlines(timeout_s)
         self._table = PathTable(
             [(address, route) for route in routes for address in route.addresses(wire)],
             fold=wire is Wire.COAP,
@@ -76,9 +77,11 @@ class Router:
             return route, _OVERLOADED
         gauge.now += 1
         started = time.perf_counter()
+        task = asyncio.current_task()
+        assert task is not None
+        self._deadlines.begin(task)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                reply = await route.handler(Call(body, peer, params, query, device, session))
+            reply = await route.handler(Call(body, peer, params, query, device, session))
         except BadPayload as exc:
             status = Status.UNDECODABLE if exc.undecodable else Status.BAD_REQUEST
             reply = Reply(status=status, reason=str(exc))
@@ -88,13 +91,16 @@ class Router:
             reply = _GONE
         except StoreUnavailable:
             reply = _UNAVAILABLE
-        except TimeoutError:
+        except asyncio.CancelledError:
+            if not self._deadlines.was_late(task):
+                raise
             reply = _LATE
         except Exception:
             log.exception("call.failed", route=route.name, wire=self._wire, peer=peer.address)
             reply = _BROKEN
         finally:
             gauge.now -= 1
+            self._deadlines.end(task)
         if not (route.quiet and reply.status in _QUIET):
             log.info(
                 "call.answered",

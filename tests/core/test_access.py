@@ -17,9 +17,7 @@ async def devices(provisioner, new_fleet):
         "token": RequestedCredentials(token=Secret("T1")),
         "client": RequestedCredentials(type=BASIC, client_id="C1"),
         "user": RequestedCredentials(type=BASIC, username="U1"),
-        "user-password": RequestedCredentials(
-            type=BASIC, username="U2", password=Secret("P2")
-        ),
+        "user-password": RequestedCredentials(type=BASIC, username="U2", password=Secret("P2")),
         "both": RequestedCredentials(
             type=BASIC, client_id="C3", username="U3", password=Secret("P3")
         ),

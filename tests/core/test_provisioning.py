@@ -17,8 +17,8 @@ from gateway.core.model import (
     Outcome,
     Provisioned,
     ProvisionType,
-    Refused,
     RefusalReason,
+    Refused,
     RequestedCredentials,
     Secret,
     sha3_id,
@@ -142,7 +142,7 @@ async def test_twenty_at_once_make_one_device(provisioner, new_fleet):
 
 
 async def test_credentials_of_another_device_are_refused(provisioner, new_fleet):
-    """A token, or a user name equal to a token, belongs to one device only; the loser is not born."""
+    """A token, or a user name equal to one, belongs to one device; the loser is not born."""
     fleet = await new_fleet()
     mine = RequestedCredentials(token=Secret("shared-id"))
     theirs = RequestedCredentials(type=BASIC, username="shared-id")
@@ -175,7 +175,7 @@ async def test_neighbours_of_a_conflict_are_not_undone(provisioner, new_fleet):
 
 
 async def test_a_waiting_device_is_claimed_once(provisioner, new_fleet):
-    """Of two requests for one waiting device, the first gets its credentials, the second nothing."""
+    """Of two claims of one waiting device, the first gets its credentials, the second nothing."""
     fleet = await new_fleet(CHECK)
     device = await fleet.waiting("meter-1")
     first = await provisioner.provision(fleet.request("meter-1"))
@@ -365,4 +365,4 @@ def test_printable_text_is_always_plain(text):
 def test_accepted_names_can_be_stored(text):
     """A name that is accepted is short, not blank, and valid UTF-8."""
     if is_device_name(text.strip()):
-        assert 0 < len(text.strip().encode("utf-8"))
+        assert len(text.strip().encode("utf-8")) > 0

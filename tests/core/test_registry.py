@@ -10,8 +10,8 @@ from gateway.core.model import (
     EventKind,
     Provisioned,
     ProvisionType,
-    Refused,
     RefusalReason,
+    Refused,
     Secret,
 )
 from gateway.core.registry import ProfileDraft, sync_profile_files

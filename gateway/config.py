@@ -1,0 +1,289 @@
+"""The configuration: one struct per section, read from TOML and environment, proven at start.
+
+A value comes from the environment (`GATEHOUSE_<SECTION>_<KEY>`), else from the file, else from the
+default written here. Every number has bounds; sizes are bytes, `_s` is seconds, `_days` is days.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from gateway.core.errors import ConfigError
+from gateway.toml_lines import (
+    Setting,
+    TomlFile,
+    UnfitError,
+    nearest,
+    plain,
+    read_table,
+    read_toml,
+    settings_of,
+)
+
+DEFAULT_FILE = "config.toml"
+_PREFIX = "GATEHOUSE_"
+_MEMORY = "sqlite::memory:"
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+"""0 lets the system pick a free port; the ready line prints which."""
+Host = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[^\s/\[\]\x00-\x1f\x7f]{1,255}\Z",
+        extra={"wants": "a host name or an address, without brackets or port"},
+    ),
+]
+"""`0.0.0.0` is every IPv4 address of the machine, `::` every address, `127.0.0.1` itself only."""
+Url = Annotated[
+    str,
+    Meta(
+        max_length=4096,
+        pattern=r"\Asqlite:(?::memory:|(?!//|:)[^\x00-\x1f\x7f]*[^/\x00-\x1f\x7f])\Z",
+        extra={"wants": '"sqlite:PATH" (without `//`) or "sqlite::memory:"', "hidden": True},
+    ),
+]
+FolderName = Annotated[
+    str,
+    Meta(max_length=4096, pattern=r"\A[^\x00-\x1f\x7f]+\Z", extra={"wants": "a folder's path"}),
+]
+Wait = Annotated[float, Meta(ge=0.05, le=3600)]
+"""Seconds to wait for somebody: under 50 ms no network answers, over an hour nobody waits."""
+Days = Annotated[int, Meta(ge=1, le=36_500)]
+Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+BodySize = Annotated[int, Meta(ge=64, le=67_108_864)]
+"""Bytes held in memory for one request: up to 64 MiB."""
+BufferSize = Annotated[int, Meta(ge=4096, le=1_073_741_824)]
+
+
+class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[store]`: where everything is kept, and how long."""
+
+    url: Url = "sqlite:data/gatehouse.db"
+    """`sqlite:PATH`, or `sqlite::memory:` which forgets at exit. Its folder is the data folder."""
+    readings_keep_days: Days = 7
+    """Days a reading is kept: 1 to 36500."""
+    events_keep_days: Days = 90
+    """Days an event (the audit log) is kept: 1 to 36500."""
+    sweep_every_s: Annotated[float, Meta(ge=1, le=86_400)] = 60
+    """Seconds between two looks for what has grown old: 1 to 86400."""
+    max_pending: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
+    """Decisions waiting for their commit: 1 to 1000000. Beyond it devices are told "later"."""
+
+
+class HttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[http]`: the HTTP listener."""
+
+    enabled: bool = True
+    host: Host = "0.0.0.0"  # noqa: S104 - a gateway is there to be reached
+    port: Port = 8080
+    max_body_bytes: BodySize = 1_048_576
+    """Bytes of one request's body: 64 to 67108864. Telemetry in bulk is the largest there is."""
+    max_connections: Count = 10_000
+    """Open connections: 1 to 10000000; each takes a file descriptor."""
+    read_timeout_s: Wait = 30
+    """Seconds a client may take to send one request: 0.05 to 3600."""
+
+
+class MqttSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[mqtt]`: the MQTT listener."""
+
+    enabled: bool = True
+    host: Host = "0.0.0.0"  # noqa: S104
+    port: Port = 1883
+    max_packet_bytes: Annotated[int, Meta(ge=128, le=67_108_864)] = 65_536
+    """Bytes of one packet: 128 to 67108864 (the protocol's own limit is 256 MiB)."""
+    max_connections: Count = 20_000
+    """Open connections: 1 to 10000000; each takes a file descriptor."""
+    connect_timeout_s: Wait = 10
+    """Seconds until CONNECT must have arrived: 0.05 to 3600."""
+    provision_idle_s: Wait = 60
+    """Seconds a session that may only provision may be silent: 0.05 to 3600."""
+    max_inflight: Annotated[int, Meta(ge=1, le=65_535)] = 100
+    """Publishes of one session under way at once: 1 to 65535 (packet ids have 16 bits)."""
+    max_write_buffer_bytes: BufferSize = 262_144
+    """Bytes waiting for one slow reader before it is cut: 4096 to 1073741824."""
+
+
+class CoapSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[coap]`: the CoAP listener."""
+
+    enabled: bool = True
+    host: Host = "0.0.0.0"  # noqa: S104
+    port: Port = 5683
+    max_body_bytes: BodySize = 65_536
+    """Bytes of one body sent block by block: 64 to 67108864."""
+    max_exchanges: Annotated[int, Meta(ge=16, le=10_000_000)] = 100_000
+    """Exchanges remembered so that a repeated request is answered alike: 16 to 10000000."""
+    receive_buffer_bytes: BufferSize = 4_194_304
+    """Bytes asked of the system for datagrams that wait: 4096 to 1073741824."""
+    max_under_way: Annotated[int, Meta(ge=1, le=1_000_000)] = 4096
+    """Requests being answered at once: 1 to 1000000."""
+
+
+class ProfilesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[profiles]`: the folder of profile files."""
+
+    dir: FolderName = "profiles"
+    watch: bool = True
+    """Read the folder again when a file in it changes."""
+
+
+class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[limits]`: bounds that hold over all wires."""
+
+    max_calls: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    """Calls under way at once: 1 to 1000000. Beyond it devices are told "later"."""
+    core_timeout_s: Wait = 10
+    """Seconds until a call must be answered: 0.05 to 3600 (ThingsBoard's is 10)."""
+
+
+class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[log]`: what is written to standard error, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+    """`auto` is `console` on a terminal and `json` elsewhere."""
+
+
+SECTIONS: Mapping[str, type[Struct]] = {
+    "store": StoreSettings,
+    "http": HttpSettings,
+    "mqtt": MqttSettings,
+    "coap": CoapSettings,
+    "profiles": ProfilesSettings,
+    "limits": LimitsSettings,
+    "log": LogSettings,
+}
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """Everything that can be set. `Config()` is the built-in defaults in the current folder.
+
+    `source` is the file it came from, None without one; relative paths begin at `folder`, which
+    is the file's, or else the current one.
+    """
+
+    store: StoreSettings = StoreSettings()
+    http: HttpSettings = HttpSettings()
+    mqtt: MqttSettings = MqttSettings()
+    coap: CoapSettings = CoapSettings()
+    profiles: ProfilesSettings = ProfilesSettings()
+    limits: LimitsSettings = LimitsSettings()
+    log: LogSettings = LogSettings()
+    source: Path | None = None
+    folder: Path = Path()
+
+    @property
+    def store_path(self) -> Path | None:
+        """The database file; None for one in memory."""
+        if self.store.url == _MEMORY:
+            return None
+        return self._path(self.store.url.removeprefix("sqlite:"))
+
+    @property
+    def data_dir(self) -> Path | None:
+        """The folder the database file is in, which also holds the master key; None in memory."""
+        path = self.store_path
+        return None if path is None else path.parent
+
+    @property
+    def profiles_dir(self) -> Path:
+        return self._path(self.profiles.dir)
+
+    def _path(self, text: str) -> Path:
+        # A leading ~ would otherwise become a folder of that name.
+        return self.folder / os.path.expanduser(text)
+
+
+def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
+    """Read the file at `path` and lay `environ` over it.
+
+    With `path` None, `config.toml` in the current folder is read if it is there. Raises
+    `ConfigError`, whose message says where, what is wrong, and what to do.
+    """
+    source = path
+    if source is None and os.path.lexists(DEFAULT_FILE):
+        source = Path(DEFAULT_FILE)
+    values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    folder = Path.cwd()
+    if source is not None:
+        # Not resolved: a link to a file elsewhere is used where the link is.
+        folder = source.absolute().parent
+        _lay_file(values, read_toml(source))
+    _lay_environ(values, environ)
+    sections: dict[str, Any] = {name: shape(**values[name]) for name, shape in SECTIONS.items()}
+    return Config(**sections, source=source, folder=folder)
+
+
+def _lay_file(values: dict[str, dict[str, Any]], file: TomlFile) -> None:
+    for name, table in file.data.items():
+        shape = SECTIONS.get(name)
+        if shape is None:
+            raise _unknown_section(file, name, table)
+        if not isinstance(table, dict):
+            raise file.fault((name,), f"`{name}` is a section.", f"Write it as `[{name}]`.")
+        values[name] = read_table(file, (name,), table, shape)
+
+
+def _unknown_section(file: TomlFile, name: str, table: object) -> ConfigError:
+    if isinstance(table, dict):
+        wrong = f"there is no section [{plain(name)}]."
+        return file.fault((name,), wrong, nearest(name, SECTIONS))
+    homes = [section for section, shape in SECTIONS.items() if name in settings_of(shape)]
+    remedy = f"Put it under [{homes[0]}]." if homes else nearest(name, SECTIONS)
+    if len(homes) > 1:
+        remedy = f"Put it under one of [{'], ['.join(homes)}]."
+    return file.fault((name,), f"`{plain(name)}` stands outside of a section.", remedy)
+
+
+def _lay_environ(values: dict[str, dict[str, Any]], environ: Mapping[str, str]) -> None:
+    for variable in sorted(environ):
+        section, _, key = variable.removeprefix(_PREFIX).lower().partition("_")
+        if not variable.startswith(_PREFIX) or section not in SECTIONS or not key:
+            continue  # other people's, or one of ours that is no setting (GATEHOUSE_MASTER_KEY)
+        values[section][key] = _from_environ(variable, section, key, environ)
+
+
+def _from_environ(variable: str, section: str, key: str, environ: Mapping[str, str]) -> Any:
+    settings = settings_of(SECTIONS[section])
+    setting = settings.get(key)
+    if setting is None or variable != _variable(section, key):
+        known = [_variable(section, name) for name in settings]
+        raise ConfigError(
+            f"environment: there is no setting {plain(variable)}. "
+            f"{nearest(variable, known)}{_hint(environ)}"
+        )
+    try:
+        return _from_text(setting, environ[variable])
+    except UnfitError as unfit:
+        remedy = f"Write for example `{variable}={_as_text(setting.example)}`, or unset it."
+        raise ConfigError(
+            f"environment: {variable} ([{section}] {key}) {unfit.wrong} {remedy}{_hint(environ)}"
+        ) from None
+
+
+def _variable(section: str, key: str) -> str:
+    return f"{_PREFIX}{section}_{key}".upper()
+
+
+def _from_text(setting: Setting, text: str) -> Any:
+    if setting.type is bool:
+        return setting.check(_TRUTH.get(text.lower(), text))
+    return setting.check(text, strict=False)
+
+
+def _as_text(example: object) -> str:
+    return str(example).lower() if isinstance(example, bool) else str(example)
+
+
+def _hint(environ: Mapping[str, str]) -> str:
+    """Kubernetes sets GATEHOUSE_HTTP_PORT=tcp://… for a service that is named `gatehouse-http`."""
+    if "KUBERNETES_SERVICE_HOST" not in environ:
+        return ""
+    return " If Kubernetes set it for a service, give the pod `enableServiceLinks: false`."

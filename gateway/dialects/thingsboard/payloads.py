@@ -1,0 +1,287 @@
+"""The bodies of provisioning, in JSON: what a device asks, and what it is told.
+
+The contract is ThingsBoard's device API. Its JSON reader is lenient, ours is RFC 8259; `null`
+means absent, because its own SDK sends it. No message of this module repeats what was sent.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+from gateway.core.model import (
+    AccessToken,
+    Certificate,
+    DeviceCredentials,
+    DeviceCredentialsType,
+    MqttBasic,
+    Peer,
+    ProvisionKey,
+    ProvisionRequest,
+    RequestedCredentials,
+    Secret,
+)
+from gateway.wire.call import BadPayload
+
+Decoded = TypeVar("Decoded")
+
+NOT_FOUND_BODY = b'{"errorMsg":"Provision data was not found!","status":"NOT_FOUND"}'
+FAILURE_BODY = b'{"errorMsg":"Failed to provision device!","status":"FAILURE"}'
+
+CREDENTIALS_TYPES = {kind.value: kind for kind in DeviceCredentialsType}
+UNKNOWN_CREDENTIALS_TYPE = "credentialsType must be one of " + ", ".join(CREDENTIALS_TYPES)
+
+_NOT_AN_OBJECT = "the payload is not a JSON object"
+_NOTHING_REQUESTED = RequestedCredentials()
+_PEM_MARKS = re.compile(r"-----(?:BEGIN|END) [A-Z0-9 ]*CERTIFICATE-----|[\r\n]")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Asked(msgspec.Struct, rename="camel", gc=False):
+    """The request's fields by ThingsBoard's names, and those of the legacy form (section 6)."""
+
+    provision_device_key: str | None = None
+    provision_device_secret: str | None = None
+    device_name: str | None = None
+    credentials_type: str | None = None
+    token: str | None = None
+    client_id: str | None = None
+    username: str | None = None
+    password: str | None = None
+    hash: str | None = None
+    gateway: bool | str | None = None
+    provision_profile_key: str | None = None
+    provision_profile_secret: str | None = None
+    device_type: str | None = None
+    x509_cert_pub_key: str | None = None
+
+    def __repr__(self) -> str:
+        return "_Asked(***)"
+
+
+_ASKED = msgspec.json.Decoder(_Asked)
+_ASKED_FIELDS = [(field.name, field.encode_name) for field in msgspec.structs.fields(_Asked)]
+_TEXT = msgspec.json.Decoder(str)
+
+OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+"""Decodes one JSON object and leaves its members as they were written."""
+
+
+# ── reading JSON ──────────────────────────────────────────────────────────────────────────────
+
+
+def parse_json(decoder: msgspec.json.Decoder[Decoded], body: bytes, wrong_shape: str) -> Decoded:
+    """Decode `body`. Raises `BadPayload` with `wrong_shape` if it is not what `decoder` wants.
+
+    `BadPayload` always says undecodable here: either this is no JSON, or not such JSON at all.
+    """
+    try:
+        if not body.isascii():
+            body.decode()  # msgspec checks the UTF-8 it decodes, but not what it skips
+        return decoder.decode(body)
+    except msgspec.ValidationError:
+        raise BadPayload(wrong_shape, undecodable=True) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _not_json() from None
+
+
+def text_of(name: str, raw: msgspec.Raw | None) -> str | None:
+    """The member `name` as text; None when it is absent or null.
+
+    A number or a boolean is taken as it was written (`1.0` is `"1.0"`, section 2.1). Raises
+    `BadPayload` for an object or an array. `raw` must come out of `parse_json`.
+    """
+    if raw is None:
+        return None
+    written = bytes(raw)
+    if written.startswith(b'"'):
+        return _TEXT.decode(written)
+    if written.startswith((b"{", b"[")):
+        raise BadPayload(f"{name} must be text")
+    return None if written == b"null" else written.decode()
+
+
+def _not_json() -> BadPayload:
+    return BadPayload("the payload is not valid JSON", undecodable=True)
+
+
+# ── what a device asks ────────────────────────────────────────────────────────────────────────
+
+
+def decode_provision(body: bytes, peer: Peer) -> ProvisionRequest:
+    """Read a provisioning request in JSON (sections 2.1 and 6).
+
+    `device_name` is passed on untrimmed: the core tells a blank name from an absent one. Raises
+    `BadPayload`: undecodable when this is no JSON object (a protobuf message may then be tried),
+    decodable when the key or secret is missing or a field cannot be understood.
+    """
+    try:
+        if not body.isascii():
+            body.decode()
+        asked = _ASKED.decode(body)
+    except msgspec.ValidationError:
+        asked = _asked_in_odd_types(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _not_json() from None
+    return ProvisionRequest(
+        proof=_proof(asked),
+        peer=peer,
+        device_name=asked.device_name or None,
+        device_type=asked.device_type or None,
+        credentials=_credentials(asked),
+        gateway=asked.gateway is not None and _is_true(asked.gateway),
+    )
+
+
+def decode_provision_either(body: bytes, peer: Peer) -> tuple[ProvisionRequest, bool]:
+    """Read a request that is JSON or else protobuf (section 2.2); True means protobuf.
+
+    Raises `BadPayload` as `decode_provision` does, undecodable when it is neither.
+    """
+    try:
+        return decode_provision(body, peer), False
+    except BadPayload as exc:
+        if not exc.undecodable:
+            raise
+    # Few fleets speak protobuf; importing its runtime is left to the first that does.
+    from gateway.dialects.thingsboard import protobuf
+
+    return protobuf.decode_provision(body, peer), True
+
+
+def strip_pem(text: str) -> str:
+    """A certificate without its BEGIN and END lines and line breaks: what ids are made of."""
+    return _PEM_MARKS.sub("", text)
+
+
+def _asked_in_odd_types(body: bytes) -> _Asked:
+    """Read what the typed decoder refused: numbers where text is wanted, or no object at all."""
+    members = parse_json(OBJECT, body, _NOT_AN_OBJECT)
+    asked = _Asked()
+    for field, name in _ASKED_FIELDS:
+        if field == "gateway":
+            asked.gateway = _flag(members.get(name))
+        else:
+            setattr(asked, field, text_of(name, members.get(name)))
+    return asked
+
+
+def _flag(raw: msgspec.Raw | None) -> bool:
+    return raw is not None and bytes(raw).lower() in (b"true", b'"true"')
+
+
+def _is_true(gateway: bool | str) -> bool:
+    return gateway is True or (isinstance(gateway, str) and gateway.lower() == "true")
+
+
+def _proof(asked: _Asked) -> ProvisionKey:
+    """The key and secret, by their present or their legacy names; empty ones are the core's."""
+    key, secret = asked.provision_device_key, asked.provision_device_secret
+    if key is None:
+        key = asked.provision_profile_key
+    if secret is None:
+        secret = asked.provision_profile_secret
+    if key is None:
+        raise BadPayload("provisionDeviceKey is missing")
+    if secret is None:
+        raise BadPayload("provisionDeviceSecret is missing")
+    return ProvisionKey(Secret(key), Secret(secret))
+
+
+def _credentials(asked: _Asked) -> RequestedCredentials:
+    if asked.credentials_type is None and not (
+        asked.token
+        or asked.client_id
+        or asked.username
+        or asked.password
+        or asked.hash
+        or asked.x509_cert_pub_key
+    ):
+        return _NOTHING_REQUESTED  # what nearly every device asks
+    kind, certificate = _kind(asked.credentials_type), asked.hash
+    if not certificate and asked.x509_cert_pub_key:
+        kind, certificate = DeviceCredentialsType.X509_CERTIFICATE, asked.x509_cert_pub_key
+    return requested_credentials(
+        kind, asked.token, asked.client_id, asked.username, asked.password, certificate
+    )
+
+
+def _kind(name: str | None) -> DeviceCredentialsType:
+    if name is None:
+        return DeviceCredentialsType.ACCESS_TOKEN
+    try:
+        return CREDENTIALS_TYPES[name]
+    except KeyError:
+        raise BadPayload(UNKNOWN_CREDENTIALS_TYPE) from None
+
+
+def requested_credentials(
+    kind: DeviceCredentialsType,
+    token: str | None,
+    client_id: str | None,
+    username: str | None,
+    password: str | None,
+    certificate: str | None,
+) -> RequestedCredentials:
+    """What a device asks to have; None and empty members alike mean it did not say."""
+    return RequestedCredentials(
+        type=kind,
+        token=Secret(token or ""),
+        client_id=client_id or "",
+        username=username or "",
+        password=Secret(password or ""),
+        certificate=strip_pem(certificate) if certificate else "",
+    )
+
+
+# ── what a device is told ─────────────────────────────────────────────────────────────────────
+
+
+def encode_provisioned(credentials: DeviceCredentials) -> bytes:
+    """The SUCCESS body of section 2.5, in its order of keys."""
+    match credentials:
+        case AccessToken(token):
+            value, kind = _encode(token.reveal()), b"ACCESS_TOKEN"
+        case MqttBasic():
+            value, kind = encode_mqtt_basic(credentials), b"MQTT_BASIC"
+        case Certificate(text):
+            value, kind = _encode(text), b"X509_CERTIFICATE"
+    return b'{"credentialsValue":%b,"credentialsType":"%b","status":"SUCCESS"}' % (value, kind)
+
+
+def encode_mqtt_basic(credentials: MqttBasic) -> bytes:
+    """The triple as a JSON object. A member that is not set is `""` (section 2.5 allows null)."""
+    return _encode(
+        {
+            "clientId": credentials.client_id,
+            "userName": credentials.username,
+            "password": credentials.password.reveal(),
+        }
+    )
+
+
+def error_body(status: int, message: str, now_ms: int) -> bytes:
+    """The body of an HTTP error (sections 3 and 17). `status` is HTTP's; the time is in ms."""
+    return _encode(
+        {
+            "status": status,
+            "message": message,
+            "errorCode": _error_code(status),
+            "timestamp": now_ms,
+        }
+    )
+
+
+_ERROR_CODES = {401: 10, 403: 20, 404: 32, 429: 33}
+_BAD_REQUEST_CODE = 31
+_GENERAL_CODE = 2
+
+
+def _error_code(status: int) -> int:
+    """ThingsBoard's number for an HTTP status; other 4xx count as a bad request."""
+    if 400 <= status < 500:
+        return _ERROR_CODES.get(status, _BAD_REQUEST_CODE)
+    return _GENERAL_CODE

@@ -1,0 +1,97 @@
+"""Provisioning, on every wire (contract, sections 2 to 5)."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from gateway.core.model import Provisioned, ProvisionResult, RefusalReason, Refused
+from gateway.core.provisioning import Provisioner
+from gateway.dialects.thingsboard.payloads import (
+    FAILURE_BODY,
+    NOT_FOUND_BODY,
+    decode_provision,
+    decode_provision_either,
+    encode_provisioned,
+)
+from gateway.wire.call import Call, Format, Reply, Status
+from gateway.wire.route import Route
+
+REQUEST_TOPIC = "/provision/request"
+RESPONSE_TOPIC = "/provision/response"
+
+_UNPROVEN = frozenset(
+    {
+        RefusalReason.UNKNOWN_KEY,
+        RefusalReason.WRONG_SECRET,
+        RefusalReason.PROVISIONING_DISABLED,
+        RefusalReason.CERTIFICATE_CHAIN_ONLY,
+    }
+)
+"""Reasons answered NOT_FOUND. ThingsBoard never says whether the key or the secret was wrong."""
+
+
+class ProvisionApi:
+    """Bytes of a provisioning request → `Provisioner` → bytes of its answer."""
+
+    def __init__(self, provisioner: Provisioner) -> None:
+        self._provisioner = provisioner
+
+    def routes(self) -> tuple[Route, ...]:
+        return (
+            Route(
+                name="thingsboard.provision.json",
+                handler=self.provision_json,
+                http=("POST /api/v1/provision",),
+                http_codes={Status.REFUSED: 200},
+                quiet=True,
+            ),
+            Route(
+                name="thingsboard.provision",
+                handler=self.provision,
+                # Section 5: three segments ending in `provision`, or the fourth of more.
+                coap=(
+                    "POST /api/v1/provision",
+                    "POST /api/{version}/provision",
+                    "POST /api/v1/{token}/provision/{rest*}",
+                ),
+                coap_codes={Status.OK: 201, Status.REFUSED: 400},
+                mqtt=(REQUEST_TOPIC,),
+                mqtt_reply=RESPONSE_TOPIC,
+                quiet=True,
+            ),
+        )
+
+    async def provision_json(self, call: Call) -> Reply:
+        """HTTP takes JSON only."""
+        result = await self._provisioner.provision(decode_provision(call.body, call.peer))
+        return _json_reply(result)
+
+    async def provision(self, call: Call) -> Reply:
+        """MQTT and CoAP try JSON, then protobuf; the answer is in the format that could be read."""
+        request, protobuf = decode_provision_either(call.body, call.peer)
+        result = await self._provisioner.provision(request)
+        return _protobuf_reply(result) if protobuf else _json_reply(result)
+
+
+def _json_reply(result: ProvisionResult) -> Reply:
+    match result:
+        case Provisioned(_, credentials):
+            return Reply(encode_provisioned(credentials), Status.OK, Format.JSON)
+        case Refused(reason):
+            body = NOT_FOUND_BODY if reason in _UNPROVEN else FAILURE_BODY
+            return Reply(body, Status.REFUSED, Format.JSON, reason.value)
+        case unreachable:
+            assert_never(unreachable)
+
+
+def _protobuf_reply(result: ProvisionResult) -> Reply:
+    from gateway.dialects.thingsboard import protobuf
+
+    match result:
+        case Provisioned(_, credentials):
+            return Reply(protobuf.encode_provisioned(credentials), Status.OK, Format.PROTOBUF)
+        case Refused(reason):
+            refuse = protobuf.NOT_FOUND_BODY if reason in _UNPROVEN else protobuf.FAILURE_BODY
+            return Reply(refuse, Status.REFUSED, Format.PROTOBUF, reason.value)
+        case unreachable:
+            assert_never(unreachable)

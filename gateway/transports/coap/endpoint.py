@@ -1,0 +1,275 @@
+"""The message layer under CoAP requests: once each, answered in time (RFC 7252, section 4 and 5.2).
+
+It speaks to the world by `received(datagram, address)`, `tick()` and the `send` it was given, so
+that a UDP socket, DTLS records or a test can carry it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from gateway.transports.coap.exchanges import Address, Remembered, Unacknowledged
+from gateway.transports.coap.message import (
+    ACK,
+    BAD_OPTION,
+    CON,
+    EMPTY,
+    FIRST_RESPONSE_CODE,
+    NON,
+    Answer,
+    MalformedMessage,
+    Message,
+    assemble,
+    decode,
+)
+from gateway.transports.coap.resources import BROKEN, BUSY, Ask, Resources
+
+EXCHANGE_LIFETIME_S: Final = 247.0
+"""How long a CON may be repeated by its sender or the network (RFC 7252, section 4.8.2)."""
+NON_LIFETIME_S: Final = 145.0
+"""The same for a NON."""
+
+_VERSION: Final = 0x40
+_PIGGYBACKED: Final = _VERSION | ACK << 4
+_SEPARATE: Final = _VERSION | CON << 4
+_UNRELIABLE: Final = _VERSION | NON << 4
+_EMPTY_ACK: Final = b"\x60\x00"
+_RESET: Final = b"\x70\x00"
+_HEADER: Final = 4
+_CANCEL_S: Final = 1.0
+
+
+def describe(addr: Address) -> str:
+    """An address as text: `192.0.2.7:50123`, `[2001:db8::7]:50123`."""
+    host, port = addr[0], addr[1]
+    if ":" not in host:
+        return f"{host}:{port}"
+    if host.startswith("::ffff:") and "." in host:
+        return f"{host[7:]}:{port}"  # IPv4 through a dual-stack socket
+    return f"[{host}]:{port}"
+
+
+class Exchange:
+    """One request being answered. `tail` is its message id and token as sent."""
+
+    __slots__ = ("acked", "addr", "key", "since", "tail", "task", "type")
+
+    def __init__(self, key: bytes, type_: int, tail: bytes, addr: Address) -> None:
+        self.key = key
+        self.type = type_
+        self.tail = tail
+        self.addr = addr
+        self.acked = False
+        self.since = 0.0
+        self.task: asyncio.Task[None] | None = None
+
+
+class Endpoint:
+    """Answers datagrams; made inside a running event loop, ticked every 0.1 s or so.
+
+    A repeated request (same address, message id and token) gets the first answer again, byte for
+    byte, and is never processed again; while the first is under way it gets at most an empty ACK.
+    An answer later than `piggyback_s` follows an empty ACK as a message of its own, confirmable if
+    the request was.
+
+    - `max_exchanges` (1 or more): answers remembered, the oldest forgotten first; about 0.3 KB
+      each for a provisioning answer, 1.2 KB at most unless a client takes larger datagrams.
+    - `max_under_way`: requests being served at one time; further ones are 5.03, not remembered.
+    - `max_unacknowledged`: separate responses being repeated until acknowledged.
+    - `jitter`: 0 to 1, where in its range a retransmission's first wait lies.
+    - `now`: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        send: Callable[[bytes, Address], None],
+        *,
+        max_exchanges: int = 100_000,
+        max_under_way: int = 4096,
+        max_unacknowledged: int = 4096,
+        piggyback_s: float = 0.5,
+        ack_timeout_s: float = 2.0,
+        max_retransmit: int = 4,
+        jitter: Callable[[], float] = random.random,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._resources = resources
+        self._send = send
+        self._max_exchanges = max_exchanges
+        self._max_under_way = max_under_way
+        self._piggyback_s = piggyback_s
+        self._now = now
+        self._loop = asyncio.get_running_loop()
+        self._answered = (Remembered(EXCHANGE_LIFETIME_S), Remembered(NON_LIFETIME_S))
+        self._under_way: dict[bytes, Exchange] = {}
+        self._unacknowledged = Unacknowledged(
+            send,
+            most=min(max_unacknowledged, 0xFFFF),  # else their message ids would run out
+            ack_timeout_s=ack_timeout_s,
+            max_retransmit=max_retransmit,
+            jitter=jitter,
+            now=now,
+        )
+        self._message_id = secrets.randbelow(0x10000)
+        self._closing = False
+        self._idle = asyncio.Event()
+
+    @property
+    def remembered(self) -> int:
+        """Exchanges whose answers are remembered."""
+        return len(self._answered[CON]) + len(self._answered[NON])
+
+    @property
+    def under_way(self) -> int:
+        """Requests being served."""
+        return len(self._under_way)
+
+    @property
+    def unacknowledged(self) -> int:
+        """Separate responses the peer has not acknowledged yet."""
+        return len(self._unacknowledged)
+
+    def received(self, datagram: bytes, addr: Address) -> None:
+        """Take one datagram. Never raises; answers at most one message to what is no request."""
+        try:
+            message = decode(datagram)
+        except MalformedMessage as malformed:
+            if malformed.type == CON:
+                self._send(_RESET + datagram[2:_HEADER], addr)
+            return
+        type_ = message.type
+        if type_ > NON or not EMPTY < message.code < FIRST_RESPONSE_CODE:
+            self._no_request(message, datagram, addr)
+            return
+        tail = datagram[2 : _HEADER + len(message.token)]
+        peer = describe(addr)
+        key = b"%b|%b" % (peer.encode(), tail)
+        answered = self._answered[type_].get(key)
+        if answered is not None:
+            self._repeat(answered, tail, addr)
+        elif (exchange := self._under_way.get(key)) is not None:
+            if exchange.acked:
+                self._send(_EMPTY_ACK + tail[:2], addr)
+        elif not self._closing:
+            self._begin(message, Exchange(key, type_, tail, addr), peer)
+
+    def tick(self) -> None:
+        """Acknowledge what takes long, send again what is due, forget what is old."""
+        now = self._now()
+        for exchange in self._under_way.values():
+            if exchange.since + self._piggyback_s > now:
+                break
+            if exchange.type == CON and not exchange.acked:
+                exchange.acked = True
+                self._send(_EMPTY_ACK + exchange.tail[:2], exchange.addr)
+        self._unacknowledged.tick(now)
+        for answered in self._answered:
+            answered.age(now)
+        self._resources.expire()
+        self._tell_if_idle()
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no new requests; wait until those taken are answered, and the answers arrived.
+
+        New requests are met with silence: their senders repeat them, perhaps to our successor.
+        What is not done after `grace_s` is cancelled and answered 5.00.
+        """
+        self._closing = True
+        self._tell_if_idle()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._idle.wait()
+        tasks = [exchange.task for exchange in self._under_way.values() if exchange.task]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CANCEL_S)
+
+    def _no_request(self, message: Message, datagram: bytes, addr: Address) -> None:
+        """A ping, a stray response or a reserved code is reset; an ACK or RST settles ours."""
+        if message.type == CON:
+            self._send(_RESET + datagram[2:_HEADER], addr)
+        elif message.type > NON and message.code == EMPTY:
+            self._unacknowledged.settle(message.message_id, addr)
+            self._tell_if_idle()
+
+    def _repeat(self, answered: bytes, tail: bytes, addr: Address) -> None:
+        """The answer of old. A confirmable one was separate: its empty ACK came first, then too."""
+        if answered[0] >> 4 == _SEPARATE >> 4:
+            self._send(_EMPTY_ACK + tail[:2], addr)
+        self._send(answered, addr)
+
+    def _begin(self, message: Message, exchange: Exchange, peer: str) -> None:
+        if len(self._under_way) >= self._max_under_way:
+            self._send(self._compose(exchange, BUSY), exchange.addr)
+            return
+        taken = self._resources.take(message, peer)
+        if isinstance(taken, Ask):
+            exchange.since = self._now()
+            self._under_way[exchange.key] = exchange
+            exchange.task = self._loop.create_task(self._serve(exchange, taken))
+        elif exchange.type == NON and taken.code == BAD_OPTION:
+            # RFC 7252, section 5.4.1: rejected, not answered.
+            self._send(_RESET + exchange.tail[:2], exchange.addr)
+        else:
+            self._answer(exchange, taken)
+
+    async def _serve(self, exchange: Exchange, ask: Ask) -> None:
+        answer = BROKEN
+        try:
+            answer = await self._resources.ask(ask)
+        finally:
+            del self._under_way[exchange.key]
+            self._answer(exchange, answer)
+            if self._closing:
+                self._tell_if_idle()
+
+    def _answer(self, exchange: Exchange, answer: Answer) -> None:
+        """Send the one answer of an exchange, and remember it."""
+        addr = exchange.addr
+        if exchange.acked:
+            message_id = self._next_message_id(addr)
+            datagram = self._compose_own(exchange, answer, _SEPARATE, message_id)
+            self._unacknowledged.send(message_id, datagram, addr)
+        else:
+            datagram = self._compose(exchange, answer)
+            self._send(datagram, addr)
+        confirmable, unreliable = self._answered
+        if len(confirmable) + len(unreliable) >= self._max_exchanges:
+            older = confirmable if confirmable.oldest <= unreliable.oldest else unreliable
+            older.drop_oldest()
+        self._answered[exchange.type].add(exchange.key, datagram)
+
+    def _compose(self, exchange: Exchange, answer: Answer) -> bytes:
+        """The response at once: on the ACK of a CON, or as a NON."""
+        if exchange.type == NON:
+            message_id = self._next_message_id(exchange.addr)
+            return self._compose_own(exchange, answer, _UNRELIABLE, message_id)
+        tail = exchange.tail
+        start = bytes((_PIGGYBACKED | len(tail) - 2, answer.code)) + tail
+        return assemble(start, answer.options, answer.payload)
+
+    def _compose_own(
+        self, exchange: Exchange, answer: Answer, first: int, message_id: int
+    ) -> bytes:
+        token = exchange.tail[2:]
+        start = bytes((first | len(token), answer.code)) + message_id.to_bytes(2, "big") + token
+        return assemble(start, answer.options, answer.payload)
+
+    def _next_message_id(self, addr: Address) -> int:
+        """A message id of ours that no unacknowledged message to `addr` has."""
+        while True:
+            self._message_id = message_id = self._message_id + 1 & 0xFFFF
+            if (addr, message_id) not in self._unacknowledged:
+                return message_id
+
+    def _tell_if_idle(self) -> None:
+        if self._closing and not self._under_way and not len(self._unacknowledged):
+            self._idle.set()

@@ -1,0 +1,175 @@
+"""A UDP socket under an endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import cast
+
+from gateway.transports.coap.endpoint import Endpoint
+from gateway.transports.coap.exchanges import Address
+from gateway.transports.coap.resources import Resources
+from gateway.wire.router import Router
+
+TICK_S = 0.1
+"""How late an empty ACK or a retransmission may be. Cheap: a tick looks at what waits, no more."""
+
+
+class CoapListener:
+    """Serves a router over CoAP on one UDP port, unencrypted.
+
+    - `host`: `0.0.0.0`, `::` (both protocols), or one address; `port` 0 picks one.
+    - `links`: the paths shown at `/.well-known/core`.
+    - `receive_buffer`: bytes the kernel may keep for us; it grants what its own limit allows.
+    - the rest: see `Endpoint` and `Resources`.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        *,
+        host: str,
+        port: int,
+        links: Iterable[str] = (),
+        receive_buffer: int = 4 * 1024 * 1024,
+        max_exchanges: int = 100_000,
+        max_under_way: int = 4096,
+        max_unacknowledged: int = 4096,
+        piggyback_s: float = 0.5,
+        max_body: int = 65536,
+        max_assemblies: int = 1024,
+        max_stored: int = 1024,
+        block_age_s: float = 60.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._receive_buffer = receive_buffer
+        self._resources = Resources(
+            router,
+            links=links,
+            max_body=max_body,
+            max_assemblies=max_assemblies,
+            max_stored=max_stored,
+            block_age_s=block_age_s,
+            now=now,
+        )
+        self._socket = UdpSocket()
+        self._make_endpoint: Callable[[], Endpoint] = lambda: Endpoint(
+            self._resources,
+            self._socket.send,
+            max_exchanges=max_exchanges,
+            max_under_way=max_under_way,
+            max_unacknowledged=max_unacknowledged,
+            piggyback_s=piggyback_s,
+            now=now,
+        )
+        self._endpoint: Endpoint | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it serves on; the one asked for until it has started."""
+        return self._port
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The message layer, once started: what it holds can be counted there."""
+        assert self._endpoint is not None, "not started"
+        return self._endpoint
+
+    async def start(self) -> None:
+        """Bind and serve. Raises OSError when the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        udp = await bind(self._host, self._port, self._receive_buffer)
+        self._port = udp.getsockname()[1]
+        self._endpoint = self._socket.endpoint = self._make_endpoint()
+        await loop.create_datagram_endpoint(lambda: self._socket, sock=udp)
+        self._timer = loop.call_later(TICK_S, self._tick)
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Take no new requests, answer what was taken within `grace_s`, close the port."""
+        if self._endpoint is None or self._timer is None:
+            return
+        await self._endpoint.drain(grace_s)
+        self._timer.cancel()
+        self._timer = None
+        await self._socket.close()
+
+    def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self.endpoint.tick()
+
+
+class UdpSocket(asyncio.DatagramProtocol):
+    """Datagrams from the event loop to the endpoint and back."""
+
+    def __init__(self) -> None:
+        self.endpoint: Endpoint | None = None
+        self._transport: asyncio.DatagramTransport | None = None
+        self._paused = False
+        self._closed = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's has the methods, but not the class.
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        if self.endpoint is not None:
+            self.endpoint.received(data, addr)
+
+    def send(self, datagram: bytes, addr: Address) -> None:
+        """Send, or drop when the kernel takes no more: a queue of ours would only grow.
+
+        The peer asks again, and the answer is remembered.
+        """
+        transport = self._transport
+        if transport is not None and not self._paused:
+            transport.sendto(datagram, addr)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._transport = None
+        self._closed.set()
+
+    async def close(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+            await self._closed.wait()
+
+
+async def bind(host: str, port: int, receive_buffer: int) -> socket.socket:
+    """A bound UDP socket with as much of `receive_buffer` as the system allows."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    udp = socket.socket(family, kind, protocol)
+    try:
+        udp.setblocking(False)
+        if family == socket.AF_INET6:
+            udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
+        _grow_receive_buffer(udp, receive_buffer)
+        udp.bind(address)
+    except BaseException:
+        udp.close()
+        raise
+    return udp
+
+
+def _grow_receive_buffer(udp: socket.socket, size: int) -> None:
+    """Linux grants what it may; other systems refuse a size over their limit, so ask for less."""
+    while size >= 65536:
+        try:
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        except OSError:
+            size //= 2
+        else:
+            return

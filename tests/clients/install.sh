@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Puts the foreign clients that come from package registries into tests/clients/.programs, and
+# says which of the others are missing. Quick when nothing changed. PYTHON chooses the interpreter.
+set -euo pipefail
+
+here="$(cd "$(dirname "$0")" && pwd)"
+programs="$here/.programs"
+python="${PYTHON:-python3}"
+
+# Runs "$3..." unless the folder $1 was already filled from the same list $2.
+fill() {
+    local folder="$1" list="$2"
+    shift 2
+    if cmp --silent "$list" "$folder/.filled-from"; then
+        return
+    fi
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    "$@"
+    cp "$list" "$folder/.filled-from"
+}
+
+install_python() {
+    "$python" -m venv "$programs/python"
+    "$programs/python/bin/pip" install --quiet --requirement "$here/requirements.txt"
+}
+
+install_npm() {
+    cp "$here/package.json" "$programs/npm/"
+    npm install --prefix "$programs/npm" --no-audit --no-fund --no-package-lock --loglevel=error
+}
+
+fill "$programs/python" "$here/requirements.txt" install_python
+
+missing=()
+if command -v npm >/dev/null; then
+    fill "$programs/npm" "$here/package.json" install_npm
+else
+    missing+=(nodejs npm)
+fi
+command -v curl >/dev/null || missing+=(curl)
+command -v mosquitto_rr >/dev/null || missing+=(mosquitto-clients)
+compgen -c coap-client >/dev/null || missing+=(libcoap3-bin)
+if ((${#missing[@]})); then
+    echo "Missing programs; their tests will be skipped. Install them with:" >&2
+    echo "    apt-get install --no-install-recommends ${missing[*]}" >&2
+fi

@@ -1,0 +1,221 @@
+"""What is kept: on disk, in memory, and nowhere in clear."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import uuid
+
+import pytest
+
+from gateway.core.errors import CredentialsGone
+from gateway.core.model import (
+    AccessToken,
+    AttributeScope,
+    AttributesSelection,
+    Certificate,
+    Json,
+    MqttBasic,
+    Reading,
+    Secret,
+)
+from gateway.store.migrate import migrations
+from gateway.store.queries import QUERIES, rows_statement
+from gateway.store.retention import Retention
+from gateway.store.sql_store import (
+    SqlStore,
+    credentials_from_bytes,
+    credentials_to_bytes,
+    uuid7,
+    uuid_text,
+)
+from gateway.store.sqlite import SqliteDriver
+from gateway.store.vault import Vault
+
+VALUES = {
+    "boolean": True,
+    "whole": -(2**63),
+    "real": 42.0,
+    "text": "plain",
+    "json": Json('{"a":[1,2]}'),
+    "number-like": "12",
+}
+ALL = AttributesSelection()
+
+
+@pytest.fixture
+async def device(new_fleet):
+    fleet = await new_fleet()
+    return await fleet.waiting("d")
+
+
+async def test_attributes_come_back_as_they_were(store, device):
+    """Every kind of value survives, a later value replaces an earlier one, keys are selectable."""
+    await store.save_attributes(device, AttributeScope.CLIENT, VALUES, 1)
+    await store.save_attributes(device, AttributeScope.CLIENT, {"text": "later"}, 2)
+    await store.save_attributes(device, AttributeScope.SHARED, {"s": 1}, 2)
+    found = await store.attributes(device.id, ALL)
+    assert found.client == VALUES | {"text": "later"}
+    assert found.shared == {"s": 1}
+    some = AttributesSelection(client=("text", "missing"), shared=())
+    found = await store.attributes(device.id, some)
+    assert (found.client, found.shared) == ({"text": "later"}, {})
+
+
+async def test_a_read_sees_what_was_sent_before(store, device):
+    """An attribute request right behind a publish, not awaited, still sees its value."""
+    saving = asyncio.create_task(store.save_attributes(device, AttributeScope.CLIENT, {"k": 1}, 1))
+    await asyncio.sleep(0)
+    found = await store.attributes(device.id, ALL)
+    assert found.client == {"k": 1}
+    await saving
+
+
+async def test_readings_and_their_latest(store, registry, device):
+    """Readings are kept by time; the latest is the newest by time, not by arrival."""
+    await store.save_readings(device, [Reading(20, "t", 2.5), Reading(10, "t", 1)])
+    await store.save_readings(device, [Reading(15, "t", 9), Reading(20, "t", 3)])
+    assert await registry._registrar.latest(device.id) == [Reading(20, "t", 3)]
+    readings = await registry._registrar.readings(device.id, "t", since=0, until=100, limit=10)
+    assert readings == [Reading(10, "t", 1), Reading(15, "t", 9), Reading(20, "t", 3)]
+
+
+async def test_a_removed_device_can_say_nothing_more(store, registry, device):
+    """A session of a removed device is told so, and its neighbours in the batch are stored."""
+    other = (await registry.add_device(await registry.profile("fleet"), "e")).device
+    await registry.remove_device(await registry.device("d"))
+    gone, kept = await asyncio.gather(
+        store.save_readings(device, [Reading(1, "t", 1)]),
+        store.save_readings(other, [Reading(1, "t", 1)]),
+        return_exceptions=True,
+    )
+    assert isinstance(gone, CredentialsGone)
+    assert kept is None
+    with pytest.raises(CredentialsGone):
+        await store.save_attributes(device, AttributeScope.CLIENT, {"k": 1}, 1)
+
+
+async def test_old_readings_and_events_are_forgotten(store, registry, device, clock):
+    """Retention takes what is older than its days, and leaves the latest value and newest event."""
+    day = 86_400_000
+    old, new = clock.now - 8 * day, clock.now - 6 * day
+    await store.save_readings(device, [Reading(old, "t", 1), Reading(new, "t", 2)])
+    await store.save_readings(device, [Reading(old, "only", 3)])
+    retention = Retention(store, clock, readings_keep_days=7, events_keep_days=1)
+    await retention.sweep()
+    registrar = registry._registrar
+    assert await registrar.readings(device.id, "t", since=0, until=2**62, limit=9) == [
+        Reading(new, "t", 2)
+    ]
+    assert [reading.key for reading in await registrar.latest(device.id)] == ["only", "t"]
+    before = await registry.events()
+    assert len(before) > 1
+    clock.now += 2 * day
+    await retention.sweep()
+    assert await registry.events() == before[-1:]
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        AccessToken(Secret("token")),
+        MqttBasic("c", 'u"', Secret("p,\\")),
+        MqttBasic(),
+        Certificate("MIIB"),
+    ],
+)
+def test_credentials_survive_sealing(credentials):
+    """Each kind of credentials comes back equal from its sealed bytes."""
+    clear = credentials_to_bytes(credentials)
+    assert credentials_from_bytes(credentials.type.value, clear) == credentials
+
+
+def test_uuids_are_version_7_and_ordered():
+    """RFC 9562: version, variant, and time first."""
+    made = uuid.UUID(bytes=uuid7(1_790_000_000_000))
+    assert (made.version, made.variant) == (7, uuid.RFC_4122)
+    assert made.bytes[:6] == (1_790_000_000_000).to_bytes(6)
+    assert uuid7(1) < uuid7(2)
+    assert uuid_text(made.bytes) == str(made)
+
+
+async def test_a_file_is_opened_again_with_all_that_was_in_it(tmp_path, clock):
+    """What was answered is in the file; a second process on it sees and changes the same."""
+    path = tmp_path / "g.db"
+    first, second = (SqlStore(SqliteDriver(path), Vault(bytes(32))) for _ in range(2))
+    await first.open()
+    await second.open()
+    from gateway.core.model import Peer, Wire
+    from gateway.core.ports import NewDevice
+
+    def new(name):
+        return NewDevice(
+            organisation_id=1,
+            profile_id=1,
+            name=name,
+            type="t",
+            credentials=AccessToken(Secret("clear-" + name)),
+            provision_state=None,
+            peer=Peer(Wire.SHELL, "x"),
+            at=clock(),
+        )
+
+    results = await asyncio.gather(
+        *(store.create_device(new(f"d{n % 20}")) for n in range(40) for store in (first, second)),
+        return_exceptions=True,
+    )
+    born = [result for result in results if type(result).__name__ == "Provisioned"]
+    assert len(born) == 20
+    assert len({result.device.id for result in born}) == 20
+    await first.close()
+    await second.close()
+    rows = sqlite3.connect(path)
+    assert rows.execute("SELECT count(*) FROM device").fetchone() == (20,)
+    rows.close()
+    content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert b"clear-" not in content
+
+
+async def test_migrations_run_once(tmp_path):
+    """Opening a store again applies nothing again; versions are numbered from 1."""
+    scripts = migrations("sqlite")
+    assert [number for number, _ in scripts] == list(range(1, len(scripts) + 1))
+    for _ in range(2):
+        driver = SqliteDriver(tmp_path / "g.db")
+        await driver.open()
+        assert await driver.migrate(scripts) == scripts[-1][0]
+        await driver.close()
+
+
+async def test_a_failing_migration_leaves_the_version(tmp_path):
+    """A script that breaks halfway changes nothing."""
+    driver = SqliteDriver(tmp_path / "g.db")
+    await driver.open()
+    with pytest.raises(Exception, match="syntax"):
+        await driver.migrate([(1, "CREATE TABLE a (x); CREATE TABLE nonsense nonsense;")])
+    await driver._writer.run(lambda db: db.execute("ROLLBACK") if db.in_transaction else None)
+    assert await driver.migrate([(1, "CREATE TABLE a (x);")]) == 1
+    await driver.close()
+
+
+@pytest.mark.parametrize("name", [name for name in QUERIES if "VALUES (*)" in QUERIES[name]])
+def test_many_row_statements_match_their_tables(name):
+    """Each many-row statement is accepted by the real schema, for one row and for many."""
+    db = sqlite3.connect(":memory:")
+    for _, script in migrations("sqlite"):
+        db.executescript(script)
+    for rows in (1, 128):
+        statement = rows_statement(QUERIES[name], rows)
+        db.execute("EXPLAIN " + statement, [None] * statement.count("?"))
+    db.close()
+
+
+@pytest.mark.parametrize("name", [name for name in QUERIES if "VALUES (*)" not in QUERIES[name]])
+def test_every_statement_is_accepted_by_the_schema(name):
+    """No statement names a column that is not there."""
+    db = sqlite3.connect(":memory:")
+    for _, script in migrations("sqlite"):
+        db.executescript(script)
+    numbers = {int(part[0]) for part in QUERIES[name].split("?")[1:] if part[:1].isdigit()}
+    db.execute("EXPLAIN " + QUERIES[name], [None] * max(numbers, default=0))
+    db.close()

@@ -1,0 +1,99 @@
+"""Who may import whom. The one structure that decays silently, so it is a test."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "gateway"
+
+FLOORS = {
+    "core": {"core"},
+    "wire": {"wire", "core"},
+    "dialects": {"dialects", "core", "wire"},
+    "transports": {"transports", "wire", "core.model", "core.errors"},
+    "store": {"store", "core"},
+    "admin": {"admin", "core", "wire"},
+    "simulator": {"simulator", "core.model", "core.errors", "core.tokens", "transports.mqtt"},
+    "config": {"toml_lines", "core.errors"},
+    "profiles": {"toml_lines", "core.errors", "core.model"},
+    "log": {"core.model", "core.errors"},
+    "toml_lines": {"core.errors"},
+    "clock": set(),
+}
+"""Room → what it may import of ours. `app` and `cli` know everything."""
+
+FOREIGN = {
+    "core": {"msgspec", "structlog", "cryptography"},
+    "wire": {"msgspec", "structlog"},
+    "dialects": {"msgspec", "google"},
+    "transports": {"aiohttp", "aiocoap", "amqtt", "structlog", "msgspec"},
+    "store": {"aiosqlite", "msgspec", "structlog", "cryptography"},
+    "admin": {"msgspec"},
+}
+"""Room → libraries of others it may import. None of them reaches for a socket or SQL elsewhere."""
+
+
+def imports(path: Path):
+    """Module names imported anywhere in a file."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def files(room: str):
+    single = PACKAGE / f"{room}.py"
+    found = [single] if single.exists() else sorted((PACKAGE / room).rglob("*.py"))
+    return [path for path in found if not path.name.endswith("_pb2.py")]
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_a_room_imports_only_its_floors(room):
+    """No room imports one it must not know."""
+    allowed = tuple(f"gateway.{name}" for name in FLOORS[room])
+    wrong = [
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path in files(room)
+        for name in imports(path)
+        if name.startswith("gateway.")
+        and not (name + ".").startswith(tuple(f"{a}." for a in allowed))
+    ]
+    assert files(room)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("room", FOREIGN)
+def test_a_room_imports_only_its_libraries(room):
+    """No room reaches for a library that belongs to another."""
+    import sys
+
+    wrong = [
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path in files(room)
+        for name in imports(path)
+        if (top := name.partition(".")[0]) not in sys.stdlib_module_names
+        and top not in FOREIGN[room] | {"gateway"}
+    ]
+    assert wrong == []
+
+
+def test_dialects_are_strangers():
+    """No dialect imports another."""
+    for folder in (PACKAGE / "dialects").iterdir():
+        if folder.is_dir():
+            for path in folder.rglob("*.py"):
+                for name in imports(path):
+                    if name.startswith("gateway.dialects."):
+                        assert name.split(".")[2] == folder.name, path
+
+
+def test_only_the_composition_root_reads_the_clock_and_the_environment():
+    """Time and settings are handed in; the core asks nobody."""
+    for path in (PACKAGE / "core").rglob("*.py"):
+        text = path.read_text("utf-8")
+        for word in ("datetime.now", "time.time", "os.environ", "import socket", "sqlite3"):
+            assert word not in text, f"{path.name}: {word}"

@@ -1,0 +1,169 @@
+"""Requests to calls, replies to responses: paths, queries, numbers, formats."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.transports.coap import message as coap
+from gateway.wire.call import Format, Reply, Status
+
+
+def option(answer: coap.Message, number: int) -> bytes | None:
+    return dict(answer.options).get(number)
+
+
+# ── addresses ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        (b"api", b"v1", b"provision"),
+        (b"API", b"V1", b"Provision"),
+        (b"api/v1/provision",),
+        (b"/api/v1/provision",),
+        (b"api", b"v1/provision"),
+    ],
+)
+async def test_ways_to_write_a_path(desk, segments: tuple[bytes, ...]) -> None:
+    """Segments may come one by one or in one option, in any case."""
+    options = [(coap.URI_PATH, segment) for segment in segments]
+    request = coap.Message(coap.CON, coap.POST, 1, b"", options)
+    assert (await desk.ask(coap.encode(request))).code == coap.CREATED
+
+
+async def test_path_and_query_reach_the_handler(desk) -> None:
+    """Path parameters keep their case, query parts are split at the first equals sign."""
+    query = [
+        (coap.URI_QUERY, part) for part in (b"clientKeys=a,b", b"x=1=2", b"flag", b"k=\xc3\xa4")
+    ]
+    await desk.ask(desk.request(coap.GET, "api/v1/AbC/attributes", options=query))
+    (call,) = desk.service.calls
+    assert call.params == {"token": "AbC"}
+    assert call.query == {"clientKeys": "a,b", "x": "1=2", "flag": "", "k": "ä"}
+
+
+async def test_options_of_real_clients_are_taken(desk) -> None:
+    """Uri-Host, Uri-Port, Accept, Observe, an ETag and unknown elective options do no harm."""
+    options = [
+        (coap.URI_HOST, b"gateway.example"),
+        (coap.URI_PORT, b"\x16\x33"),
+        (coap.ETAG, b"12345678"),
+        (6, b""),
+        (coap.ACCEPT, b"\x3c"),
+        (coap.SIZE1, b"\x02"),
+        (258, b"\x02"),
+        (65000, b"elective"),
+    ]
+    assert (await desk.ask(desk.request(payload=b"{}", options=options))).code == coap.CREATED
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [(coap.URI_PATH, bytes(256))],
+        [(coap.URI_QUERY, bytes(256))],
+        [(coap.URI_PATH, b"\xff\xfe")],
+        [(coap.URI_QUERY, b"\xff=1")],
+        [(coap.ACCEPT, b"123")],
+        [(coap.ACCEPT, b"\x32"), (coap.ACCEPT, b"\x32")],
+        [(coap.BLOCK1, b"1234")],
+        [(coap.BLOCK1, b"\x06"), (coap.BLOCK1, b"\x06")],
+    ],
+)
+async def test_options_out_of_form(desk, options: list[coap.Option]) -> None:
+    """A critical option too long, repeated or not text is treated as not understood: 4.02."""
+    assert (await desk.ask(desk.request(options=options))).code == coap.BAD_OPTION
+    assert desk.service.calls == []
+
+
+@pytest.mark.parametrize("number", [coap.PROXY_URI, coap.PROXY_SCHEME])
+async def test_this_is_no_proxy(desk, number: int) -> None:
+    """Proxy-Uri and Proxy-Scheme are answered 5.05."""
+    request = desk.request(options=[(number, b"coap://elsewhere/")])
+    assert (await desk.ask(request)).code == coap.PROXYING_NOT_SUPPORTED
+
+
+# ── numbers ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("code", "path", "expected"),
+    [
+        (coap.GET, "nowhere", coap.NOT_FOUND),
+        (coap.POST, "nowhere", coap.NOT_FOUND),
+        (coap.PUT, "api/v1/provision", coap.METHOD_NOT_ALLOWED),
+        (coap.DELETE, "api/v1/provision", coap.METHOD_NOT_ALLOWED),
+        (5, "api/v1/provision", coap.METHOD_NOT_ALLOWED),  # FETCH
+        (6, "plain", coap.METHOD_NOT_ALLOWED),  # PATCH
+        (7, "plain", coap.METHOD_NOT_ALLOWED),  # iPATCH
+        (31, "plain", coap.METHOD_NOT_ALLOWED),
+        (coap.GET, "plain", coap.CONTENT),
+        (coap.POST, "plain", coap.CHANGED),
+        (coap.POST, "api/v1/provision", coap.CREATED),
+        (coap.POST, "bad", coap.BAD_REQUEST),
+    ],
+)
+async def test_method_and_path(desk, code: int, path: str, expected: int) -> None:
+    """What is served has its number, the route's own first; the rest is 4.04 or 4.05."""
+    answer = await desk.ask(desk.request(code, path))
+    assert answer.code == expected
+    if expected >= coap.BAD_REQUEST:
+        assert answer.payload == b""
+        assert answer.options == []
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (Status.REFUSED, "4.00"),
+        (Status.UNDECODABLE, "4.00"),
+        (Status.BAD_REQUEST, "4.00"),
+        (Status.UNAUTHENTICATED, "4.01"),
+        (Status.NOT_FOUND, "4.04"),
+        (Status.METHOD_NOT_ALLOWED, "4.05"),
+        (Status.GONE, "4.01"),
+        (Status.INTERNAL, "5.00"),
+        (Status.OVERLOADED, "5.03"),
+    ],
+)
+async def test_every_status_has_a_number(desk, status: Status, expected: str) -> None:
+    """Each way a call can end has the code of the contract, on GET and on POST."""
+    desk.service.reply = Reply(status=status)
+    for method in (coap.GET, coap.POST):
+        answer = await desk.ask(desk.request(method, "plain"))
+        assert f"{answer.code >> 5}.{answer.code & 31:02d}" == expected
+
+
+async def test_overload_says_when_to_return(desk) -> None:
+    """OVERLOADED carries Max-Age, the seconds after which to try again."""
+    desk.service.reply = Reply(status=Status.OVERLOADED, retry_after_s=300)
+    answer = await desk.ask(desk.request())
+    assert answer.options == [(coap.MAX_AGE, b"\x01\x2c")]
+
+
+@pytest.mark.parametrize(
+    ("reply", "content_format"),
+    [
+        (Reply(b"{}", format=Format.JSON), b"\x32"),
+        (Reply(b'{"errorMsg":1}', Status.REFUSED, Format.JSON), b"\x32"),
+        (Reply(b"\x08\x01", format=Format.PROTOBUF), None),
+        (Reply(b"text", format=Format.TEXT), b""),
+        (Reply(), None),
+        (Reply(b"", format=Format.JSON), None),
+    ],
+)
+async def test_content_format(desk, reply: Reply, content_format: bytes | None) -> None:
+    """JSON is 50, text 0, protobuf and nothing unlabelled; the body goes out as it is."""
+    desk.service.reply = reply
+    answer = await desk.ask(desk.request())
+    assert (option(answer, coap.CONTENT_FORMAT), answer.payload) == (content_format, reply.body)
+
+
+async def test_discovery(desk) -> None:
+    """`/.well-known/core` lists what is served, in link format, to GET alone."""
+    answer = await desk.ask(desk.request(coap.GET, ".well-known/core"))
+    assert (answer.code, option(answer, coap.CONTENT_FORMAT)) == (coap.CONTENT, b"\x28")
+    assert answer.payload == b"</api/v1/provision>,</api/v1/{token}/telemetry>"
+    posted = await desk.ask(desk.request(coap.POST, ".well-known/core"))
+    assert posted.code == coap.METHOD_NOT_ALLOWED
