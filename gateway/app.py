@@ -21,7 +21,7 @@ from gateway.core.tokens import new_token
 from gateway.core.traffic import Traffic
 from gateway.dialects.thingsboard import ThingsBoard
 from gateway.dialects.thingsboard.device import DeviceLimits
-from gateway.profiles import ProfileFile, read_profiles, watch
+from gateway.profiles import ProfileFile, look, read_profiles, watch
 from gateway.store.retention import Retention
 from gateway.store.sql_registrar import SqlRegistrar
 from gateway.store.sql_store import SqlStore
@@ -146,10 +146,16 @@ class Gateway:
 
     async def start(self) -> None:
         """Load profiles and listen. Raises `ConfigError` when an address cannot be had."""
+        seen = look(self.config.profiles_dir)
         self.profile_errors = await load_profiles(self.config, self.registry)
         for error in self.profile_errors:
             log.error("profile.unusable", reason=str(error))
         self._make_listeners()
+        if not self._listeners():
+            raise ConfigError(
+                "every wire is switched off. Enable at least one: [http], [mqtt] or [coap] "
+                "enabled = true."
+            )
         for name, listener in self._listeners():
             try:
                 await listener.start()
@@ -167,7 +173,7 @@ class Gateway:
         self._tasks.append(asyncio.create_task(retention.run(), name="retention"))
         self._tasks.append(asyncio.create_task(self._heal(), name="store.heal"))
         if self.config.profiles.watch:
-            watching = watch(self.config.profiles_dir, self._reload)
+            watching = watch(self.config.profiles_dir, self._reload, since=seen)
             self._tasks.append(asyncio.create_task(watching, name="profiles.watch"))
         # What lives now lives long: keep the collector from walking it again and again.
         gc.collect()

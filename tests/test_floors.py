@@ -16,7 +16,14 @@ FLOORS = {
     "transports": {"transports", "wire", "core.model", "core.errors"},
     "store": {"store", "core"},
     "admin": {"admin", "core", "wire"},
-    "simulator": {"simulator", "core.model", "core.errors", "core.tokens", "transports.mqtt"},
+    "simulator": {
+        "simulator",
+        "core.model",
+        "core.errors",
+        "core.tokens",
+        "transports.mqtt",
+        "dialects.thingsboard",  # its protobuf schema
+    },
     "config": {"toml_lines", "core.errors"},
     "profiles": {"toml_lines", "core.errors", "core.model"},
     "log": {"core.model", "core.errors"},

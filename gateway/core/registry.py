@@ -163,6 +163,10 @@ class Registry:
             after_id=after_id, limit=limit, profile_id=profile.id if profile else None, text=text
         )
 
+    async def devices_per_profile(self) -> dict[int, int]:
+        """How many devices there are, by profile number; none for an unused profile."""
+        return await self._registrar.devices_per_profile()
+
     async def device(self, name_or_uuid: str) -> KnownCredentials | None:
         return await self._registrar.find_device(name_or_uuid)
 
@@ -185,6 +189,14 @@ class Registry:
         """Events after a sequence number, oldest first; of one device, or of all."""
         return await self._registrar.events(
             after_seq=after_seq, limit=limit, device_id=known.device.id if known else None
+        )
+
+    async def last_events(
+        self, known: KnownCredentials | None = None, *, limit: int = 100
+    ) -> list[Event]:
+        """The newest events, oldest first; of one device, or of all."""
+        return await self._registrar.last_events(
+            limit=limit, device_id=known.device.id if known else None
         )
 
     def _event(self, kind: EventKind, subject: str, device_id: int | None = None) -> Event:

@@ -1,4 +1,8 @@
-"""Randomness for names and tokens: 20 alphanumerics, 119 bits, from the system's source."""
+"""Randomness for names, tokens, ids and nonces, from the system's source.
+
+The source is read 4 KiB at a time: one system call per token, each of which lets go of the
+interpreter's lock, showed up as 6 % of a provisioning. No byte is handed out twice.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,38 @@ _USABLE = 256 - 256 % len(_ALPHABET)
 """Bytes from here on are thrown away: keeping them would make some letters likelier."""
 _TABLE = bytes(ord(_ALPHABET[byte % len(_ALPHABET)]) for byte in range(256))
 _UNUSABLE = bytes(range(_USABLE, 256))
+_READ = 4096
+
+
+class _Source:
+    """Random bytes, read ahead. For one thread: the event loop's."""
+
+    __slots__ = ("_ahead", "_at")
+
+    def __init__(self) -> None:
+        self._ahead = b""
+        self._at = 0
+
+    def take(self, count: int) -> bytes:
+        end = self._at + count
+        if end > len(self._ahead):
+            self._ahead = os.urandom(max(_READ, count))
+            self._at, end = 0, count
+        taken = self._ahead[self._at : end]
+        self._at = end
+        return taken
+
+
+_source = _Source()
+os.register_at_fork(after_in_child=_source.__init__)  # type: ignore[misc]
+
+random_bytes = _source.take
+"""`random_bytes(count)`: that many bytes nobody else has."""
 
 
 def new_token(length: int = 20) -> str:
-    """`length` letters and digits, each of the 62 equally likely."""
-    text = os.urandom(length + 12).translate(_TABLE, _UNUSABLE)
+    """`length` letters and digits, each of the 62 equally likely; 20 of them are 119 bits."""
+    text = random_bytes(length + 12).translate(_TABLE, _UNUSABLE)
     while len(text) < length:
-        text += os.urandom(length).translate(_TABLE, _UNUSABLE)
+        text += random_bytes(length).translate(_TABLE, _UNUSABLE)
     return text[:length].decode()

@@ -6,13 +6,13 @@ UPDATE sequence SET last = last + ?2 WHERE name = ?1 RETURNING last;
 -- ── tickets and profiles ────────────────────────────────────────────────────────────────────
 
 -- find_fleet_ticket
-SELECT t.id, t.profile_id, p.revision
+SELECT t.id, p.revision
   FROM ticket t JOIN device_profile p ON p.id = t.profile_id
  WHERE t.digest = ?1 AND t.kind = 'fleet';
 
 -- fleet_ticket
 SELECT t.id, t.sealed_key, t.sealed_secret,
-       p.id, p.organisation_id, p.name, p.settings, p.revision
+       p.id, p.organisation_id, p.name, p.settings
   FROM ticket t JOIN device_profile p ON p.id = t.profile_id
  WHERE t.id = ?1;
 
@@ -123,6 +123,9 @@ SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
 -- count_devices
 SELECT count(*) FROM device;
 
+-- devices_per_profile
+SELECT profile_id, count(*) FROM device GROUP BY profile_id;
+
 -- delete_credentials
 DELETE FROM credentials WHERE device_id = ?1;
 
@@ -189,6 +192,10 @@ VALUES (*);
 -- events
 SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail
   FROM event WHERE seq > ?1 AND (?3 IS NULL OR device_id = ?3) ORDER BY seq LIMIT ?2;
+
+-- last_events
+SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail
+  FROM event WHERE ?2 IS NULL OR device_id = ?2 ORDER BY seq DESC LIMIT ?1;
 
 -- forget_events
 DELETE FROM event

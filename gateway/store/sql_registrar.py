@@ -32,7 +32,10 @@ class SqlRegistrar:
     # ── profiles ────────────────────────────────────────────────────────────────────────────
 
     async def save_profile(self, new: NewProfile, event: Event) -> DeviceProfile:
-        return await self._submit(_SaveProfile(self._store.vault, new, event))
+        try:
+            return await self._submit(_SaveProfile(self._store.vault, new, event))
+        finally:
+            self._store.forget_tickets()
 
     async def profiles(self) -> list[DeviceProfile]:
         return [profile_from_row(row) for row in await self._driver.rows("profiles")]
@@ -42,7 +45,10 @@ class SqlRegistrar:
         return None if row is None else await self._store.fleet_ticket(row[0])
 
     async def remove_profile(self, profile_id: int, event: Event) -> bool:
-        return await self._submit(_RemoveProfile(profile_id, event))
+        try:
+            return await self._submit(_RemoveProfile(profile_id, event))
+        finally:
+            self._store.forget_tickets()
 
     async def rotate_ticket(
         self, profile_id: int, key: Secret | None, secret: Secret, event: Event
@@ -50,9 +56,11 @@ class SqlRegistrar:
         ticket = await self.profile_ticket(profile_id)
         if ticket is None:
             return False
-        return await self._submit(
-            _RotateTicket(self._store.vault, ticket, key or ticket.key, secret, event)
-        )
+        rotate = _RotateTicket(self._store.vault, ticket, key or ticket.key, secret, event)
+        try:
+            return await self._submit(rotate)
+        finally:
+            self._store.forget_tickets()
 
     # ── devices ─────────────────────────────────────────────────────────────────────────────
 
@@ -77,6 +85,9 @@ class SqlRegistrar:
         row = await self._driver.rows("count_devices")
         return int(row[0][0])
 
+    async def devices_per_profile(self) -> dict[int, int]:
+        return {row[0]: row[1] for row in await self._driver.rows("devices_per_profile")}
+
     async def remove_device(self, device_id: int, event: Event) -> bool:
         return await self._submit(_RemoveDevice(device_id, event))
 
@@ -88,6 +99,10 @@ class SqlRegistrar:
     async def events(self, *, after_seq: int, limit: int, device_id: int | None) -> list[Event]:
         rows = await self._driver.rows("events", after_seq, limit, device_id)
         return [event_from_row(row) for row in rows]
+
+    async def last_events(self, *, limit: int, device_id: int | None) -> list[Event]:
+        rows = await self._driver.rows("last_events", limit, device_id)
+        return [event_from_row(row) for row in reversed(rows)]
 
     async def latest(self, device_id: int) -> list[Reading]:
         rows = await self._driver.rows("latest", device_id)

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from gateway.core.errors import ConfigError, StoreUnavailable
+from gateway.core.tokens import random_bytes
 
 KEY_FILE = "master.key"
 _NONCE = 12
@@ -36,7 +37,7 @@ class Vault:
         return blake2b(data, digest_size=32, key=self._digest_key).digest()
 
     def seal(self, clear: bytes, bound_to: bytes) -> bytes:
-        nonce = os.urandom(_NONCE)
+        nonce = random_bytes(_NONCE)
         return nonce + self._aead.encrypt(nonce, clear, bound_to)
 
     def open(self, sealed: bytes, bound_to: bytes) -> bytes:

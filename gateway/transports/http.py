@@ -99,6 +99,7 @@ class HttpListener:
             request_factory=self._request,
             access_log=None,
             keepalive_timeout=75,
+            lingering_time=1.0,
         )
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(

@@ -58,6 +58,9 @@ class Call(Struct, frozen=True):
     device: Device | None = None
     session: dict[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        return f"Call({len(self.body)} bytes from {self.peer.wire})"  # a body may hold a secret
+
 
 class Reply(Struct, frozen=True):
     """One answer. `reason` is for the log and, where the wire has room, a sentence for the peer.
@@ -70,6 +73,9 @@ class Reply(Struct, frozen=True):
     format: Format = Format.EMPTY
     reason: str = ""
     retry_after_s: int = 0
+
+    def __repr__(self) -> str:
+        return f"Reply({self.status.value}, {len(self.body)} bytes)"  # a body may hold a secret
 
 
 class BadPayload(Exception):
@@ -92,6 +98,9 @@ class Hello(Struct, frozen=True):
     password: bytes | None
     peer: Peer
     version: int
+
+    def __repr__(self) -> str:
+        return f"Hello(MQTT level {self.version} from {self.peer.address})"  # names are credentials
 
 
 class Conduct(Struct, frozen=True):

@@ -158,7 +158,7 @@ class DeviceApi:
             return device
         try:
             asked = msgspec.json.decode(call.body, type=_RpcRequest)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise BadPayload("an RPC needs a JSON object with a method") from None
         if asked.method == "getSessionLimits":
             return Reply(self._session_limits(device), format=Format.JSON)

@@ -43,7 +43,7 @@ class Remembered:
         """When the oldest was added, infinite for none. Good for comparing, to a second."""
         if self._marks:
             return self._marks[0][0]
-        return math.inf
+        return _UNMARKED if self._order else math.inf
 
     def add(self, key: bytes, datagram: bytes) -> None:
         """Remember the answer to an exchange that is not remembered yet."""

@@ -22,3 +22,7 @@ amqtt keeps three jobs: the oracle in the property tests of the 3.1.1 codec, the
 - `session`: what one connection may do next; no sockets, no clock.
 - `listener`: sockets, tasks and time around the two.
 """
+
+from gateway.transports.mqtt.listener import MqttListener
+
+__all__ = ["MqttListener"]
