@@ -94,11 +94,13 @@ class SqliteDriver:
 
     async def open(self) -> None:
         with _as_unavailable():
+            # Tried here first: aiosqlite leaves a thread behind when opening fails.
+            self._connector(_PRAGMAS)().close()
             self._writer = await self._connect(_PRAGMAS)
             if self._path is not None:
                 reading = ("PRAGMA busy_timeout = 5000", "PRAGMA query_only = ON")
                 self._reader = await self._connect(reading)
-                self._lookup = self._connector((*reading, "PRAGMA mmap_size = 268435456"))()
+                self._lookup = self._connector((*reading, "PRAGMA cache_size = -8000"))()
 
     async def _connect(self, pragmas: Iterable[str]) -> BatchConnection:
         connection = BatchConnection(self._connector(pragmas), iter_chunk_size=64)

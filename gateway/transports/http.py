@@ -166,7 +166,9 @@ class HttpListener:
             self._in_flight -= 1
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
-        raw = request.path_qs
+        raw = request.raw_path
+        if not raw.startswith("/"):
+            raw = request.path_qs  # the absolute form of RFC 9112, section 3.2.2
         path, _, query_text = raw.partition("?")
         if "%" in path:
             path = unquote(path)
