@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import getpass
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,8 +15,12 @@ from typing import Any, TypeVar
 import click
 
 from gateway.config import Config, load_config
-from gateway.core.model import Peer, Wire
+from gateway.core.errors import Overloaded, StoreUnavailable
+from gateway.core.model import DeviceProfile, FleetTicket, Peer, Secret, Wire
+from gateway.core.ports import KnownCredentials
 from gateway.core.registry import Registry
+from gateway.profiles import MAX_SECRET_CHARACTERS, MIN_SECRET_CHARACTERS
+from gateway.toml_lines import plain
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -28,6 +33,7 @@ config_option = click.option(
     envvar="GATEHOUSE_CONFIG",
     help="Configuration file. Default: config.toml in this folder if there is one.",
 )
+reveal_option = click.option("--reveal", is_flag=True, help="Show secrets in clear.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
@@ -52,7 +58,10 @@ async def open_for_people(config: Config) -> AsyncIterator[Registry]:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine; Ctrl-C cancels it and exits with 130."""
+    """Run a command's coroutine; Ctrl-C cancels it and exits with 130.
+
+    A store that did not take something becomes a sentence that says what to do.
+    """
     from gateway import log
 
     log.configure("warning", "auto")
@@ -61,8 +70,89 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         raise SystemExit(130) from None
+    except (StoreUnavailable, Overloaded) as exc:
+        raise click.ClickException(
+            f"the store did not do it ({exc}). Look with `gatehouse doctor`, then try again."
+        ) from exc
 
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+# ── what a command line names ─────────────────────────────────────────────────────────────────
+
+_MOST_GUESSES = 2000
+"""Device names that are read to find the one that was meant."""
+
+
+async def the_profile(registry: Registry, name: str) -> DeviceProfile:
+    """The profile of that name; a `ClickException` with the nearest name when there is none."""
+    profiles = await registry.profiles()
+    for profile in profiles:
+        if profile.name == name:
+            return profile
+    see = "`gatehouse profile list` shows what there is."
+    raise click.ClickException(
+        f"there is no profile {shown(name)}. {meant(name, [one.name for one in profiles]) or see}"
+    )
+
+
+async def the_ticket(registry: Registry, name: str) -> FleetTicket:
+    """The profile of that name with its key and secret; a `ClickException` without them."""
+    profile = await the_profile(registry, name)
+    ticket = await registry.ticket(profile)
+    if ticket is None:
+        raise click.ClickException(
+            f"profile {shown(name)} is of type {profile.provision_type} and has no key and "
+            "secret. Choose a profile that has them; `gatehouse profile list` shows the types."
+        )
+    return ticket
+
+
+async def the_device(registry: Registry, name: str) -> KnownCredentials:
+    """The device of that name or UUID; a `ClickException` with the nearest name without one."""
+    known = await registry.device(name)
+    if known is not None:
+        return known
+    near = await registry.devices(limit=_MOST_GUESSES, text=name[:3])
+    names = [one.device.name for one in near or await registry.devices(limit=_MOST_GUESSES)]
+    see = "`gatehouse device list --search TEXT` finds devices by a part of their name."
+    raise click.ClickException(f"there is no device {shown(name)}. {meant(name, names) or see}")
+
+
+def meant(word: str, names: Iterable[str]) -> str:
+    """The question after a wrong name, or nothing when none is near."""
+    close = difflib.get_close_matches(word[:200], list(names), 1)
+    return f"Did you mean {shown(close[0])}?" if close else ""
+
+
+def shown(name: str) -> str:
+    """A name inside a sentence: on one line, without control characters."""
+    return f"`{plain(name, 80)}`"
+
+
+def secret_from(variable: str) -> Secret:
+    """The secret in an environment variable; a usage error, which never shows it, without one."""
+    text = os.environ.get(variable)
+    if text is None:
+        name = plain(variable)
+        raise click.UsageError(
+            f"the environment variable {name} is not set. "
+            f"Set it without leaving a trace: `read -rs {name} && export {name}`."
+        )
+    return Secret(text)
+
+
+def fleet_secret_from(variable: str) -> Secret:
+    """As `secret_from`, within the limits of a profile's key and secret."""
+    secret = secret_from(variable)
+    text = secret.reveal()
+    fits = MIN_SECRET_CHARACTERS <= len(text) <= MAX_SECRET_CHARACTERS
+    if not (fits and text.isprintable() and text == text.strip()):
+        raise click.UsageError(
+            f"{plain(variable)} must hold {MIN_SECRET_CHARACTERS} to {MAX_SECRET_CHARACTERS} "
+            "characters, without line breaks or outer spaces."
+        )
+    return secret

@@ -46,6 +46,18 @@ def test_a_device_provisions_and_sends(curl: Program, gate: RunningGateway) -> N
     assert json.loads(read.out) == {"client": {"model": "c1"}}
 
 
+def test_the_operator_sees_what_was_sent(curl: Program, gate: RunningGateway) -> None:
+    """`gatehouse device show` tells the readings while the gateway runs, and masks the token."""
+    token = gate.succeeded(provision(curl, gate, gate.request("curl-shown")))
+    post(curl, f"{gate.http_url}/api/v1/{token}/telemetry", {"temperature": 21.5, "on": True})
+
+    printed = gate.operate("device", "show", "curl-shown", "--json")
+
+    latest = json.loads(printed)["latest"]
+    assert {key: one["value"] for key, one in latest.items()} == {"temperature": 21.5, "on": True}
+    assert token not in printed
+
+
 def test_any_content_type_will_do(curl: Program, gate: RunningGateway) -> None:
     """The body is read as JSON whatever the Content-Type calls it, and without one."""
     for number, label in enumerate(("application/json", "text/plain", "x/y", "")):

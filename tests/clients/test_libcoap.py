@@ -1,4 +1,4 @@
-"""libcoap's client, over CoAP. Debian has a build without TLS, one with OpenSSL, one with GnuTLS."""
+"""libcoap's client, over CoAP: Debian has it without TLS, with OpenSSL and with GnuTLS."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tests.clients.conftest import Answer, Finished, FindProgram, Program, RunningGateway
+    from tests.clients.conftest import Answer, FindProgram, Finished, Program, RunningGateway
 
 TIMED_OUT = 27
 """What mosquitto_sub and mosquitto_rr exit with after their -W seconds."""
@@ -96,7 +96,7 @@ def test_of_twenty_one_gets_the_name(
 def test_devices_may_share_the_client_id_provision(
     mosquitto: Mosquitto, gate: RunningGateway, all_at_once: Any
 ) -> None:
-    """Twenty devices with the client id `provision`, as ThingsBoard's C++ SDK has it: all succeed."""
+    """Twenty devices at once with one client id, as ThingsBoard's C++ SDK has it: all succeed."""
     told = all_at_once(lambda: mosquitto.provision(gate.request(), ("-i", "provision")))
     assert len({gate.succeeded(answer) for answer in told}) == len(told)
 

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
+import paho.mqtt.client as mqtt
 import pytest
 
 if TYPE_CHECKING:
     from tests.clients.conftest import Answer, RunningGateway
-
-mqtt = pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not here; `make test` gets it")
 
 VERSIONS = {"3.1": mqtt.MQTTv31, "3.1.1": mqtt.MQTTv311, "5": mqtt.MQTTv5}
 WAIT_S = 10

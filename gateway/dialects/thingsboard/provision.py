@@ -16,6 +16,8 @@ from gateway.dialects.thingsboard.payloads import (
 from gateway.wire.call import Call, Format, Reply, Status
 from gateway.wire.route import Route
 
+_POST_IT = Reply(status=Status.BAD_REQUEST, reason="provisioning is a POST")
+
 REQUEST_TOPIC = "/provision/request"
 RESPONSE_TOPIC = "/provision/response"
 
@@ -59,7 +61,17 @@ class ProvisionApi:
                 mqtt_reply=RESPONSE_TOPIC,
                 quiet=True,
             ),
+            Route(
+                name="thingsboard.provision.get",
+                handler=self.post_it,
+                coap=("GET /api/v1/provision", "GET /api/v1/{token}/provision/{rest*}"),
+                quiet=True,
+            ),
         )
+
+    async def post_it(self, call: Call) -> Reply:
+        """GET is 4.00 over CoAP, without a payload (contract, section 5)."""
+        return _POST_IT
 
     async def provision_json(self, call: Call) -> Reply:
         """HTTP takes JSON only."""
