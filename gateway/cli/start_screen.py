@@ -68,7 +68,8 @@ def _label(text: str) -> str:
 def _try_it(gateway: Gateway, profiles: Sequence[DeviceProfile]) -> Iterator[str]:
     """One line per wire: provision a device, then send a reading with what it got.
 
-    The fleet secret travels through a pipe, so that it is in no history and no process list.
+    The fleet secret comes from a command, so that it is in no history, and through a pipe, so
+    that it is in no process list; only mosquitto_rr sends nothing that comes through a pipe.
     """
     demo = next((one for one in profiles if _takes_strangers(one)), None)
     if demo is None or gateway.config.store_path is None:
@@ -80,23 +81,23 @@ def _try_it(gateway: Gateway, profiles: Sequence[DeviceProfile]) -> Iterator[str
         url = f"http://{_host(gateway.config.http.host)}:{gateway.http.port}/api/v1"
         yield ""
         yield (
-            f"T=$({request} | curl -s -d @- {url}/provision | {_CREDENTIAL}) && "
-            f'curl -s -d {_READING} "{url}/$T/telemetry" && echo "$T"'
+            f"T=$({request} | curl -s -d @- {url}/provision | {_CREDENTIAL}); "
+            f'test "$T" && curl -s -d {_READING} "{url}/$T/telemetry" && echo "$T"'
         )
     if gateway.coap is not None:
         client = next((name for name in _COAP_CLIENTS if shutil.which(name)), _COAP_CLIENTS[0])
         url = f"coap://{_host(gateway.config.coap.host)}:{gateway.coap.port}/api/v1"
         yield ""
         yield (
-            f"T=$({request} | {client} -m post -f - {url}/provision | {_CREDENTIAL}) && "
-            f'{client} -m post -e {_READING} "{url}/$T/telemetry" && echo "$T"'
+            f"T=$({request} | {client} -m post -f - {url}/provision | {_CREDENTIAL}); "
+            f'test "$T" && {client} -m post -e {_READING} "{url}/$T/telemetry" && echo "$T"'
         )
     if gateway.mqtt is not None:
-        at = f"-h {_host(gateway.config.mqtt.host)} -p {gateway.mqtt.port}"
+        at = f"-h {_host(gateway.config.mqtt.host).strip('[]')} -p {gateway.mqtt.port}"
         yield ""
         yield (
-            f"T=$({request} | mosquitto_rr {at} -u provision -t /provision/request "
-            f'-e /provision/response -s | {_CREDENTIAL}) && mosquitto_pub {at} -q 1 -u "$T" '
+            f"T=$(mosquitto_rr {at} -u provision -t /provision/request -e /provision/response "
+            f'-m "$({request})" | {_CREDENTIAL}); test "$T" && mosquitto_pub {at} -q 1 -u "$T" '
             f'-t v1/devices/me/telemetry -m {_READING} && echo "$T"'
         )
     yield ""

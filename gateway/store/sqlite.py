@@ -37,7 +37,7 @@ _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA wal_autocheckpoint = 4000",
-    "PRAGMA cache_size = -16000",
+    "PRAGMA cache_size = -64000",
     "PRAGMA foreign_keys = ON",
     "PRAGMA temp_store = MEMORY",
 )
