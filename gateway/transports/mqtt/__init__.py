@@ -18,9 +18,11 @@ response, disconnect):
 amqtt keeps three jobs: the oracle in the property tests of the 3.1.1 codec, the client behind
 `gatehouse simulate` over MQTT, and the client of the MQTT sink.
 
-- `packets`: bytes to packets and back; no sockets.
+- `packets`: what packets hold; `reading`, `decoder` and `encoder`: bytes to packets and back; no
+  sockets.
 - `session`: what one connection may do next; no sockets, no clock.
-- `listener`: sockets, tasks and time around the two.
+- `connection`, `wheel` and `listener`: one client's socket and tasks, the deadlines of all, and
+  the listening socket.
 """
 
 from gateway.transports.mqtt.listener import MqttListener

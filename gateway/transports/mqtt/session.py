@@ -14,6 +14,14 @@ from msgspec import Struct
 
 from gateway.core.model import Peer
 from gateway.transports.mqtt import packets
+from gateway.transports.mqtt.encoder import (
+    encode_ack,
+    encode_connack,
+    encode_disconnect,
+    encode_publish,
+    encode_suback,
+    encode_unsuback,
+)
 from gateway.transports.mqtt.packets import (
     MAX_TEXT,
     NONE,
@@ -30,10 +38,6 @@ from gateway.transports.mqtt.packets import (
     Publish,
     Subscribe,
     Unsubscribe,
-    encode_ack,
-    encode_connack,
-    encode_disconnect,
-    encode_publish,
 )
 from gateway.wire.call import Admitted, Conduct, Hello, Rejected, Reply, Status
 
@@ -215,7 +219,7 @@ class Session:
         if packets.SUBSCRIPTION_ID in packet.properties:
             return Step(self.farewell(SUBSCRIPTION_ID_UNSUPPORTED), close=True)
         codes = [self._grant(topic_filter, qos) for topic_filter, qos in packet.filters]
-        return Step(packets.encode_suback(packet.packet_id, codes, self.version))
+        return Step(encode_suback(packet.packet_id, codes, self.version))
 
     def _grant(self, topic_filter: str, qos: int) -> int:
         assert self.admitted is not None
@@ -228,7 +232,7 @@ class Session:
 
     def _unsubscribe(self, packet: Unsubscribe) -> Step:
         codes = [self._revoke(topic_filter) for topic_filter in packet.filters]
-        return Step(packets.encode_unsuback(packet.packet_id, codes, self.version))
+        return Step(encode_unsuback(packet.packet_id, codes, self.version))
 
     def _revoke(self, topic_filter: str) -> int:
         if self._granted is None or self._granted.pop(topic_filter, None) is None:

@@ -16,12 +16,21 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.core.model import Device, Wire
 from gateway.transports.mqtt import packets
-from gateway.transports.mqtt.listener import MqttListener, Wheel, _address
+from gateway.transports.mqtt.connection import _address
+from gateway.transports.mqtt.decoder import Decoder
+from gateway.transports.mqtt.encoder import (
+    encode_ack,
+    encode_connect,
+    encode_disconnect,
+    encode_publish,
+    encode_subscribe,
+    encode_unsubscribe,
+)
+from gateway.transports.mqtt.listener import MqttListener
 from gateway.transports.mqtt.packets import (
     Ack,
     Connack,
     Connect,
-    Decoder,
     Disconnect,
     Packet,
     Ping,
@@ -30,12 +39,6 @@ from gateway.transports.mqtt.packets import (
     Subscribe,
     Unsuback,
     Unsubscribe,
-    encode_ack,
-    encode_connect,
-    encode_disconnect,
-    encode_publish,
-    encode_subscribe,
-    encode_unsubscribe,
 )
 from gateway.wire.call import Admitted, BadPayload, Call, Conduct, Hello, Rejected, Reply, Status
 from gateway.wire.route import Route
@@ -527,27 +530,6 @@ async def test_idle_and_linger_are_enforced(start: Start, house: House) -> None:
         answered = asyncio.get_running_loop().time()
         assert await client.closed()
         assert asyncio.get_running_loop().time() - answered > 0.25
-
-
-def test_the_wheel_turns_up_what_is_due_and_nothing_else() -> None:
-    """A member comes up once its slot has come; an earlier deadline moves it, a later does not."""
-
-    class Member:
-        slot = -1
-
-    wheel, early, late, gone = Wheel(1.0, 100.0), Member(), Member(), Member()
-    wheel.place(early, 130.0)
-    wheel.place(early, 105.0)
-    wheel.place(early, 140.0)
-    wheel.place(late, 120.0)
-    wheel.place(gone, 105.0)
-    wheel.place(Member(), float("inf"))
-    wheel.drop(gone)
-    assert wheel.due(105.0) == []
-    assert wheel.due(106.0) == [early]
-    wheel.place(early, 50.0)
-    assert wheel.due(200.0) == [early, late]
-    assert wheel._slots == {}
 
 
 # ── bounds ────────────────────────────────────────────────────────────────────────────────────

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from gateway.transports.mqtt import packets
+from gateway.transports.mqtt.decoder import Decoder
 from gateway.transports.mqtt.packets import (
     Ack,
     Auth,
     Connack,
     Connect,
-    Decoder,
     Disconnect,
     Packet,
     Ping,
