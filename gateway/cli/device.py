@@ -1,0 +1,335 @@
+"""`gatehouse device`: show, add, remove and re-arm devices."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from gateway.cli.device_views import (
+    COLUMNS,
+    json_value,
+    plain_credentials,
+    plain_device,
+    plain_event,
+    plain_listing,
+    print_device,
+    print_events,
+    row,
+)
+from gateway.cli.options import (
+    config_option,
+    json_option,
+    open_for_people,
+    print_json,
+    read_config,
+    reveal_option,
+    run,
+    shown,
+    the_device,
+    the_profile,
+)
+from gateway.config import Config
+from gateway.core.model import DeviceProfile, Event, Reading
+from gateway.core.ports import DeviceListing, KnownCredentials
+from gateway.core.registry import Registry
+
+_PAGE = 500
+_LAST_EVENTS = 10
+
+
+@click.group()
+def command() -> None:
+    """Show, add, remove and re-arm devices.
+
+    The commands act on the store itself; a running server follows from its next request on.
+
+    \b
+    Examples:
+      gatehouse device list --search meter
+      gatehouse device add --profile valve valve-1 valve-2
+      gatehouse device add --profile valve --from-file serials.txt
+      gatehouse device show valve-1
+    """
+
+
+# ── looking ───────────────────────────────────────────────────────────────────────────────────
+
+
+@command.command("list")
+@click.option("--profile", "profile_name", metavar="NAME", help="Only devices of this profile.")
+@click.option("--search", default="", metavar="TEXT", help="Only names with this text in them.")
+@click.option("--limit", default=50, type=click.IntRange(1, 1000), show_default=True)
+@click.option("--all", "everything", is_flag=True, help="All, one tab-separated line each.")
+@config_option
+@json_option
+def list_devices(
+    profile_name: str | None,
+    search: str,
+    limit: int,
+    everything: bool,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """List devices in the order in which they came into being.
+
+    \b
+    Examples:
+      gatehouse device list --profile demo --search kitchen
+      gatehouse device list --all | cut -f2
+    """
+    config = read_config(config_path)
+    if everything:
+        run(_list_all(config, profile_name, search, as_json=as_json))
+        return
+    # One more than shown tells whether there are more.
+    found = run(_list(config, profile_name, search, limit + 1))
+    if as_json:
+        print_json([plain_listing(one) for one in found[:limit]])
+    else:
+        from gateway.cli.tables import print_table
+
+        print_table(COLUMNS, [row(one) for one in found[:limit]])
+    if len(found) > limit:
+        click.echo(f"these are the first {limit}; narrow with --search, or use --all", err=True)
+
+
+async def _list(
+    config: Config, profile_name: str | None, search: str, limit: int
+) -> list[DeviceListing]:
+    async with open_for_people(config) as registry:
+        profile = await the_profile(registry, profile_name) if profile_name else None
+        return await registry.devices(limit=limit, profile=profile, text=search)
+
+
+async def _list_all(
+    config: Config, profile_name: str | None, search: str, *, as_json: bool
+) -> None:
+    """Print page by page: the fleet may be larger than the memory of this machine."""
+    import json
+
+    async with open_for_people(config) as registry:
+        profile = await the_profile(registry, profile_name) if profile_name else None
+        click.echo("[" if as_json else "\t".join(COLUMNS))
+        last, separator = 0, "  "
+        while page := await registry.devices(
+            after_id=last, limit=_PAGE, profile=profile, text=search
+        ):
+            for one in page:
+                if as_json:
+                    click.echo(separator + json.dumps(plain_listing(one)), nl=False)
+                    separator = ",\n  "
+                else:
+                    click.echo("\t".join(row(one)))
+            last = page[-1].device.id
+        if as_json:
+            click.echo("\n]")
+
+
+@command.command()
+@click.argument("name_or_uuid")
+@reveal_option
+@config_option
+@json_option
+def show(name_or_uuid: str, reveal: bool, config_path: Path | None, as_json: bool) -> None:
+    """Show one device: what it is, its latest readings, and what happened to it last.
+
+    Its credentials are shown in clear with --reveal.
+    """
+    known, profile, readings, events = run(_show(read_config(config_path), name_or_uuid))
+    fields = plain_device(known.device) | {
+        "profile": profile,
+        "credentials": plain_credentials(known.credentials, reveal=reveal),
+    }
+    if as_json:
+        latest = {one.key: {"ts": one.ts, "value": json_value(one)} for one in readings}
+        print_json(fields | {"latest": latest, "events": [plain_event(one) for one in events]})
+        return
+    print_device(known.device, fields, readings, events)
+
+
+async def _show(
+    config: Config, name: str
+) -> tuple[KnownCredentials, str, Sequence[Reading], list[Event]]:
+    async with open_for_people(config) as registry:
+        known = await the_device(registry, name)
+        profiles = {one.id: one.name for one in await registry.profiles()}
+        readings = await registry.latest(known)
+        events = await registry.last_events(known, limit=_LAST_EVENTS)
+        return known, profiles.get(known.device.profile_id, "?"), readings, events
+
+
+@command.command()
+@click.argument("name_or_uuid", required=False)
+@click.option("--after", type=click.IntRange(0), metavar="SEQ", help="Only later ones.")
+@click.option("--limit", default=100, type=click.IntRange(1, 10_000), show_default=True)
+@config_option
+@json_option
+def events(
+    name_or_uuid: str | None,
+    after: int | None,
+    limit: int,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Show what happened, of one device or of all: the newest, or those after a number.
+
+    A refusal's true reason stands here; the device is not told it.
+
+    \b
+    Examples:
+      gatehouse device events kitchen-1
+      gatehouse device events --after 1200 --limit 1000 --json
+    """
+    found = run(_events(read_config(config_path), name_or_uuid, after, limit))
+    if as_json:
+        print_json([plain_event(one) for one in found])
+    else:
+        print_events(found)
+
+
+async def _events(config: Config, name: str | None, after: int | None, limit: int) -> list[Event]:
+    async with open_for_people(config) as registry:
+        known = await the_device(registry, name) if name else None
+        if after is None:
+            return await registry.last_events(known, limit=limit)
+        return await registry.events(known, after_seq=after, limit=limit)
+
+
+# ── changing ──────────────────────────────────────────────────────────────────────────────────
+
+
+@command.command()
+@click.argument("names", nargs=-1)
+@click.option("--profile", "profile_name", metavar="NAME", help="Default: the only one there is.")
+@click.option("--count", type=click.IntRange(1, 10_000_000), help="Add so many, numbered.")
+@click.option("--prefix", metavar="TEXT", help="With --count. Default: the profile's name and -.")
+@click.option(
+    "--first",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0, 10**12),
+    help="With --count: the first number.",
+)
+@click.option(
+    "--from-file",
+    "source",
+    # Bytes that are no UTF-8 become a name that is refused with its line, not a traceback.
+    type=click.File("r", encoding="utf-8-sig", errors="surrogateescape"),
+    help="A name per line; # starts a comment; - is standard input.",
+)
+@config_option
+@json_option
+def add(
+    names: tuple[str, ...],
+    profile_name: str | None,
+    count: int | None,
+    prefix: str | None,
+    first: int,
+    source: TextIO | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Add devices that wait for their one claim (pre-provisioned).
+
+    What can be added is added; every name that cannot is told with its line and reason, and the
+    exit status is then 1. Ctrl-C keeps what was added and says how many that are.
+
+    \b
+    Examples:
+      gatehouse device add --profile valve valve-1 valve-2
+      gatehouse device add --profile valve --count 1000 --prefix batch7-
+      gatehouse device add --profile valve --from-file serials.txt
+      cut -d, -f1 factory.csv | gatehouse device add --profile valve --from-file -
+    """
+    if sum((bool(names), count is not None, source is not None)) != 1:
+        raise click.UsageError("give names, or --count, or --from-file: exactly one of them.")
+    if prefix is not None and count is None:
+        raise click.UsageError("--prefix goes with --count.")
+    from gateway.cli.adding import Adding, from_arguments, from_file, numbered
+
+    async def work() -> Adding:
+        async with open_for_people(read_config(config_path)) as registry:
+            profile = await _profile_to_fill(registry, profile_name)
+            if source is not None:
+                lines = from_file(source)
+            elif count is not None:
+                stem = f"{profile.name}-" if prefix is None else prefix
+                lines = numbered(stem, first, count)
+            else:
+                lines = from_arguments(names)
+            adding = Adding(registry, profile, keep_refusals=as_json)
+            await adding.run(lines, total=count or len(names) or None)
+            return adding
+
+    adding = run(work())
+    if as_json:
+        print_json({"added": adding.added, "refused": adding.refusals})
+    else:
+        click.echo(adding.summary())
+    if adding.refused:
+        raise SystemExit(1)
+
+
+async def _profile_to_fill(registry: Registry, name: str | None) -> DeviceProfile:
+    if name is not None:
+        return await the_profile(registry, name)
+    profiles = await registry.profiles()
+    if len(profiles) == 1:
+        return profiles[0]
+    listed = ", ".join(shown(one.name) for one in profiles[:10])
+    raise click.UsageError(
+        f"say which profile with --profile: {listed}."
+        if profiles
+        else "there is no profile yet; make one with `gatehouse profile add`."
+    )
+
+
+@command.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_option
+def remove(names: tuple[str, ...], yes: bool, config_path: Path | None) -> None:
+    """Remove devices with their credentials, attributes and readings. Their events stay.
+
+    Nothing is removed when one of the names is wrong.
+    """
+    ask = not yes and sys.stdin.isatty()
+    removed = run(_remove(read_config(config_path), names, ask=ask))
+    click.echo(f"removed {_count(removed)}; open sessions end with their next message")
+
+
+async def _remove(config: Config, names: Sequence[str], *, ask: bool) -> int:
+    async with open_for_people(config) as registry:
+        found = {one.device.id: one for one in [await the_device(registry, n) for n in names]}
+        if ask:
+            listed = ", ".join(shown(one.device.name) for one in list(found.values())[:5])
+            click.confirm(f"Remove {_count(len(found))} ({listed}) for good?", abort=True)
+        # Together, so that they share a commit.
+        return sum(await asyncio.gather(*map(registry.remove_device, found.values())))
+
+
+@command.command()
+@click.argument("names", nargs=-1, required=True)
+@config_option
+def rearm(names: tuple[str, ...], config_path: Path | None) -> None:
+    """Let devices be provisioned once more, with the credentials they have.
+
+    For a device that lost its credentials: it gets the same ones again, once.
+    """
+    done = run(_rearm(read_config(config_path), names))
+    click.echo(f"re-armed {_count(done)}; each may now be claimed once")
+
+
+async def _rearm(config: Config, names: Sequence[str]) -> int:
+    async with open_for_people(config) as registry:
+        found = [await the_device(registry, name) for name in names]
+        return sum(await asyncio.gather(*map(registry.rearm_device, found)))
+
+
+def _count(number: int) -> str:
+    return "1 device" if number == 1 else f"{number} devices"

@@ -1,0 +1,408 @@
+"""`gatehouse profile`: show and change device profiles."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.cli.options import (
+    config_option,
+    fleet_secret_from,
+    json_option,
+    open_for_people,
+    print_json,
+    read_config,
+    reveal_option,
+    run,
+    shown,
+    the_profile,
+    the_ticket,
+)
+from gateway.config import Config
+from gateway.core.errors import ConfigError, KeyTaken
+from gateway.core.model import (
+    DeviceProfile,
+    FleetTicket,
+    ProfileTransport,
+    ProvisionType,
+)
+from gateway.core.registry import ProfileDraft, root_profile
+
+IN_STORE = "store"
+_KEY_HEAD = 4
+_MOST_NAME_CHARACTERS = 255
+
+
+@click.group()
+def command() -> None:
+    """Show and change device profiles.
+
+    A profile says what devices of one kind may do, and holds the key and secret they share. It
+    is a file in the profile folder, or lives in the store alone (`profile add`). A running
+    server follows changes from its next request on.
+
+    \b
+    Examples:
+      gatehouse profile list
+      gatehouse profile add water-meter --type ALLOW_CREATE_NEW_DEVICES
+      gatehouse profile show water-meter --reveal
+    """
+
+
+# ── looking ───────────────────────────────────────────────────────────────────────────────────
+
+
+@command.command("list")
+@config_option
+@json_option
+def list_profiles(config_path: Path | None, as_json: bool) -> None:
+    """List all profiles, where they are defined, and how many devices use them."""
+    profiles, counts = run(_list(read_config(config_path)))
+    if as_json:
+        print_json([_plain(one) | {"devices": counts.get(one.id, 0)} for one in profiles])
+        return
+    if not profiles:
+        click.echo("no profiles yet; make one with `gatehouse profile add NAME --type TYPE`")
+        return
+    from gateway.cli.tables import print_table
+
+    print_table(
+        ("name", "provision type", "transport", "source", "devices"),
+        [
+            (
+                one.name,
+                one.provision_type.value,
+                one.transport.value,
+                one.source or IN_STORE,
+                str(counts.get(one.id, 0)),
+            )
+            for one in profiles
+        ],
+    )
+
+
+async def _list(config: Config) -> tuple[list[DeviceProfile], dict[int, int]]:
+    async with open_for_people(config) as registry:
+        return await registry.profiles(), await registry.devices_per_profile()
+
+
+@command.command()
+@click.argument("name")
+@reveal_option
+@config_option
+@json_option
+def show(name: str, reveal: bool, config_path: Path | None, as_json: bool) -> None:
+    """Show one profile; its key and secret in clear with --reveal.
+
+    \b
+    Examples:
+      gatehouse profile show demo
+      gatehouse profile show demo --reveal --json | jq -r .provision_secret
+    """
+    profile, ticket = run(_show(read_config(config_path), name))
+    _print(profile, ticket, reveal=reveal, as_json=as_json)
+
+
+async def _show(config: Config, name: str) -> tuple[DeviceProfile, FleetTicket | None]:
+    async with open_for_people(config) as registry:
+        profile = await the_profile(registry, name)
+        return profile, await registry.ticket(profile)
+
+
+def _print(
+    profile: DeviceProfile, ticket: FleetTicket | None, *, reveal: bool, as_json: bool
+) -> None:
+    from gateway.cli.tables import masked, print_fields
+
+    pair = {
+        "provision_key": masked(ticket.key, reveal=reveal, head=_KEY_HEAD) if ticket else None,
+        "provision_secret": masked(ticket.secret, reveal=reveal) if ticket else None,
+    }
+    fields = _plain(profile) | pair
+    if as_json:
+        print_json(fields)
+        return
+    print_fields([(key.replace("_", " "), _text(value)) for key, value in fields.items()])
+    if ticket and not reveal:
+        click.echo(f"\n--reveal shows the key and secret: `{_reveal(profile.name)}`", err=True)
+
+
+def _plain(profile: DeviceProfile) -> dict[str, Any]:
+    """The profile as JSON has it, without key and secret."""
+    return {
+        "name": profile.name,
+        "provision_type": profile.provision_type.value,
+        "description": profile.description,
+        "transport": profile.transport.value,
+        "pre_provision_allowed": profile.pre_provision_allowed,
+        "require_readable_certificate": profile.require_readable_certificate,
+        "sections": dict(profile.sections),
+        "source": profile.source or IN_STORE,
+    }
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None | {} | "":
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return str(value)
+
+
+def _reveal(name: str) -> str:
+    return f"gatehouse profile show {quoted(name)} --reveal"
+
+
+def quoted(name: str) -> str:
+    """A name as the shell takes it."""
+    import shlex
+
+    return shlex.quote(name)
+
+
+# ── changing ──────────────────────────────────────────────────────────────────────────────────
+
+
+@command.command()
+@click.argument("name")
+@click.option(
+    "--type",
+    "provision_type",
+    required=True,
+    type=click.Choice([one.value for one in ProvisionType], case_sensitive=False),
+    help="What an unknown device may do.",
+)
+@click.option("--pre-provision-allowed", is_flag=True, help="Waiting devices may be claimed, too.")
+@click.option("--description", default="", help="For people.")
+@click.option(
+    "--transport",
+    default=ProfileTransport.DEFAULT.value,
+    type=click.Choice([one.value for one in ProfileTransport], case_sensitive=False),
+    help="The wire its devices use. DEFAULT is any.",
+)
+@click.option("--require-readable-certificate", is_flag=True, help="Refuse unreadable ones.")
+@click.option("--key-env", metavar="VARIABLE", help="Environment variable with the key.")
+@click.option("--secret-env", metavar="VARIABLE", help="Environment variable with the secret.")
+@config_option
+@json_option
+def add(
+    name: str,
+    key_env: str | None,
+    secret_env: str | None,
+    config_path: Path | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Add a profile to the store.
+
+    Its key and secret are made at random, unless environment variables hold them: a secret on a
+    command line would stay in the shell's history and show in `ps`.
+
+    \b
+    Examples:
+      gatehouse profile add meter --type ALLOW_CREATE_NEW_DEVICES
+      gatehouse profile add valve --type CHECK_PRE_PROVISIONED_DEVICES --transport COAP
+      METER_SECRET=... gatehouse profile add meter --type ... --secret-env METER_SECRET
+    """
+    draft = ProfileDraft(
+        profile=_profile(name, **settings),
+        key=fleet_secret_from(key_env) if key_env else None,
+        secret=fleet_secret_from(secret_env) if secret_env else None,
+    )
+    _refuse_nonsense(draft)
+    profile, ticket = run(_add(read_config(config_path), draft))
+    if as_json:
+        _print(profile, ticket, reveal=False, as_json=True)
+        return
+    click.echo(f"added profile {shown(name)}, {profile.provision_type}")
+    if ticket:
+        click.echo(f"show its key and secret with `{_reveal(name)}`")
+
+
+def _profile(name: str, provision_type: str, transport: str, **settings: Any) -> DeviceProfile:
+    fits = 0 < len(name) <= _MOST_NAME_CHARACTERS and name.isprintable() and name == name.strip()
+    if not fits:
+        raise click.UsageError(
+            f"{shown(name)} is no profile name. Use 1 to {_MOST_NAME_CHARACTERS} characters, "
+            "without control characters or outer spaces."
+        )
+    return root_profile(
+        name,
+        provision_type=ProvisionType(provision_type),
+        transport=ProfileTransport(transport),
+        **settings,
+    )
+
+
+def _refuse_nonsense(draft: ProfileDraft) -> None:
+    kind = draft.profile.provision_type
+    if kind is ProvisionType.X509_CERTIFICATE_CHAIN and (draft.key or draft.secret):
+        raise click.UsageError(
+            f"{kind} takes no key and no secret: the certificate is the proof. "
+            "Leave --key-env and --secret-env out."
+        )
+    if draft.profile.pre_provision_allowed and kind is not ProvisionType.ALLOW_CREATE_NEW_DEVICES:
+        raise click.UsageError(
+            f"--pre-provision-allowed belongs to ALLOW_CREATE_NEW_DEVICES, not to {kind}. "
+            "CHECK_PRE_PROVISIONED_DEVICES admits waiting devices without it."
+        )
+
+
+async def _add(config: Config, draft: ProfileDraft) -> tuple[DeviceProfile, FleetTicket | None]:
+    name = draft.profile.name
+    async with open_for_people(config) as registry:
+        if await registry.profile(name):
+            raise click.ClickException(
+                f"profile {shown(name)} exists already. `gatehouse profile show {quoted(name)}` "
+                "shows it; choose another name, or remove it first."
+            )
+        try:
+            await registry.save_profile(draft)
+        except KeyTaken:
+            raise click.ClickException(
+                "the key is already another profile's. Give another one, or leave --key-env out "
+                "to have one made."
+            ) from None
+        profile = await the_profile(registry, name)
+        return profile, await registry.ticket(profile)
+
+
+@command.command()
+@click.argument("name")
+@config_option
+def remove(name: str, config_path: Path | None) -> None:
+    """Remove a profile that no device uses and no file defines."""
+    run(_remove(read_config(config_path), name))
+    click.echo(f"removed profile {shown(name)}; its key and secret are refused from now on")
+
+
+async def _remove(config: Config, name: str) -> None:
+    async with open_for_people(config) as registry:
+        profile = await the_profile(registry, name)
+        path = _file_of(config, profile)
+        if path is not None:
+            raise click.ClickException(
+                f"profile {shown(name)} is defined by {path}. Remove that file first, then repeat."
+            )
+        if not await registry.remove_profile(profile):
+            count = (await registry.devices_per_profile()).get(profile.id, 0)
+            raise click.ClickException(
+                f"{count} devices use profile {shown(name)}. Remove them first: "
+                f"`gatehouse device list --profile {quoted(name)} --all` names them."
+            )
+
+
+def _file_of(config: Config, profile: DeviceProfile) -> Path | None:
+    """The file that defines the profile, if it is still there."""
+    if profile.source is None:
+        return None
+    path = config.profiles_dir / profile.source
+    return path if path.exists() else None
+
+
+@command.command("rotate-secret")
+@click.argument("name")
+@click.option("--key-too", is_flag=True, help="Make a new key as well.")
+@click.option("--reveal", is_flag=True, help="Print the new key and secret in clear.")
+@config_option
+@json_option
+def rotate_secret(
+    name: str, key_too: bool, reveal: bool, config_path: Path | None, as_json: bool
+) -> None:
+    """Give a profile a new secret; the old one is refused from the next request on.
+
+    Devices that were provisioned before keep working: they have credentials of their own.
+    """
+    ticket = run(_rotate(read_config(config_path), name, key_too=key_too))
+    if as_json or reveal:
+        _print(ticket.profile, ticket, reveal=reveal, as_json=as_json)
+        return
+    what = "key and secret" if key_too else "secret"
+    click.echo(f"profile {shown(name)} has a new {what}; the old one is refused from now on")
+    click.echo(f"show it with `{_reveal(name)}`")
+
+
+async def _rotate(config: Config, name: str, *, key_too: bool) -> FleetTicket:
+    async with open_for_people(config) as registry:
+        old = await the_ticket(registry, name)
+        _refuse_if_from_file(config, old.profile, key_too=key_too)
+        ticket = await registry.rotate_secret(old.profile, key_too=key_too)
+        if ticket is None:
+            raise click.ClickException(f"profile {shown(name)} was removed meanwhile.")
+        return ticket
+
+
+def _refuse_if_from_file(config: Config, profile: DeviceProfile, *, key_too: bool) -> None:
+    """What a file says would be restored from it at its next reading."""
+    from gateway.profiles import read_profile
+
+    path = _file_of(config, profile)
+    if path is None:
+        return
+    try:
+        file = read_profile(path)
+    except ConfigError as exc:
+        raise click.ClickException(f"{exc} Repair the file first.") from None
+    fixed = [
+        setting
+        for setting, said in (
+            ("provision_secret", file.provision_secret),
+            ("provision_key", file.provision_key if key_too else None),
+        )
+        if said is not None
+    ]
+    if fixed:
+        raise click.ClickException(
+            f"{path} sets {' and '.join(fixed)} of profile {shown(profile.name)}. "
+            "Change it there, or take it out of the file to have one made and kept in the store."
+        )
+
+
+# ── for scripts ───────────────────────────────────────────────────────────────────────────────
+
+
+@command.command()
+@click.argument("name")
+@click.option("--device-name", help="Default: the profile's name and eight random characters.")
+@config_option
+def request(name: str, device_name: str | None, config_path: Path | None) -> None:
+    """Print the JSON body of a provisioning request, key and secret included, to be piped.
+
+    So the secret is never in the shell's history or in `ps`.
+
+    \b
+    Examples:
+      gatehouse profile request demo --device-name d1 |
+        curl -s -d @- http://127.0.0.1:8080/api/v1/provision
+      gatehouse profile request demo |
+        coap-client -m post -f - coap://127.0.0.1/api/v1/provision
+    """
+    body = run(_request(read_config(config_path), name, device_name))
+    # The body and nothing else; the line end is for the eye.
+    click.echo(body, nl=sys.stdout.isatty())
+
+
+async def _request(config: Config, name: str, device_name: str | None) -> bytes:
+    from gateway.simulator.messages import Wish, json_request
+
+    async with open_for_people(config) as registry:
+        ticket = await the_ticket(registry, name)
+    device_name = device_name or default_device_name(ticket.profile)
+    return json_request(ticket.key, ticket.secret, Wish(device_name=device_name))
+
+
+def default_device_name(profile: DeviceProfile) -> str:
+    """A name nobody has; a `ClickException` where only names that were added are admitted."""
+    from gateway.core.tokens import new_token
+
+    if profile.provision_type is ProvisionType.CHECK_PRE_PROVISIONED_DEVICES:
+        raise click.ClickException(
+            f"profile {shown(profile.name)} admits only devices that were added before. Name one "
+            "with --device-name; `gatehouse device add` adds one."
+        )
+    return f"{profile.name[: _MOST_NAME_CHARACTERS - 9]}-{new_token(8)}"

@@ -1,0 +1,164 @@
+"""What `gatehouse doctor` looks at inside the database. It neither makes nor migrates one."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gateway.cli.checks import Finding, doubtful, good, wrong
+from gateway.clock import now_ms
+from gateway.config import Config
+from gateway.core.errors import ConfigError, StoreUnavailable
+from gateway.core.model import Secret
+from gateway.store.driver import Transaction
+from gateway.store.migrate import migrations
+from gateway.store.sql_registrar import SqlRegistrar
+from gateway.store.sql_store import SqlStore
+from gateway.store.sqlite import SqliteDriver
+from gateway.store.vault import KEY_FILE, Vault, parse_master_key
+
+_BORN = 2025
+"""A clock before this year was never set: the product is not older."""
+_FAR = 2200
+_SLACK_MS = 5_000
+
+
+async def store_findings(config: Config, environ: Mapping[str, str]) -> list[Finding]:
+    """Everything about the database and the clock; the clock alone when there is no database."""
+    path = config.store_path
+    if path is None or not path.exists():
+        return [*([] if path is None else [_not_yet(path)]), _clock(None)]
+    driver = SqliteDriver(path)
+    try:
+        await driver.open()
+        return [_mode(path), *await _inside(driver, config, environ)]
+    except StoreUnavailable as exc:
+        return [
+            wrong(
+                "database",
+                f"{path}: {exc}",
+                "Check that this user may write the file and its folder, that the disk is not "
+                "full, and that it is a Gatehouse database; else restore it from a backup.",
+            ),
+            _clock(None),
+        ]
+    finally:
+        await driver.close()
+
+
+def _not_yet(path: Path) -> Finding:
+    return good("database", f"{path}: not yet; made at first start")
+
+
+def _mode(path: Path) -> Finding:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    # The folder is what keeps others out: a database alone opens no credential, but names devices.
+    if mode & 0o077 and path.parent.stat().st_mode & 0o077:
+        todo = f"`chmod 600 {path}`: it names every device."
+        return doubtful("database", f"{path} has mode {mode:04o}", todo)
+    return good("database", f"{path}, {path.stat().st_size / 2**20:,.1f} MiB")
+
+
+async def _inside(
+    driver: SqliteDriver, config: Config, environ: Mapping[str, str]
+) -> list[Finding]:
+    findings = [_integrity(await driver.integrity())]
+    newest = max(number for number, _ in migrations("sqlite"))
+    version = await driver.migrate(())
+    findings.append(_version(version, newest))
+    if version != newest:
+        return [*findings, _clock(None)]
+    await driver.transact(_write_nothing)
+    findings.append(good("writing", "the database can be written"))
+    vault = _vault(config, environ)
+    if vault is not None:
+        findings += await _credentials(SqlStore(driver, vault), config)
+    rows = await driver.rows("last_events", 1, None)
+    return [*findings, _clock(rows[0][1] if rows else None)]
+
+
+async def _write_nothing(tx: Transaction) -> None:
+    await tx.fetch("next_ids", "device", 0)
+
+
+def _integrity(said: list[str]) -> Finding:
+    if said == ["ok"]:
+        return good("integrity", "SQLite finds no fault")
+    todo = "Stop the server, keep a copy of the file, and restore a backup."
+    return wrong("integrity", "; ".join(said[:3]), todo)
+
+
+def _version(version: int, newest: int) -> Finding:
+    if version > newest:
+        todo = "Install the Gatehouse that wrote it, or a newer one."
+        return wrong("migrations", f"version {version}; this Gatehouse knows {newest}", todo)
+    if version < newest:
+        todo = "Nothing to do; make a copy of the file first if you like."
+        return doubtful("migrations", f"version {version}; {newest} at the next start", todo)
+    return good("migrations", f"version {version}, the newest")
+
+
+def _vault(config: Config, environ: Mapping[str, str]) -> Vault | None:
+    """The vault, if the key is there; what is wrong with the key is told elsewhere."""
+    text = environ.get("GATEHOUSE_MASTER_KEY")
+    try:
+        if not text and config.data_dir is not None:
+            text = (config.data_dir / KEY_FILE).read_text("ascii")
+        return Vault(parse_master_key(text or "", "the key"))
+    except (OSError, UnicodeDecodeError, ConfigError):
+        return None
+
+
+async def _credentials(store: SqlStore, config: Config) -> list[Finding]:
+    """Does the key open what is stored? One device stands for all: one key sealed them."""
+    check, registrar = "credentials", SqlRegistrar(store)
+    devices = await registrar.devices(after_id=0, limit=1, profile_id=None, text="")
+    try:
+        for listing in devices:
+            await store.known_device(listing.device.id)
+        stored = await _keys(registrar)
+    except StoreUnavailable as exc:
+        return [wrong(check, "stored ones do not open", f"{str(exc)[:1].upper()}{str(exc)[1:]}.")]
+    count = await registrar.count_devices()
+    found = f"the master key opens them; {count} devices, {len(stored)} fleet keys"
+    return [good(check, found), *_key_twins(config, stored)]
+
+
+async def _keys(registrar: SqlRegistrar) -> dict[str, Secret]:
+    """The fleet keys in the store, by profile."""
+    tickets = {
+        one.name: await registrar.profile_ticket(one.id) for one in await registrar.profiles()
+    }
+    return {name: ticket.key for name, ticket in tickets.items() if ticket is not None}
+
+
+def _key_twins(config: Config, stored: Mapping[str, Secret]) -> list[Finding]:
+    """Files whose key is already that of another profile in the store: they cannot be loaded."""
+    from gateway.profiles import read_profiles
+
+    owners = {key: name for name, key in stored.items()}
+    files, _ = read_profiles(config.profiles_dir)
+    return [
+        wrong(
+            "profiles",
+            f"{file.path}: its provision_key is the key of profile `{owner}`",
+            "Keys are unique. Choose another one, or leave it out to have one made.",
+        )
+        for file in files
+        if file.provision_key is not None
+        and (owner := owners.get(file.provision_key, file.name)) != file.name
+    ]
+
+
+def _clock(newest_event: int | None) -> Finding:
+    now = now_ms()
+    moment = datetime.fromtimestamp(now / 1000, UTC)
+    todo = "Set the clock, and keep it set (NTP): events and readings carry its time."
+    if not _BORN <= moment.year < _FAR:
+        return wrong("clock", f"says {moment:%Y-%m-%d %H:%M}Z", todo)
+    if newest_event is not None and now + _SLACK_MS < newest_event:
+        behind = (newest_event - now) // 1000
+        return wrong("clock", f"is {behind:,} s behind the newest event", todo)
+    return good("clock", f"{moment:%Y-%m-%d %H:%M:%S}Z")
