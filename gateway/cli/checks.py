@@ -76,19 +76,20 @@ def open_files(config: Config) -> Iterator[Finding]:
         return
     import resource
 
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The server raises its own limit as far as the hard one allows.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     need = _SPARE_FILES
     need += config.http.max_connections if config.http.enabled else 0
     need += config.mqtt.max_connections if config.mqtt.enabled else 0
-    if soft != resource.RLIM_INFINITY and soft < need:
+    if hard != resource.RLIM_INFINITY and hard < need:
         yield doubtful(
             "open files",
-            f"limit {soft}; all connections that are configured need {need}",
-            f"Raise it (`ulimit -n {need}`, LimitNOFILE= in a systemd unit), or lower "
+            f"limit {hard}; all connections that are configured need {need}",
+            f"Raise it (`ulimit -Hn {need}`, LimitNOFILE= in a systemd unit), or lower "
             "max_connections of [http] and [mqtt].",
         )
     else:
-        yield good("open files", f"limit {'none' if soft < 0 else soft}, {need} needed at most")
+        yield good("open files", f"limit {'none' if hard < 0 else hard}, {need} needed at most")
 
 
 # ── files ─────────────────────────────────────────────────────────────────────────────────────

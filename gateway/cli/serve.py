@@ -33,12 +33,25 @@ def command(config_path: Path | None, quiet: bool) -> None:
 
     config = read_config(config_path)
     log.configure(config.log.level, config.log.format)
+    _raise_file_limit(config.http.max_connections + config.mqtt.max_connections + 100)
     if sys.platform != "win32":
         import uvloop
 
         uvloop.run(_serve(config, quiet=quiet))
     else:
         asyncio.run(_serve(config, quiet=quiet))
+
+
+def _raise_file_limit(wanted: int) -> None:
+    """Allow as many open files as the configured connections need, as far as the system lets us."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def _serve(config: Config, *, quiet: bool) -> None:

@@ -236,8 +236,9 @@ def test_our_own_ports_are_recognised(server: Any) -> None:
         assert "served by Gatehouse" in told.found(f"{wire} port")
 
 
-def test_too_few_files_is_a_warning(shell: Any) -> None:
+def test_too_few_files_is_a_warning(shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """More connections than files is pointed out, with the number that is needed."""
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1024, 4096))
     few = load_config(None, shell.env | {"GATEHOUSE_HTTP_MAX_CONNECTIONS": "10"})
     many = load_config(None, shell.env | {"GATEHOUSE_HTTP_MAX_CONNECTIONS": "10000000"})
     fewer = load_config(
