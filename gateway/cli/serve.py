@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -65,7 +66,8 @@ async def _serve(config: Config, *, quiet: bool) -> None:
             await gateway.start()
             await _say_ready(gateway, quiet=quiet)
             await stopping.wait()
-            click.echo("gatehouse: stopping, answering what was taken", err=True)
+            with suppress(OSError):  # nobody may be reading any more
+                click.echo("gatehouse: stopping, answering what was taken", err=True)
         finally:
             await gateway.stop()
 

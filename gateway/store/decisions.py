@@ -208,13 +208,13 @@ class RecordEvent(Decision[None]):
 
 
 class Probe(Decision[None]):
-    """Writes without changing anything: can the database commit?"""
+    """Can the database commit? A counter goes up, since SQLite writes no page that stays equal."""
 
     __slots__ = ()
 
     @classmethod
     async def decide_all(cls, tx: Transaction, decisions: Sequence[Probe]) -> list[Any]:
-        await tx.fetch("next_ids", "device", 0)
+        await tx.fetch("probe")
         return [None] * len(decisions)
 
 

@@ -3,6 +3,10 @@
 -- next_ids
 UPDATE sequence SET last = last + ?2 WHERE name = ?1 RETURNING last;
 
+-- probe
+INSERT INTO sequence (name, last) VALUES ('probe', 1)
+ON CONFLICT (name) DO UPDATE SET last = last + 1;
+
 -- ── tickets and profiles ────────────────────────────────────────────────────────────────────
 
 -- find_fleet_ticket

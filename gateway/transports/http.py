@@ -46,6 +46,8 @@ _MEDIA_TYPES = {
 }
 _EXPLAINED = frozenset({400, 404, 405, 503})
 """Statuses whose empty body becomes an error body. 401 and 500 stay empty (contract, 11)."""
+_SERVER = "gatehouse"
+"""aiohttp would name itself, Python and both versions to every stranger."""
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\n"
@@ -81,6 +83,7 @@ class HttpListener:
         self._max_connections = max_connections
         self._read_timeout_s = read_timeout_s
         self._in_flight = 0
+        self._stopping = False
         self._opened: dict[RequestHandler, float] = {}
         self._server: asyncio.Server | None = None
         self._web: web.Server | None = None
@@ -113,6 +116,7 @@ class HttpListener:
             return
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self._stopping = True
         self._server.close()
         deadline = time.monotonic() + grace_s
         while self._in_flight and time.monotonic() < deadline:
@@ -161,9 +165,13 @@ class HttpListener:
         self._opened.pop(request.protocol, None)
         self._in_flight += 1
         try:
-            return await self._answer(request)
+            response = await self._answer(request)
         finally:
             self._in_flight -= 1
+        if self._stopping:
+            # Kept alive, a busy client would ask again and again until the grace is over.
+            response.force_close()
+        return response
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         raw = request.raw_path
@@ -207,7 +215,7 @@ class HttpListener:
         code = route.http_codes.get(status) or CODES[status]
         if not reply.body and code in _EXPLAINED:
             return self._error(code, reply.reason, retry_after_s=reply.retry_after_s)
-        headers = {}
+        headers = {"Server": _SERVER}
         media_type = _MEDIA_TYPES.get(reply.format)
         if media_type is not None:
             headers["Content-Type"] = media_type
@@ -235,7 +243,10 @@ class HttpListener:
         self, code: int, message: str, *, retry_after_s: int = 0, close: bool = False
     ) -> web.Response:
         response = web.Response(
-            body=self._error_body(code, message), status=code, content_type="application/json"
+            body=self._error_body(code, message),
+            status=code,
+            content_type="application/json",
+            headers={"Server": _SERVER},
         )
         if retry_after_s:
             response.headers["Retry-After"] = str(retry_after_s)
