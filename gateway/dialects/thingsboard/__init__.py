@@ -10,7 +10,7 @@ The contract is kept to the byte, except for these differences, each on purpose:
 - `sessionPresent` in CONNACK is always 0: nothing is ever kept for an absent client.
 - Keep-alive is enforced, at one and a half times its value, and a session that may only provision
   is closed after 60 s of silence. ThingsBoard lets both stand for ever.
-- A refused MQTT 5 client gets its reason in CONNACK and no DISCONNECT after it, which MQTT 5 forbids.
+- A refused MQTT 5 client gets its reason in CONNACK, and no DISCONNECT, which MQTT 5 forbids there.
 - No stray PUBACKs; an MQTT 3.1.1 QoS 2 publish gets the whole PUBREC, PUBREL, PUBCOMP exchange.
 - A pre-provisioned device is claimed by one conditional UPDATE: of any number of simultaneous
   requests exactly one succeeds. ThingsBoard reads the state and then saves it.
