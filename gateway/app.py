@@ -6,7 +6,9 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 
 from gateway.admin.health import Health
@@ -33,10 +35,14 @@ from gateway.transports.mqtt import MqttListener
 from gateway.wire.call import Admitted, Hello, Rejected
 from gateway.wire.router import Gauge, Router
 
+if TYPE_CHECKING:
+    from gateway.store.postgres import PostgresDriver
+
 log = structlog.get_logger()
 
-GRACE_S = 8.0
-"""How long a stop may take to answer what was taken; the process is gone within 10 s."""
+GRACE_S = 6.0
+"""How long a stop may take to answer what was taken. With a store that is locked by another
+process all the while, the process is still gone within 10 s."""
 
 
 @asynccontextmanager
@@ -54,20 +60,54 @@ async def open_store(config: Config, environ: Mapping[str, str]) -> AsyncIterato
                 f"{folder}: the data folder cannot be made ({exc.strerror}). Make it yourself, "
                 "or point [store] url (GATEHOUSE_STORE_URL) to a writable place."
             ) from exc
-    vault = Vault(load_master_key(folder, environ.get("GATEHOUSE_MASTER_KEY")))
-    store = SqlStore(SqliteDriver(config.store_path), vault, max_pending=config.store.max_pending)
+    vault = Vault(_master_key(config, environ))
+    store = SqlStore(make_driver(config), vault, max_pending=config.store.max_pending)
     try:
         await store.open()
     except StoreUnavailable as exc:
-        await store.driver.close()
-        raise ConfigError(
-            f"{config.store_path}: the database cannot be opened ({exc}). Check that the folder "
-            "is writable, the disk not full, and that the file is a Gatehouse database."
-        ) from exc
+        raise ConfigError(_store_trouble(config, exc)) from exc
     try:
         yield store
     finally:
         await store.close()
+
+
+def _master_key(config: Config, environ: Mapping[str, str]) -> bytes:
+    given = environ.get("GATEHOUSE_MASTER_KEY")
+    if config.server_url is not None and not given:
+        raise ConfigError(
+            "GATEHOUSE_MASTER_KEY is not set. A store on a server has no data folder to keep the "
+            "master key in: make one with `openssl rand -hex 32`, keep a copy of it in a safe "
+            "place, and give the same one to every gateway on this database."
+        )
+    return load_master_key(config.store_path, given)
+
+
+def make_driver(config: Config) -> SqliteDriver | PostgresDriver:
+    """The driver of the configured database. Raises `ConfigError` when its library is missing."""
+    if config.server_url is None:
+        return SqliteDriver(config.store_path)
+    try:
+        from gateway.store.postgres import PostgresDriver
+    except ModuleNotFoundError as exc:
+        raise ConfigError(
+            f"[store] url names a PostgreSQL database, but {exc.name} is not installed. Get it "
+            "with `pip install 'gatehouse-iot[postgres]'`."
+        ) from exc
+    return PostgresDriver(config.server_url)
+
+
+def _store_trouble(config: Config, exc: StoreUnavailable) -> str:
+    if config.server_url is not None:
+        return (
+            f"{config.store.shown_url}: the database cannot be opened ({exc}). Check that the "
+            "server runs and can be reached from here, that the database exists, and that its "
+            "user may log in and make tables."
+        )
+    return (
+        f"{config.store_path}: the database cannot be opened ({exc}). Check that the folder "
+        "is writable, the disk not full, and that the file is a Gatehouse database."
+    )
 
 
 def open_registry(store: SqlStore, peer: Peer) -> Registry:
@@ -86,7 +126,7 @@ def draft_of(file: ProfileFile) -> ProfileDraft:
             transport=file.transport,
             pre_provision_allowed=file.pre_provision_allowed,
             require_readable_certificate=file.require_readable_certificate,
-            sections=file.sections,
+            sections=msgspec.to_builtins(file.sections, str_keys=True),
             source=file.path.name,
         ),
         key=file.provision_key,
@@ -108,10 +148,11 @@ def certificate_readable(text: str) -> bool:
     from base64 import b64decode
 
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
         x509.load_der_x509_certificate(b64decode(text, validate=True))
-    except ValueError:
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm):
         return False
     return True
 
@@ -186,7 +227,10 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(listener.stop(grace_s) for _, listener in self._listeners()))
+        stops = (listener.stop(grace_s) for _, listener in self._listeners())
+        for error in await asyncio.gather(*stops, return_exceptions=True):
+            if isinstance(error, Exception):
+                log.error("listener.stop_failed", exc_info=error)
 
     def _make_listeners(self) -> None:
         config, gauge, dialect = self.config, self._gauge, self._dialect

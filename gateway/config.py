@@ -7,10 +7,12 @@ default written here. Every number has bounds; sizes are bytes, `_s` is seconds,
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from gateway.core.errors import ConfigError
@@ -40,14 +42,31 @@ Host = Annotated[
     ),
 ]
 """`0.0.0.0` is every IPv4 address of the machine, `::` every address, `127.0.0.1` itself only."""
+_PLAIN = r"[^\s/?#@:\x00-\x1f\x7f]+"
+_LOGIN = rf"(?:{_PLAIN}(?::[^\s/?#@\x00-\x1f\x7f]*)?@)?"
+_SERVER = r"(?:[\w.%-]+|\[[\da-fA-F:.]+\])(?::\d{1,5})?"
+_SERVERS = rf"(?:{_SERVER}(?:,{_SERVER})*)?"
+_OPTION = r"(?!(?:ssl)?password=)[a-z_]+=[^\s&#\x00-\x1f\x7f]*"
+_OPTIONS = rf"{_OPTION}(?:&{_OPTION})*"
+_PASSWORD = re.compile(r"(?<=//)([^/@:]*):[^/@]*@")
 Url = Annotated[
     str,
     Meta(
         max_length=4096,
-        pattern=r"\Asqlite:(?::memory:|(?!//|:)[^\x00-\x1f\x7f]*[^/\x00-\x1f\x7f])\Z",
-        extra={"wants": '"sqlite:PATH" (without `//`) or "sqlite::memory:"', "hidden": True},
+        pattern=(
+            r"\A(?:sqlite:(?::memory:|(?!//|:)[^\x00-\x1f\x7f]*[^/\x00-\x1f\x7f])"
+            rf"|postgresql://{_LOGIN}{_SERVERS}/{_PLAIN}(?:\?{_OPTIONS})?)\Z"
+        ),
+        extra={
+            "wants": '"sqlite:PATH" (without `//`), "sqlite::memory:" or '
+            '"postgresql://USER:PASSWORD@HOST:5432/DATABASE" (special characters as %XX; the '
+            "password may also come from PGPASSWORD or a password file)",
+            "hidden": True,
+        },
     ),
 ]
+"""Strict about PostgreSQL, so that a password stands in its own place and nowhere else: then it can
+be left out wherever the address is shown."""
 FolderName = Annotated[
     str,
     Meta(max_length=4096, pattern=r"\A[^\x00-\x1f\x7f]+\Z", extra={"wants": "a folder's path"}),
@@ -65,7 +84,8 @@ class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """`[store]`: where everything is kept, and how long."""
 
     url: Url = "sqlite:data/gatehouse.db"
-    """`sqlite:PATH`, or `sqlite::memory:` which forgets at exit. Its folder is the data folder."""
+    """`sqlite:PATH`, or `sqlite::memory:` which forgets at exit. Its folder is the data folder.
+    `postgresql://USER@HOST:5432/DATABASE`: a server, which may serve several gateways."""
     readings_keep_days: Days = 7
     """Days a reading is kept: 1 to 36500."""
     events_keep_days: Days = 90
@@ -74,6 +94,21 @@ class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Seconds between two looks for what has grown old: 1 to 86400."""
     max_pending: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     """Decisions waiting for their commit: 1 to 1000000. Beyond it devices are told "later"."""
+
+    @property
+    def shown_url(self) -> str:
+        """The address without its password."""
+        return _PASSWORD.sub(r"\1@", self.url)
+
+    def __repr__(self) -> str:
+        return f"StoreSettings({', '.join(f'{name}={value!r}' for name, value in self._shown())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return self._shown()
+
+    def _shown(self) -> list[tuple[str, Any]]:
+        values = msgspec.structs.asdict(self) | {"url": self.shown_url}
+        return list(values.items())
 
 
 class HttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,14 +216,19 @@ class Config(Struct, frozen=True, kw_only=True):
 
     @property
     def store_path(self) -> Path | None:
-        """The database file; None for one in memory."""
-        if self.store.url == _MEMORY:
+        """The database file; None for one in memory or on a server."""
+        if self.store.url == _MEMORY or self.server_url is not None:
             return None
         return self._path(self.store.url.removeprefix("sqlite:"))
 
     @property
+    def server_url(self) -> str | None:
+        """The address of the PostgreSQL database, with its password; None without a server."""
+        return self.store.url if self.store.url.startswith("postgresql:") else None
+
+    @property
     def data_dir(self) -> Path | None:
-        """The folder the database file is in, which also holds the master key; None in memory."""
+        """The folder of the database file, which also holds the master key; None without one."""
         path = self.store_path
         return None if path is None else path.parent
 

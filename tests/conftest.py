@@ -1,11 +1,18 @@
-"""What every room's tests share: a store in memory, a clock one can turn, counted tokens."""
+"""What every room's tests share: a store, a clock one can turn, counted tokens."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from postgres_server import PostgresServer, find_programs
 
 from gateway.core.access import Access
 from gateway.core.model import (
@@ -23,6 +30,8 @@ from gateway.core.model import (
 )
 from gateway.core.provisioning import Provisioner
 from gateway.core.registry import ProfileDraft, Registry
+from gateway.store.driver import Driver
+from gateway.store.migrate import migrations
 from gateway.store.sql_registrar import SqlRegistrar
 from gateway.store.sql_store import SqlStore
 from gateway.store.sqlite import SqliteDriver
@@ -53,10 +62,94 @@ def tokens() -> Callable[[], str]:
     return lambda: f"token-{next(counter):014d}"
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `every_database` run on each; the others on SQLite in memory."""
+    everywhere = metafunc.definition.get_closest_marker("every_database")
+    if everywhere and "database" in metafunc.fixturenames:
+        metafunc.parametrize(
+            "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+        )
+
+
 @pytest.fixture
-async def store() -> AsyncIterator[SqlStore]:
-    """The real SQL on a database in memory."""
-    opened = SqlStore(SqliteDriver(None), Vault(bytes(32)))
+def database() -> str:
+    return "sqlite"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A running PostgreSQL server; without its programs the test is skipped, or fails in CI."""
+    programs = find_programs()
+    if programs is None:
+        told = "PostgreSQL is not here; get it with `apt-get install postgresql`"
+        if os.environ.get("GATEHOUSE_REQUIRE_CLIENTS") == "1":
+            pytest.fail(told)
+        pytest.skip(told)
+    server = PostgresServer(programs)
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+async def empty_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """The address of a new database without tables."""
+    async for url in _database(postgres_server, ""):
+        yield url
+
+
+@pytest.fixture
+async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """The address of a new, migrated database."""
+    async for url in _database(postgres_server, await _template(postgres_server)):
+        yield url
+
+
+async def _template(server: PostgresServer) -> str:
+    from gateway.store.postgres import PostgresDriver
+
+    if not server.template:
+        name = server.new_name()
+        await _admin(server, f"CREATE DATABASE {name}")
+        driver = PostgresDriver(server.url(name))
+        await driver.open()
+        await driver.migrate(migrations(driver.database))
+        await driver.close()
+        server.template = name
+    return server.template
+
+
+async def _database(server: PostgresServer, template: str) -> AsyncIterator[str]:
+    name = server.new_name()
+    await _admin(server, f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}")
+    yield server.url(name)
+    await _admin(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _admin(server: PostgresServer, statement: str) -> None:
+    import asyncpg
+
+    connection = await asyncpg.connect(server.url("postgres"))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def driver(database: str, request: pytest.FixtureRequest) -> Driver:
+    """The database of this test, not yet opened."""
+    if database == "sqlite":
+        return SqliteDriver(None)
+    from gateway.store.postgres import PostgresDriver
+
+    return PostgresDriver(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+async def store(driver: Driver) -> AsyncIterator[SqlStore]:
+    """The real SQL, by default on a database in memory."""
+    opened = SqlStore(driver, Vault(bytes(32)))
     await opened.open()
     yield opened
     await opened.close()

@@ -154,6 +154,7 @@ async def test_a_file_that_is_no_database_is_explained(tmp_path):
     (tmp_path / "data").mkdir()
     path = tmp_path / "data" / "g.db"
     path.write_bytes(b"no database " * 1000)
+    (tmp_path / "data" / "master.key").write_text("ab" * 32)
     with pytest.raises(ConfigError, match="cannot be opened"):
         async with open_store(settings(tmp_path), {}):
             raise AssertionError("opened")

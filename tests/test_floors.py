@@ -37,7 +37,7 @@ FOREIGN = {
     "wire": {"msgspec", "structlog"},
     "dialects": {"msgspec", "google"},
     "transports": {"aiohttp", "aiocoap", "amqtt", "structlog", "msgspec"},
-    "store": {"aiosqlite", "msgspec", "structlog", "cryptography"},
+    "store": {"aiosqlite", "asyncpg", "msgspec", "structlog", "cryptography"},
     "admin": {"msgspec"},
 }
 """Room → libraries of others it may import. None of them reaches for a socket or SQL elsewhere."""

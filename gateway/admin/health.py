@@ -33,8 +33,8 @@ class Health:
         self._listening = listening
         self._probe = probe
         self._timeout_s = timeout_s
-        self._probed_at = 0.0
-        self._store = ""
+        self._asked_at = 0.0
+        self._asking: asyncio.Task[str] | None = None
 
     def routes(self) -> tuple[Route, ...]:
         return (
@@ -52,17 +52,22 @@ class Health:
         return Reply(b'{"status":"ok"}', format=Format.JSON)
 
     async def ready(self, call: Call) -> Reply:
-        now = time.monotonic()
-        if now - self._probed_at > _PROBE_EVERY_S:
-            self._probed_at = now
-            self._store = await self._ask_store()
         checks = {
             "listeners": "ok" if self._listening() else "not accepting",
-            "store": self._store or "ok",
+            "store": await self._store_now() or "ok",
         }
         good = all(said == "ok" for said in checks.values())
         body = msgspec.json.encode({"status": "ready" if good else "not ready", "checks": checks})
         return Reply(body, Status.OK if good else Status.REFUSED, Format.JSON)
+
+    async def _store_now(self) -> str:
+        """What the store said within the last second; all who ask at once share one probe."""
+        if self._asking is None or (
+            self._asking.done() and time.monotonic() - self._asked_at > _PROBE_EVERY_S
+        ):
+            self._asked_at = time.monotonic()
+            self._asking = asyncio.create_task(self._ask_store(), name="health.probe")
+        return await asyncio.shield(self._asking)
 
     async def _ask_store(self) -> str:
         """Empty when the store could be written, else what to tell."""

@@ -55,12 +55,13 @@ class Row(Struct, frozen=True):
 
 _AIOHTTP = Bare("http", "bare aiohttp", "web.Server; reads the body, constant answer")
 _STREAM = Bare("mqtt", "bare protocol", "asyncio.Protocol; finds packet types, constant packets")
+_AMQTT = Bare("amqtt", "bare amqtt", "amqtt's packet classes over asyncio streams, constant answer")
 _DATAGRAM = Bare("coap", "bare datagram", "asyncio.DatagramProtocol; echoes the token, constant")
 _AIOCOAP = Bare("aiocoap", "bare aiocoap", "aiocoap's server; one resource, constant answer")
 ROWS = (
     Row("http", "HTTP", "http", (_AIOHTTP,)),
-    Row("mqtt", "MQTT, open", "mqtt", (_STREAM,)),
-    Row("mqtt-cycle", "MQTT, cycle", "mqtt", (_STREAM,)),
+    Row("mqtt", "MQTT, open", "mqtt", (_STREAM, _AMQTT)),
+    Row("mqtt-cycle", "MQTT, cycle", "mqtt", (_STREAM, _AMQTT)),
     Row("coap", "CoAP", "coap", (_DATAGRAM, _AIOCOAP)),
 )
 """Each row is named as its load in `gateway.simulator.load`: MQTT sessions that stay open, or a
@@ -117,9 +118,10 @@ def command(
     """Measure this machine and print ratios.
 
     A gateway with a throw-away store is started and asked for new devices, each durably stored
-    before it is answered. Then the same load is put on a bare handler: the same library, or the
-    barest protocol on the same event loop, that decodes nothing and stores nothing. The ratio says
-    what the gateway's work costs on top, and holds where absolute figures of a machine do not.
+    before it is answered. Then, in the same run, the same load is put on bare handlers that decide
+    nothing and store nothing: one on the wire's library (aiohttp, amqtt, aiocoap), and for MQTT and
+    CoAP also the barest protocol on the same event loop. The ratio is the gateway's rate divided by
+    the bare handler's, and holds where absolute figures of a machine do not.
 
     \b
       gatehouse bench                        all rows, some 40 seconds

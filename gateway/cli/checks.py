@@ -98,6 +98,8 @@ def open_files(config: Config) -> Iterator[Finding]:
 def folder(config: Config) -> Iterator[Finding]:
     """The data folder: is it there, for us alone, writable, and on a disk with room?"""
     path = config.data_dir
+    if config.server_url is not None:
+        return
     if path is None:
         yield doubtful("data folder", "the store is in memory and forgets at exit", _SET_STORE)
         return
@@ -155,6 +157,9 @@ def master_key(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
         except ConfigError as exc:
             yield wrong(check, str(exc), "The server does not start without it.")
         return
+    if config.server_url is not None:
+        todo = "Set it to the key this database was begun with; see `openssl rand -hex 32`."
+        yield wrong(check, "GATEHOUSE_MASTER_KEY is not set; a store on a server needs it", todo)
     if config.data_dir is None:
         return
     path = config.data_dir / KEY_FILE

@@ -319,15 +319,25 @@ async def _remove(config: Config, names: Sequence[str], *, ask: bool) -> int:
 def rearm(names: tuple[str, ...], config_path: Path | None) -> None:
     """Let devices be provisioned once more, with the credentials they have.
 
-    For a device that lost its credentials: it gets the same ones again, once.
+    For a device that lost its credentials: it gets the same ones again, once. Its profile must
+    let existing devices be claimed: CHECK_PRE_PROVISIONED_DEVICES, or pre_provision_allowed.
     """
     done = run(_rearm(read_config(config_path), names))
-    click.echo(f"re-armed {_count(done)}; each may now be claimed once")
+    click.echo(f"re-armed {_count(done)}; each may be claimed once")
 
 
 async def _rearm(config: Config, names: Sequence[str]) -> int:
     async with open_for_people(config) as registry:
         found = [await the_device(registry, name) for name in names]
+        used = {one.device.profile_id for one in found}
+        for profile in await registry.profiles():
+            if profile.id in used and not profile.claims_existing:
+                click.echo(
+                    f"warning: profile {profile.name} does not let existing devices be claimed. "
+                    "Set pre_provision_allowed = true in it, or remove the device to free its "
+                    "name.",
+                    err=True,
+                )
         return sum(await asyncio.gather(*map(registry.rearm_device, found)))
 
 

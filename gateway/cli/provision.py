@@ -363,5 +363,7 @@ def _explained(status: str, order: Order) -> str:
         "Key and secret are right, but this device gets nothing: its name is taken or was "
         "provisioned before, it\nwas never added to a profile that wants that, or its credentials "
         "are invalid or another's.\nThe reason stands in `gatehouse device events` at the gateway; "
-        "`gatehouse device rearm NAME` lets it ask again."
+        "`gatehouse device rearm NAME`\n"
+        "lets it ask again where the profile claims existing devices, `gatehouse device remove "
+        "NAME`\nfrees the name."
     )

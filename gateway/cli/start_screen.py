@@ -13,6 +13,7 @@ import click
 
 from gateway import __version__
 from gateway.app import Gateway
+from gateway.config import Config
 from gateway.core.model import DeviceProfile, ProvisionType
 
 _CREDENTIAL = r"""sed -n 's/.*"credentialsValue":"\([^"]*\)".*/\1/p'"""
@@ -46,11 +47,17 @@ def _head(gateway: Gateway, profiles: Sequence[DeviceProfile]) -> Iterator[str]:
         if port
     ]
     yield f"  {_label('listens')}{'   '.join(listening)}"
-    yield f"  {_label('store')}{config.store_path or 'in memory, gone when this process ends'}"
+    yield f"  {_label('store')}{_store(config)}"
     names = [f"{one.name} ({_SHORT[one.provision_type]})" for one in profiles]
     yield f"  {_label('profiles')}{', '.join(names) or f'none yet; see {config.profiles_dir}'}"
     for error in gateway.profile_errors:
         yield f"  {click.style('!', fg='yellow')} {error}"
+
+
+def _store(config: Config) -> str:
+    if config.server_url is not None:
+        return config.store.shown_url
+    return str(config.store_path or "in memory, gone when this process ends")
 
 
 _SHORT = {
@@ -72,10 +79,13 @@ def _try_it(gateway: Gateway, profiles: Sequence[DeviceProfile]) -> Iterator[str
     that it is in no process list; only mosquitto_rr sends nothing that comes through a pipe.
     """
     demo = next((one for one in profiles if _takes_strangers(one)), None)
-    if demo is None or gateway.config.store_path is None:
+    server = gateway.config.server_url is not None
+    if demo is None or (gateway.config.store_path is None and not server):
         return
     yield ""
     yield "  Try it from another terminal; each line provisions a device and sends a reading:"
+    if server:
+        yield "  (GATEHOUSE_MASTER_KEY, and the database's password, must be set there as here.)"
     request = f"{_gatehouse(gateway)} profile request {shlex.quote(demo.name)}"
     if gateway.http is not None:
         url = f"http://{_host(gateway.config.http.host)}:{gateway.http.port}/api/v1"
@@ -132,8 +142,10 @@ def _gatehouse(gateway: Gateway) -> str:
     if config.source is not None:
         settings = f"GATEHOUSE_CONFIG={shlex.quote(str(config.source.resolve()))} "
     if config.source is None or "GATEHOUSE_STORE_URL" in os.environ:
-        assert config.store_path is not None
-        settings += f"GATEHOUSE_STORE_URL={shlex.quote(f'sqlite:{config.store_path.resolve()}')} "
+        url = config.store.shown_url  # a password comes from PGPASSWORD, never from a screen
+        if config.store_path is not None:
+            url = f"sqlite:{config.store_path.resolve()}"
+        settings += f"GATEHOUSE_STORE_URL={shlex.quote(url)} "
     if config.source is None or "GATEHOUSE_PROFILES_DIR" in os.environ:
         settings += f"GATEHOUSE_PROFILES_DIR={shlex.quote(str(config.profiles_dir.resolve()))} "
     return settings + command

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gateway.app import make_driver
 from gateway.cli.checks import Finding, doubtful, good, wrong
 from gateway.clock import now_ms
 from gateway.config import Config
 from gateway.core.errors import ConfigError, StoreUnavailable
 from gateway.core.model import Secret
-from gateway.store.driver import Transaction
+from gateway.store.driver import Driver, Transaction
 from gateway.store.migrate import migrations
 from gateway.store.sql_registrar import SqlRegistrar
 from gateway.store.sql_store import SqlStore
@@ -27,13 +28,16 @@ _SLACK_MS = 5_000
 
 async def store_findings(config: Config, environ: Mapping[str, str]) -> list[Finding]:
     """Everything about the database and the clock; the clock alone when there is no database."""
+    if config.server_url is not None:
+        return await _server_findings(config, environ)
     path = config.store_path
     if path is None or not path.exists():
         return [*([] if path is None else [_not_yet(path)]), _clock(None)]
     driver = SqliteDriver(path)
     try:
         await driver.open()
-        return [_mode(path), *await _inside(driver, config, environ)]
+        integrity = _integrity(await driver.integrity())
+        return [_mode(path), integrity, *await _inside(driver, config, environ)]
     except StoreUnavailable as exc:
         return [
             wrong(
@@ -46,6 +50,41 @@ async def store_findings(config: Config, environ: Mapping[str, str]) -> list[Fin
         ]
     finally:
         await driver.close()
+
+
+async def _server_findings(config: Config, environ: Mapping[str, str]) -> list[Finding]:
+    """The same, for a database on a PostgreSQL server."""
+    check, shown = "database", config.store.shown_url
+    try:
+        driver = make_driver(config)
+    except ConfigError as exc:
+        return [wrong(check, str(exc), "Install it, or choose another store."), _clock(None)]
+    try:
+        await driver.open()
+        facts = (await driver.rows("server"))[0]
+        found = [good(check, f"{shown}, PostgreSQL {facts[0]}"), _durability(*facts[1:])]
+        if not await driver.migrate(()):
+            return [*found, good("migrations", "none yet; made at first start"), _clock(None)]
+        return [*found, *await _inside(driver, config, environ)]
+    except (StoreUnavailable, ConfigError) as exc:
+        todo = (
+            "Check that the server runs and can be reached from here, that the database exists, "
+            "and that its user may log in, make tables and write them."
+        )
+        return [wrong(check, f"{shown}: {exc}", todo), _clock(None)]
+    finally:
+        await driver.close()
+
+
+def _durability(fsync: str, synchronous_commit: str, standby: bool) -> Finding:
+    check = "durability"
+    if standby:
+        return wrong(check, "the server is a standby", "Name the primary in [store] url.")
+    if "off" in (fsync, synchronous_commit):
+        found = f"fsync is {fsync}, synchronous_commit is {synchronous_commit}"
+        todo = "Switch both on: else a power cut takes back what devices were told."
+        return doubtful(check, found, todo)
+    return good(check, f"fsync is on, synchronous_commit is {synchronous_commit}")
 
 
 def _not_yet(path: Path) -> Finding:
@@ -61,13 +100,10 @@ def _mode(path: Path) -> Finding:
     return good("database", f"{path}, {path.stat().st_size / 2**20:,.1f} MiB")
 
 
-async def _inside(
-    driver: SqliteDriver, config: Config, environ: Mapping[str, str]
-) -> list[Finding]:
-    findings = [_integrity(await driver.integrity())]
-    newest = max(number for number, _ in migrations("sqlite"))
+async def _inside(driver: Driver, config: Config, environ: Mapping[str, str]) -> list[Finding]:
+    newest = max(number for number, _ in migrations(driver.database))
     version = await driver.migrate(())
-    findings.append(_version(version, newest))
+    findings = [_version(version, newest)]
     if version != newest:
         return [*findings, _clock(None)]
     await driver.transact(_write_little)
@@ -95,7 +131,7 @@ def _version(version: int, newest: int) -> Finding:
         todo = "Install the Gatehouse that wrote it, or a newer one."
         return wrong("migrations", f"version {version}; this Gatehouse knows {newest}", todo)
     if version < newest:
-        todo = "Nothing to do; make a copy of the file first if you like."
+        todo = "Nothing to do; make a copy of the database first if you like."
         return doubtful("migrations", f"version {version}; {newest} at the next start", todo)
     return good("migrations", f"version {version}, the newest")
 

@@ -108,6 +108,17 @@ class DeviceProfile(Struct, frozen=True, kw_only=True):
     sections: Mapping[str, Any] = field(default_factory=dict)
     source: str | None = None
 
+    @property
+    def claims_existing(self) -> bool:
+        """Whether a device that waits in this profile can be claimed."""
+        match self.provision_type:
+            case ProvisionType.CHECK_PRE_PROVISIONED_DEVICES:
+                return True
+            case ProvisionType.ALLOW_CREATE_NEW_DEVICES:
+                return self.pre_provision_allowed
+            case _:
+                return False
+
 
 class FleetTicket(Struct, frozen=True, kw_only=True):
     """The pair a whole fleet shares: `key` finds the profile, `secret` proves the right to it."""
@@ -168,6 +179,9 @@ class MqttBasic(Struct, frozen=True, tag="MQTT_BASIC"):
             return Secret(self.username)
         return Secret(mqtt_basic_id(self.client_id, self.username))
 
+    def __repr__(self) -> str:
+        return _members_set(self)  # a user name alone is the whole credential
+
 
 def mqtt_basic_id(client_id: str, username: str) -> str:
     """The id of a client id and user name shown together; an empty part is left out."""
@@ -206,6 +220,16 @@ class RequestedCredentials(Struct, frozen=True, kw_only=True):
         return bool(
             self.token or self.client_id or self.username or self.password or self.certificate
         )
+
+    def __repr__(self) -> str:
+        return _members_set(self)
+
+
+def _members_set(struct: MqttBasic | RequestedCredentials) -> str:
+    """Which members are set, and nothing of what they are: `MqttBasic(username=***)`."""
+    names = ("token", "client_id", "username", "password", "certificate")
+    members = [name for name in names if getattr(struct, name, None)]
+    return f"{type(struct).__name__}({', '.join(f'{name}=***' for name in members)})"
 
 
 # ── devices ───────────────────────────────────────────────────────────────────────────────────
@@ -268,6 +292,7 @@ class RefusalReason(StrEnum):
     CERTIFICATE_CHAIN_ONLY = "certificate_chain_only"
     NAME_BLANK = "name_blank"
     NAME_INVALID = "name_invalid"
+    TYPE_INVALID = "type_invalid"
     NAME_MISSING = "name_missing"
     NAME_TAKEN = "name_taken"
     NO_SUCH_DEVICE = "no_such_device"

@@ -52,11 +52,15 @@ class NewDevice(Struct, frozen=True, kw_only=True):
 
 
 class NewProfile(Struct, frozen=True, kw_only=True):
-    """A profile to be saved. `key` and `secret` None: keep what there is, else make them."""
+    """A profile to be saved. `key` and `secret` None: keep what there is.
+
+    `spare` is the key and secret it gets where there is nothing to keep; None: then it has none.
+    """
 
     profile: DeviceProfile
     key: Secret | None
     secret: Secret | None
+    spare: tuple[Secret, Secret] | None
 
 
 class KnownCredentials(Struct, frozen=True):
@@ -116,15 +120,15 @@ class Store(Protocol):
     ) -> None:
         """Store attributes; the last value of a key stands. Raises `CredentialsGone`."""
 
-    async def attributes(self, device_id: int, selection: AttributesSelection) -> Attributes:
-        """Attributes as of everything saved before this call."""
+    async def attributes(self, device: Device, selection: AttributesSelection) -> Attributes:
+        """Attributes as of everything saved before this call. Raises `CredentialsGone`."""
 
 
 class Registrar(Protocol):
     """What people need beyond `Store`: lists, changes, and the truth about a device."""
 
     async def save_profile(self, new: NewProfile, event: Event) -> DeviceProfile:
-        """Create the profile, or update the one of that name. Raises `KeyTaken`, `NameTaken`."""
+        """Create the profile, or update the one of that name. Raises `KeyTaken`."""
 
     async def profiles(self) -> list[DeviceProfile]: ...
 
@@ -135,7 +139,8 @@ class Registrar(Protocol):
 
     async def rotate_ticket(
         self, profile_id: int, key: Secret | None, secret: Secret, event: Event
-    ) -> bool: ...
+    ) -> bool:
+        """Replace what is given. False when the profile has no ticket. Raises `KeyTaken`."""
 
     async def devices(
         self, *, after_id: int, limit: int, profile_id: int | None, text: str

@@ -8,6 +8,7 @@ from typing import assert_never
 import msgspec
 import structlog
 
+from gateway.core.limits import Allowance
 from gateway.core.model import (
     PROVISIONED,
     AccessToken,
@@ -35,6 +36,11 @@ log = structlog.get_logger()
 
 MOST_NAME_CHARACTERS = 255
 """ThingsBoard's limit for a device name; its contract, section 2.4."""
+MOST_CREDENTIAL_CHARACTERS = 4096
+"""Of a token, client id, user name or password. A certificate is bounded by its message."""
+_EVENTS_AT_ONCE = 100
+_EVENTS_PER_S = 10
+"""How many refusals of strangers are written down; a flood of them must not fill the disk."""
 
 
 class Provisioner:
@@ -51,6 +57,7 @@ class Provisioner:
         self._clock = clock
         self._new_token = new_token
         self._readable = readable
+        self._strangers = Allowance(_EVENTS_AT_ONCE, _EVENTS_PER_S)
 
     async def provision(self, request: ProvisionRequest) -> ProvisionResult:
         """Decide. A `Provisioned` is on disk, with its event, before this returns.
@@ -95,6 +102,9 @@ class Provisioner:
         name = (request.device_name or self._new_token()).strip()
         if not is_device_name(name):
             return await self._refuse(request, RefusalReason.NAME_INVALID)
+        kind = (request.device_type or "").strip() or profile.name
+        if not is_device_name(kind):
+            return await self._refuse(request, RefusalReason.TYPE_INVALID)
         credentials = choose_credentials(request.credentials, self._new_token)
         warning = ""
         if isinstance(credentials, Certificate) and not self._readable(credentials.text):
@@ -108,7 +118,7 @@ class Provisioner:
                 organisation_id=profile.organisation_id,
                 profile_id=profile.id,
                 name=name,
-                type=request.device_type or profile.name,
+                type=kind,
                 credentials=credentials,
                 provision_state=PROVISIONED,
                 gateway=request.gateway,
@@ -123,14 +133,24 @@ class Provisioner:
         if request.device_name is None:
             return await self._refuse(request, RefusalReason.NAME_MISSING)
         name = request.device_name.strip()
+        if not is_device_name(name):
+            return await self._refuse(request, RefusalReason.NAME_INVALID)
         return await self._store.claim_device(profile, name, self._event(request, name))
 
     async def _refuse(self, request: ProvisionRequest, reason: RefusalReason) -> Refused:
-        name = (request.device_name or "").strip()[:MOST_NAME_CHARACTERS]
-        event = msgspec.structs.replace(
-            self._event(request, printable(name)), outcome=Outcome.REFUSED, reason=reason.value
-        )
-        await self._store.record(event)
+        """Say no, and write it down, unless strangers have been written down often enough."""
+        now = self._clock()
+        if self._strangers.take(now):
+            event = self._event(request, printable((request.device_name or "").strip()))
+            missed = self._strangers.forget_missed()
+            await self._store.record(
+                msgspec.structs.replace(
+                    event,
+                    outcome=Outcome.REFUSED,
+                    reason=reason.value,
+                    detail={"refusals not written down before": str(missed)} if missed else {},
+                )
+            )
         return Refused(reason)
 
     def _event(self, request: ProvisionRequest, subject: str) -> Event:
@@ -180,7 +200,8 @@ def choose_credentials(
         case unreachable:
             assert_never(unreachable)
     shown = (asked.token.reveal(), asked.client_id, asked.username, asked.password.reveal())
-    if not valid or not all(map(is_plain, (*shown, asked.certificate))):
+    fits = all(len(text) <= MOST_CREDENTIAL_CHARACTERS for text in shown)
+    if not valid or not fits or not all(map(is_plain, (*shown, asked.certificate))):
         return RefusalReason.CREDENTIALS_INVALID
     return chosen
 

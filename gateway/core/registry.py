@@ -87,26 +87,25 @@ class Registry:
         """
         stored = await self.profile(draft.profile.name)
         ticket = await self.ticket(stored) if stored else None
-        key, secret = self._pair(draft, ticket)
         if stored is not None and _same(stored, draft.profile):
-            unchanged = ticket.secret == secret and ticket.key == key if ticket else key is None
+            if ticket is None:
+                unchanged = not _keyed(draft)
+            else:
+                unchanged = (draft.key or ticket.key, draft.secret or ticket.secret) == (
+                    ticket.key,
+                    ticket.secret,
+                )
             if unchanged:
                 return False
+        spare = None
+        if _keyed(draft):
+            spare = (Secret(self._new_token()), Secret(self._new_token()))
         kind = EventKind.PROFILE_UPDATE if stored else EventKind.PROFILE_CREATE
         await self._registrar.save_profile(
-            NewProfile(profile=draft.profile, key=key, secret=secret),
+            NewProfile(profile=draft.profile, key=draft.key, secret=draft.secret, spare=spare),
             self._event(kind, draft.profile.name),
         )
         return True
-
-    def _pair(
-        self, draft: ProfileDraft, ticket: FleetTicket | None
-    ) -> tuple[Secret | None, Secret | None]:
-        if draft.profile.provision_type in KEYLESS and not (draft.key or draft.secret or ticket):
-            return None, None
-        key = draft.key or (ticket.key if ticket else None) or Secret(self._new_token())
-        secret = draft.secret or (ticket.secret if ticket else None) or Secret(self._new_token())
-        return key, secret
 
     async def remove_profile(self, profile: DeviceProfile) -> bool:
         """False when devices still use it."""
@@ -203,6 +202,11 @@ class Registry:
         return Event(
             kind=kind, at=self._clock(), peer=self._peer, subject=subject, device_id=device_id
         )
+
+
+def _keyed(draft: ProfileDraft) -> bool:
+    """Whether the profile is to have a key and secret."""
+    return bool(draft.profile.provision_type not in KEYLESS or draft.key or draft.secret)
 
 
 def _same(stored: DeviceProfile, wanted: DeviceProfile) -> bool:

@@ -33,4 +33,4 @@ class Traffic:
             await self._store.save_attributes(device, AttributeScope.CLIENT, values, self._clock())
 
     async def attributes(self, device: Device, selection: AttributesSelection) -> Attributes:
-        return await self._store.attributes(device.id, selection)
+        return await self._store.attributes(device, selection)

@@ -1,8 +1,8 @@
 """Servers that do nothing but answer: what the wire alone costs in this language, on this machine.
 
-`python -m gateway.simulator.bare http|mqtt|coap|aiocoap` prints `bare ready NAME=PORT` and serves
-on 127.0.0.1 until told to stop. Nothing is decoded beyond what finding the answer's address takes,
-nothing is decided, nothing is written.
+`python -m gateway.simulator.bare http|mqtt|amqtt|coap|aiocoap` prints `bare ready NAME=PORT` and
+serves on 127.0.0.1 until told to stop. Nothing is decided and nothing is stored. `mqtt` and `coap`
+decode only what finding the answer's address takes; the others what their library always does.
 """
 
 from __future__ import annotations
@@ -22,10 +22,18 @@ ANSWER = (
 """What a provisioned device is told, with the same token each time."""
 
 _HOST = "127.0.0.1"
-_TOPIC = b"/provision/response"
+_REQUEST, _TOPIC = b"/provision/request", b"/provision/response"
 _PORT_TRIES = 16
-_kept: list[Any] = []
-"""What must live as long as the process and nobody else holds on to."""
+_contexts: list[Any] = []
+"""aiocoap's: they live as long as somebody holds on to them, and are shut down at the end."""
+_open: list[asyncio.Server | asyncio.DatagramTransport] = []
+"""What is closed at the end: uvloop warns of what is not, and where warnings are errors, hangs."""
+
+
+def _port(listening: asyncio.Server) -> int:
+    """Its port. It stays open until the process is told to stop."""
+    _open.append(listening)
+    return int(listening.sockets[0].getsockname()[1])
 
 
 async def serve_http() -> int:
@@ -38,7 +46,7 @@ async def serve_http() -> int:
 
     server = web.Server(handle, access_log=None)
     listening = await asyncio.get_running_loop().create_server(server, _HOST, 0, backlog=1024)
-    return int(listening.sockets[0].getsockname()[1])
+    return _port(listening)
 
 
 class _Mqtt(asyncio.Protocol):
@@ -100,7 +108,56 @@ def packet_end(heard: bytes, start: int) -> int | None:
 async def serve_mqtt() -> int:
     """An `asyncio.Protocol`: each packet's type decides its constant answer."""
     listening = await asyncio.get_running_loop().create_server(_Mqtt, _HOST, 0, backlog=1024)
-    return int(listening.sockets[0].getsockname()[1])
+    return _port(listening)
+
+
+async def serve_amqtt() -> int:
+    """amqtt's packet classes over asyncio streams, and nothing of its broker."""
+    # Imported here alone: it takes a tenth of a second and more, and no gateway needs it.
+    from amqtt.adapters import StreamReaderAdapter
+    from amqtt.errors import AMQTTError, CodecError, MQTTError, NoDataError
+    from amqtt.mqtt import packet_class
+    from amqtt.mqtt.connack import CONNECTION_ACCEPTED, ConnackPacket
+    from amqtt.mqtt.connect import ConnectPacket
+    from amqtt.mqtt.packet import DISCONNECT, MQTTFixedHeader, PacketIdVariableHeader
+    from amqtt.mqtt.puback import PubackPacket
+    from amqtt.mqtt.publish import PublishPacket
+    from amqtt.mqtt.suback import SubackPacket
+    from amqtt.mqtt.subscribe import SubscribePacket, SubscribePayload
+
+    request, response = _REQUEST.decode(), _TOPIC.decode()
+
+    def answer(packet: Any) -> bytes:
+        match packet:
+            case PublishPacket(packet_id=packet_id, topic_name=topic):
+                ack = PubackPacket.build(packet_id).to_bytes() if packet_id else b""
+                if topic != request:
+                    return ack
+                return ack + PublishPacket.build(response, ANSWER, 1, False, 1, False).to_bytes()
+            case ConnectPacket():
+                return ConnackPacket.build(0, CONNECTION_ACCEPTED).to_bytes()
+            case SubscribePacket(
+                variable_header=PacketIdVariableHeader(packet_id=packet_id),
+                payload=SubscribePayload(topics=topics),
+            ):
+                return SubackPacket.build(packet_id, [1] * len(topics)).to_bytes()
+        return b""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard = StreamReaderAdapter(reader)
+        try:
+            while (header := await MQTTFixedHeader.from_stream(heard)) is not None:
+                if header.packet_type == DISCONNECT:
+                    break
+                writer.write(answer(await packet_class(header).from_stream(heard, header)))
+                await writer.drain()
+        except (AMQTTError, CodecError, MQTTError, NoDataError, OSError):
+            pass  # the client is gone, or speaks something else; either way it is let go
+        finally:
+            writer.close()
+
+    listening = await asyncio.start_server(serve, _HOST, 0, backlog=1024)
+    return _port(listening)
 
 
 class _Coap(asyncio.DatagramProtocol):
@@ -118,6 +175,7 @@ async def serve_coap() -> int:
     """An `asyncio.DatagramProtocol`: message id and token returned, nothing remembered."""
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(_Coap, (_HOST, 0))
+    _open.append(transport)
     return int(transport.get_extra_info("sockname")[1])
 
 
@@ -142,7 +200,7 @@ async def serve_aiocoap() -> int:
             )
         except OSError:
             continue  # taken meanwhile; aiocoap cannot pick one itself
-        _kept.append(context)
+        _contexts.append(context)
         return port
     raise OSError("no free UDP port")
 
@@ -158,6 +216,7 @@ def _free_udp_port() -> int:
 SERVERS: dict[str, Callable[[], Awaitable[int]]] = {
     "http": serve_http,
     "mqtt": serve_mqtt,
+    "amqtt": serve_amqtt,
     "coap": serve_coap,
     "aiocoap": serve_aiocoap,
 }
@@ -171,6 +230,10 @@ async def _main(name: str) -> None:
     sys.stdout.write(f"bare ready {name}={port}\n")
     sys.stdout.flush()
     await stopping.wait()
+    for one in _open:
+        one.close()
+    for context in _contexts:
+        await context.shutdown()
 
 
 if __name__ == "__main__":

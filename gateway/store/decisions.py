@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
-from gateway.core.errors import CredentialsGone
+from gateway.core.errors import CredentialsGone, GatehouseError
 from gateway.core.model import (
     PROVISIONED,
     AttributeScope,
+    DeviceProfile,
     Event,
     EventKind,
     Outcome,
@@ -19,7 +20,7 @@ from gateway.core.model import (
     RefusalReason,
     Value,
 )
-from gateway.core.ports import NewDevice
+from gateway.core.ports import KnownCredentials, NewDevice
 from gateway.store.driver import Row, Transaction
 from gateway.store.values import to_columns
 from gateway.store.writer import Decision
@@ -49,49 +50,62 @@ class Born(Struct, frozen=True):
     device_id: int
 
 
-class Claimed(Struct, frozen=True):
-    """The number of the existing device that was claimed."""
+OpenKnown: TypeAlias = Callable[[Row], KnownCredentials]
+"""Opens a row of `known_by_id`. Raises `StoreUnavailable` when the seal does not open."""
 
-    device_id: int
+Created: TypeAlias = Born | KnownCredentials | RefusalReason
 
 
-class CreateDevice(Decision[Born | Claimed | RefusalReason]):
-    """Is the name free, and the credentials? The insert itself is the question."""
+class CreateDevice(Decision[Created]):
+    """Is the name free, and the credentials? The insert itself is the question.
 
-    __slots__ = ("digest", "new", "sealed", "uuid")
+    Gives `Born`, or with `NewDevice.claim_existing` the device that was claimed.
+    """
 
-    def __init__(self, new: NewDevice, uuid: bytes, digest: bytes, sealed: bytes) -> None:
+    __slots__ = ("digest", "new", "open_known", "sealed", "uuid")
+
+    def __init__(
+        self, new: NewDevice, uuid: bytes, digest: bytes, sealed: bytes, open_known: OpenKnown
+    ) -> None:
         self.new = new
         self.uuid = uuid
         self.digest = digest
         self.sealed = sealed
+        self.open_known = open_known
 
     @classmethod
     async def decide_all(cls, tx: Transaction, decisions: Sequence[CreateDevice]) -> list[Any]:
         last = (await tx.fetch("next_ids", "device", len(decisions)))[0][0]
         first = last - len(decisions) + 1
         numbered = dict(enumerate(decisions, first))
-        written = await tx.insert_rows(
-            "insert_devices", [one.device_row(number) for number, one in numbered.items()]
-        )
-        born = numbered
-        if written < len(numbered):
-            ids = {row[0] for row in await tx.fetch("devices_after", first - 1)}
-            born = {number: one for number, one in numbered.items() if number in ids}
-        written = await tx.insert_rows(
-            "insert_credentials", [one.credentials_row(number) for number, one in born.items()]
-        )
-        unkeyed = set[int]()
-        if written < len(born):
-            unkeyed = born.keys() - {
-                row[0] for row in await tx.fetch("credentials_after", first - 1)
+        born: set[int] = set()
+        unkeyed: set[int] = set()
+        pending = numbered
+        while pending:
+            fresh = await _insert_devices(tx, pending, first)
+            lost = await _insert_credentials(tx, fresh, first)
+            born |= fresh.keys() - lost
+            unkeyed |= lost
+            # A name that was taken back is free again for those it was refused to.
+            freed = {numbered[number].new.name for number in lost}
+            pending = {
+                number: one
+                for number, one in pending.items()
+                if number not in fresh and one.new.name in freed
             }
-        events: list[Row] = []
-        results: list[Any] = []
-        for number, one in numbered.items():
-            result = await one.outcome(tx, number, born=number in born, keyed=number not in unkeyed)
-            results.append(result)
-            events.append(event_row(await one.event(tx, result)))
+        results = [
+            Born(number)
+            if number in born
+            else RefusalReason.CREDENTIALS_TAKEN
+            if number in unkeyed
+            else await one.existing(tx)
+            for number, one in numbered.items()
+        ]
+        events = [
+            event_row(await one.event(tx, result))
+            for one, result in zip(decisions, results, strict=True)
+            if not isinstance(result, GatehouseError)
+        ]
         await tx.insert_rows("insert_events", events)
         return results
 
@@ -112,50 +126,73 @@ class CreateDevice(Decision[Born | Claimed | RefusalReason]):
     def credentials_row(self, number: int) -> Row:
         return (number, 1, self.new.credentials.type.value, self.digest, self.sealed, self.new.at)
 
-    async def outcome(
-        self, tx: Transaction, number: int, *, born: bool, keyed: bool
-    ) -> Born | Claimed | RefusalReason:
-        """What became of this one; takes back a device whose credentials another one holds."""
-        if born and keyed:
-            return Born(number)
-        if born:
-            await tx.fetch("delete_device", number)
-            return RefusalReason.CREDENTIALS_TAKEN
-        if self.new.claim_existing:
-            return await claim(tx, self.new.organisation_id, self.new.profile_id, self.new.name)
-        return RefusalReason.NAME_TAKEN
-
-    async def event(self, tx: Transaction, result: Born | Claimed | RefusalReason) -> Event:
+    async def existing(self, tx: Transaction) -> KnownCredentials | RefusalReason | GatehouseError:
+        """The name is taken: claim the device that has it, where that is wanted."""
         new = self.new
-        refused = isinstance(result, RefusalReason)
-        kind = EventKind.DEVICE_PROVISION
-        if new.provision_state != PROVISIONED:
-            kind = EventKind.DEVICE_CREATE
-        device_id: int | None
-        if isinstance(result, RefusalReason):
-            named = await tx.fetch("device_named", new.organisation_id, new.name)
-            device_id = named[0][0] if named else None
-        else:
-            device_id = result.device_id
-        return Event(
-            kind=kind,
+        if not new.claim_existing:
+            return RefusalReason.NAME_TAKEN
+        await tx.savepoint()
+        try:
+            claimed = await claim(
+                tx, new.organisation_id, new.profile_id, new.name, self.open_known
+            )
+        except GatehouseError as exc:
+            await tx.rollback_to_savepoint()
+            return exc
+        await tx.release()
+        return claimed
+
+    async def event(self, tx: Transaction, result: Created) -> Event:
+        new = self.new
+        provisioning = new.provision_state == PROVISIONED
+        told = Event(
+            kind=EventKind.DEVICE_PROVISION if provisioning else EventKind.DEVICE_CREATE,
             at=new.at,
             peer=new.peer,
-            outcome=Outcome.REFUSED if refused else Outcome.SUCCESS,
-            reason=result.value if isinstance(result, RefusalReason) else "",
-            device_id=device_id,
             subject=new.name,
-            detail={"warning": new.warning} if new.warning else {},
         )
+        match result:
+            case Born(device_id):
+                detail = {"warning": new.warning} if new.warning else {}
+                return msgspec.structs.replace(told, device_id=device_id, detail=detail)
+            case KnownCredentials(device):
+                return msgspec.structs.replace(told, device_id=device.id)
+            case reason:
+                return await refused(tx, told, new.organisation_id, reason)
+
+
+async def _insert_devices(
+    tx: Transaction, pending: Mapping[int, CreateDevice], first: int
+) -> dict[int, CreateDevice]:
+    """Insert all whose name is free; of two with one name the first. Gives those inserted."""
+    rows = [one.device_row(number) for number, one in pending.items()]
+    if await tx.insert_rows("insert_devices", rows) == len(rows):
+        return dict(pending)
+    ids = {row[0] for row in await tx.fetch("devices_after", first - 1)}
+    return {number: one for number, one in pending.items() if number in ids}
+
+
+async def _insert_credentials(
+    tx: Transaction, fresh: Mapping[int, CreateDevice], first: int
+) -> set[int]:
+    """Insert the credentials of new devices. Those whose are another's are taken back; which?"""
+    rows = [one.credentials_row(number) for number, one in fresh.items()]
+    if await tx.insert_rows("insert_credentials", rows) == len(rows):
+        return set()
+    lost = fresh.keys() - {row[0] for row in await tx.fetch("credentials_after", first - 1)}
+    for number in lost:
+        await tx.fetch("delete_device", number)
+    return lost
 
 
 async def claim(
-    tx: Transaction, organisation_id: int, profile_id: int, name: str
-) -> Claimed | RefusalReason:
-    """One UPDATE decides. Only when it said no do we look, to tell the operator why."""
+    tx: Transaction, organisation_id: int, profile_id: int, name: str, open_known: OpenKnown
+) -> KnownCredentials | RefusalReason:
+    """One UPDATE decides. The credentials are opened before the commit: given, or not claimed."""
     claimed = await tx.fetch("claim_device", organisation_id, profile_id, name)
     if claimed:
-        return Claimed(claimed[0][0])
+        return open_known((await tx.fetch("known_by_id", claimed[0][0]))[0])
+    # Only now do we look, to tell the operator why.
     named = await tx.fetch("device_named", organisation_id, name)
     if not named:
         return RefusalReason.NO_SUCH_DEVICE
@@ -165,30 +202,39 @@ async def claim(
     return RefusalReason.ALREADY_PROVISIONED if state == PROVISIONED else RefusalReason.BLOCKED
 
 
-class ClaimDevice(Decision[Claimed | RefusalReason]):
+async def refused(
+    tx: Transaction, told: Event, organisation_id: int, reason: RefusalReason
+) -> Event:
+    """The event of a refusal, on the device that has the name, if there is one."""
+    named = await tx.fetch("device_named", organisation_id, told.subject)
+    return msgspec.structs.replace(
+        told,
+        outcome=Outcome.REFUSED,
+        reason=reason.value,
+        device_id=named[0][0] if named else None,
+    )
+
+
+class ClaimDevice(Decision[KnownCredentials | RefusalReason]):
     """Marks a waiting device provisioned, once, and tells the event of it either way."""
 
-    __slots__ = ("event", "name", "organisation_id", "profile_id")
+    __slots__ = ("event", "name", "open_known", "profile")
 
-    def __init__(self, organisation_id: int, profile_id: int, name: str, event: Event) -> None:
-        self.organisation_id = organisation_id
-        self.profile_id = profile_id
+    def __init__(
+        self, profile: DeviceProfile, name: str, event: Event, open_known: OpenKnown
+    ) -> None:
+        self.profile = profile
         self.name = name
         self.event = event
+        self.open_known = open_known
 
-    async def decide(self, tx: Transaction) -> Claimed | RefusalReason:
-        result = await claim(tx, self.organisation_id, self.profile_id, self.name)
-        event = self.event
-        if isinstance(result, Claimed):
-            event = msgspec.structs.replace(event, device_id=result.device_id)
+    async def decide(self, tx: Transaction) -> KnownCredentials | RefusalReason:
+        organisation_id = self.profile.organisation_id
+        result = await claim(tx, organisation_id, self.profile.id, self.name, self.open_known)
+        if isinstance(result, KnownCredentials):
+            event = msgspec.structs.replace(self.event, device_id=result.device.id)
         else:
-            named = await tx.fetch("device_named", self.organisation_id, self.name)
-            event = msgspec.structs.replace(
-                event,
-                outcome=Outcome.REFUSED,
-                reason=result.value,
-                device_id=named[0][0] if named else None,
-            )
+            event = await refused(tx, self.event, organisation_id, result)
         await tx.insert_rows("insert_events", [event_row(event)])
         return result
 

@@ -29,7 +29,12 @@ Work: TypeAlias = Callable[[Transaction], Awaitable[T]]
 
 
 class Driver(Protocol):
-    """One database. Raises `StoreUnavailable` for whatever the database could not do."""
+    """One database. Raises `StoreUnavailable` for whatever the database could not do.
+
+    `database` is its folder of migrations.
+    """
+
+    database: str
 
     async def open(self) -> None: ...
 
@@ -44,7 +49,8 @@ class Driver(Protocol):
     async def transact(self, work: Work[T]) -> T:
         """Run `work` in one write transaction and return after it is durable.
 
-        Rolled back when it raises. `work` must not wait for anything but its transaction.
+        Rolled back when it raises. `work` must not wait for anything but its transaction, and may
+        be run again from its start when somebody else's transaction got in its way.
         """
 
     async def migrate(self, scripts: Iterable[tuple[int, str]]) -> int:

@@ -1,4 +1,4 @@
-"""Reads `queries.sql`: every statement under its name, and how many values a row takes."""
+"""Reads the statements: every statement under its name, and how many values a row takes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from importlib import resources
 
 _NAME = re.compile(r"^-- (\w+)$", re.MULTILINE)
 _COLUMNS = re.compile(r"INSERT INTO \w+\s*\(([^)]*)\)")
+_PLACE = re.compile(r"\?(\d+)")
 
 
 def read_queries(text: str) -> dict[str, str]:
@@ -20,12 +21,27 @@ def read_queries(text: str) -> dict[str, str]:
     }
 
 
-def rows_statement(statement: str, rows: int) -> str:
-    """A many-row form of an `INSERT … VALUES (*)` statement, with `?` for each value."""
+def columns_of(statement: str) -> int:
+    """How many values a row of an `INSERT … VALUES (*)` statement takes."""
     columns = _COLUMNS.search(statement)
     assert columns is not None, statement
-    row = "(" + ",".join("?" * (columns[1].count(",") + 1)) + ")"
+    return columns[1].count(",") + 1
+
+
+def rows_statement(statement: str, rows: int) -> str:
+    """A many-row form of an `INSERT … VALUES (*)` statement, with `?` for each value."""
+    row = "(" + ",".join("?" * columns_of(statement)) + ")"
     return statement.replace("(*)", ",".join([row] * rows))
 
 
-QUERIES = read_queries(resources.files(__package__).joinpath("queries.sql").read_text("utf-8"))
+def _read(name: str) -> dict[str, str]:
+    return read_queries(resources.files(__package__).joinpath(name).read_text("utf-8"))
+
+
+def postgres_queries() -> dict[str, str]:
+    """All statements in PostgreSQL's words, with `$1` for `?1`."""
+    ours = QUERIES | _read("queries.postgres.sql")
+    return {name: _PLACE.sub(r"$\1", statement) for name, statement in ours.items()}
+
+
+QUERIES = _read("queries.sql")

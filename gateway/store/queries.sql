@@ -1,11 +1,18 @@
 -- Every statement under the name it is called by. `insert … VALUES` without a list takes many rows.
+-- What PostgreSQL has to say in other words stands under the same name in queries.postgres.sql.
 
 -- next_ids
 UPDATE sequence SET last = last + ?2 WHERE name = ?1 RETURNING last;
 
 -- probe
 INSERT INTO sequence (name, last) VALUES ('probe', 1)
-ON CONFLICT (name) DO UPDATE SET last = last + 1;
+ON CONFLICT (name) DO UPDATE SET last = sequence.last + 1;
+
+-- setting
+SELECT value FROM setting WHERE name = ?1;
+
+-- insert_setting
+INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING;
 
 -- ── tickets and profiles ────────────────────────────────────────────────────────────────────
 
@@ -31,13 +38,13 @@ SELECT id, organisation_id, name, settings
   FROM device_profile WHERE organisation_id = ?1 AND name = ?2;
 
 -- insert_profile
-INSERT INTO device_profile (organisation_id, name, settings, created_at)
-VALUES (?1, ?2, ?3, ?4)
+INSERT INTO device_profile (id, organisation_id, name, settings, transport, created_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6)
 ON CONFLICT (organisation_id, name) DO NOTHING
 RETURNING id;
 
 -- update_profile
-UPDATE device_profile SET settings = ?2, revision = revision + 1 WHERE id = ?1;
+UPDATE device_profile SET settings = ?2, transport = ?3, revision = revision + 1 WHERE id = ?1;
 
 -- touch_profile
 UPDATE device_profile SET revision = revision + 1 WHERE id = ?1;
@@ -48,14 +55,18 @@ DELETE FROM device_profile
 RETURNING id;
 
 -- insert_ticket
-INSERT INTO ticket (kind, organisation_id, profile_id, digest, sealed_key, sealed_secret, created_at)
-VALUES ('fleet', ?1, ?2, ?3, ?4, ?5, ?6)
+INSERT INTO ticket
+    (id, kind, organisation_id, profile_id, digest, sealed_key, sealed_secret, created_at)
+VALUES (?1, 'fleet', ?2, ?3, ?4, ?5, ?6, ?7)
 ON CONFLICT (digest) DO NOTHING
 RETURNING id;
 
 -- update_ticket
-UPDATE OR IGNORE ticket SET digest = ?2, sealed_key = ?3, sealed_secret = ?4
- WHERE id = ?1
+UPDATE ticket
+   SET digest = coalesce(?2, digest), sealed_key = coalesce(?3, sealed_key),
+       sealed_secret = coalesce(?4, sealed_secret)
+ WHERE profile_id = ?1 AND kind = 'fleet'
+   AND NOT EXISTS (SELECT 1 FROM ticket other WHERE other.digest = ?2 AND other.id <> ticket.id)
 RETURNING id;
 
 -- ── devices ─────────────────────────────────────────────────────────────────────────────────
@@ -96,8 +107,7 @@ SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
        d.provision_state, d.created_at, c.generation, p.transport, c.type, c.digest, c.sealed
   FROM credentials c
   JOIN device d ON d.id = c.device_id
-  JOIN (SELECT id, settings ->> 'transport' AS transport FROM device_profile) p
-    ON p.id = d.profile_id
+  JOIN device_profile p ON p.id = d.profile_id
  WHERE c.digest = ?1;
 
 -- known_by_id
@@ -105,13 +115,13 @@ SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
        d.provision_state, d.created_at, c.generation, p.transport, c.type, c.digest, c.sealed
   FROM device d
   JOIN credentials c ON c.device_id = d.id
-  JOIN (SELECT id, settings ->> 'transport' AS transport FROM device_profile) p
-    ON p.id = d.profile_id
+  JOIN device_profile p ON p.id = d.profile_id
  WHERE d.id = ?1
  ORDER BY c.generation DESC LIMIT 1;
 
 -- device_id_named
-SELECT id FROM device WHERE name = ?1 OR uuid = ?2 ORDER BY organisation_id LIMIT 1;
+SELECT id FROM device WHERE name = ?1 OR uuid = ?2
+ ORDER BY uuid = ?2 DESC, organisation_id LIMIT 1;
 
 -- devices
 SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
@@ -120,8 +130,8 @@ SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
   JOIN credentials c ON c.device_id = d.id
   JOIN device_profile p ON p.id = d.profile_id
  WHERE d.id > ?1
-   AND (?3 IS NULL OR d.profile_id = ?3)
-   AND (?4 = '' OR instr(lower(d.name), lower(?4)) > 0)
+   AND (d.profile_id = ?3 OR ?3 IS NULL)
+   AND (?4 = '' OR replace(lower(d.name), lower(?4), '') <> lower(d.name))
  ORDER BY d.id LIMIT ?2;
 
 -- count_devices
@@ -139,8 +149,11 @@ DELETE FROM attribute WHERE device_id = ?1;
 -- delete_latest
 DELETE FROM latest_reading WHERE device_id = ?1;
 
--- delete_readings
-DELETE FROM reading WHERE device_id = ?1;
+-- forget_device_readings
+DELETE FROM reading
+ WHERE device_id = ?1
+   AND (key, ts) IN (SELECT key, ts FROM reading WHERE device_id = ?1 LIMIT ?2)
+RETURNING 1;
 
 -- ── readings and attributes ─────────────────────────────────────────────────────────────────
 
@@ -169,9 +182,16 @@ ON CONFLICT (device_id, scope, key) DO UPDATE
    SET kind = excluded.kind, whole = excluded.whole, real = excluded.real,
        text = excluded.text, updated_at = excluded.updated_at;
 
+-- is_good_login
+SELECT 1 FROM credentials WHERE device_id = ?1 AND generation = ?2;
+
 -- attributes
 SELECT key, kind, whole, real, text FROM attribute
- WHERE device_id = ?1 AND scope = ?2 ORDER BY key;
+ WHERE device_id = ?1 AND scope = ?2 ORDER BY key LIMIT ?3;
+
+-- attributes_named
+SELECT key, kind, whole, real, text FROM attribute
+ WHERE device_id = ?1 AND scope = ?2 AND key IN (SELECT value FROM json_each(?3)) ORDER BY key;
 
 -- latest
 SELECT ts, key, kind, whole, real, text FROM latest_reading WHERE device_id = ?1 ORDER BY key;
@@ -185,7 +205,16 @@ SELECT device_id, key FROM latest_reading
  WHERE (device_id, key) > (?1, ?2) ORDER BY device_id, key LIMIT ?3;
 
 -- forget_readings
-DELETE FROM reading WHERE device_id = ?1 AND key = ?2 AND ts < ?3;
+DELETE FROM reading
+ WHERE device_id = ?1 AND key = ?2
+   AND ts IN (SELECT ts FROM reading WHERE device_id = ?1 AND key = ?2 AND ts < ?3
+               ORDER BY ts LIMIT ?4)
+RETURNING 1;
+
+-- forget_orphans
+DELETE FROM latest_reading
+ WHERE device_id = ?1 AND key = ?2 AND NOT EXISTS (SELECT 1 FROM device WHERE id = ?1)
+   AND NOT EXISTS (SELECT 1 FROM reading WHERE device_id = ?1 AND key = ?2);
 
 -- ── events ──────────────────────────────────────────────────────────────────────────────────
 
@@ -195,17 +224,14 @@ VALUES (*);
 
 -- events
 SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail
-  FROM event WHERE seq > ?1 AND (?3 IS NULL OR device_id = ?3) ORDER BY seq LIMIT ?2;
+  FROM event WHERE seq > ?1 AND (device_id = ?3 OR ?3 IS NULL) ORDER BY seq LIMIT ?2;
 
 -- last_events
 SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail
-  FROM event WHERE ?2 IS NULL OR device_id = ?2 ORDER BY seq DESC LIMIT ?1;
+  FROM event WHERE device_id = ?2 OR ?2 IS NULL ORDER BY seq DESC LIMIT ?1;
 
 -- forget_events
 DELETE FROM event
- WHERE seq IN (SELECT seq FROM event WHERE seq < (SELECT max(seq) FROM event)
-                ORDER BY seq LIMIT ?2)
-   AND at < ?1;
-
--- changes
-SELECT changes();
+ WHERE seq IN (SELECT seq FROM event
+                WHERE at < ?1 AND seq < (SELECT max(seq) FROM event) ORDER BY seq LIMIT ?2)
+RETURNING seq;

@@ -16,32 +16,43 @@ log = structlog.get_logger()
 
 _DAY_MS = 86_400_000
 _SERIES_PER_STEP = 200
-_EVENTS_PER_STEP = 2000
+_ROWS_PER_STEP = 2000
+"""Rows deleted in one transaction: some milliseconds, between which devices are served."""
 _PAUSE_S = 0.05
 """Between two steps, so that a sweep over a large store stays a minor part of the writing."""
 
 
-class _ForgetReadings(Decision[None]):
+class _ForgetReadings(Decision[bool]):
+    """Forgets some old readings of some series. True when there may be more."""
+
     __slots__ = ("before", "series")
 
     def __init__(self, series: list[tuple[int, str]], before: int) -> None:
         self.series = series
         self.before = before
 
-    async def decide(self, tx: Transaction) -> None:
-        for device_id, key in self.series:
-            await tx.fetch("forget_readings", device_id, key, self.before)
+    async def decide(self, tx: Transaction) -> bool:
+        left = _ROWS_PER_STEP
+        while self.series and left > 0:
+            device_id, key = self.series[-1]
+            gone = await tx.fetch("forget_readings", device_id, key, self.before, left)
+            left -= len(gone)
+            if left > 0:
+                await tx.fetch("forget_orphans", device_id, key)
+                self.series.pop()
+        return bool(self.series)
 
 
-class _ForgetEvents(Decision[int]):
+class _ForgetEvents(Decision[bool]):
+    """Forgets some old events. True when there may be more."""
+
     __slots__ = ("before",)
 
     def __init__(self, before: int) -> None:
         self.before = before
 
-    async def decide(self, tx: Transaction) -> int:
-        await tx.fetch("forget_events", self.before, _EVENTS_PER_STEP)
-        return int((await tx.fetch("changes"))[0][0])
+    async def decide(self, tx: Transaction) -> bool:
+        return bool(await tx.fetch("forget_events", self.before, _ROWS_PER_STEP))
 
 
 class Retention:
@@ -88,6 +99,8 @@ class Retention:
             series = [(int(row[0]), str(row[1])) for row in rows]
             if not series:
                 return
-            await self._store.writer.submit(_ForgetReadings(series, before))
             after = series[-1]
+            forget = _ForgetReadings(series, before)
+            while await self._store.writer.submit(forget):
+                await asyncio.sleep(_PAUSE_S)
             await asyncio.sleep(_PAUSE_S)

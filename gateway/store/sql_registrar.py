@@ -8,6 +8,7 @@ lets one writer in after the other, and every statement here decides by itself.
 from __future__ import annotations
 
 import uuid
+from typing import TypeAlias
 
 from gateway.core.errors import KeyTaken
 from gateway.core.model import DeviceProfile, Event, FleetTicket, ProfileTransport, Reading, Secret
@@ -19,6 +20,8 @@ from gateway.store.sql_store import SqlStore, device_from_row
 from gateway.store.values import from_columns
 from gateway.store.vault import Vault
 from gateway.store.writer import Decision
+
+_ROWS_PER_STEP = 2000
 
 
 class SqlRegistrar:
@@ -32,8 +35,13 @@ class SqlRegistrar:
     # ── profiles ────────────────────────────────────────────────────────────────────────────
 
     async def save_profile(self, new: NewProfile, event: Event) -> DeviceProfile:
+        vault, fresh = self._store.vault, None
+        if new.spare is not None:
+            key, secret = new.spare
+            fresh = _sealed_pair(vault, new.key or key, new.secret or secret)
+        save = _SaveProfile(new, event, _sealed_pair(vault, new.key, new.secret), fresh)
         try:
-            return await self._submit(_SaveProfile(self._store.vault, new, event))
+            return await self._submit(save)
         finally:
             self._store.forget_tickets()
 
@@ -53,12 +61,9 @@ class SqlRegistrar:
     async def rotate_ticket(
         self, profile_id: int, key: Secret | None, secret: Secret, event: Event
     ) -> bool:
-        ticket = await self.profile_ticket(profile_id)
-        if ticket is None:
-            return False
-        rotate = _RotateTicket(self._store.vault, ticket, key or ticket.key, secret, event)
+        pair = _sealed_pair(self._store.vault, key, secret)
         try:
-            return await self._submit(rotate)
+            return await self._submit(_RotateTicket(profile_id, pair, event))
         finally:
             self._store.forget_tickets()
 
@@ -89,7 +94,12 @@ class SqlRegistrar:
         return {row[0]: row[1] for row in await self._driver.rows("devices_per_profile")}
 
     async def remove_device(self, device_id: int, event: Event) -> bool:
-        return await self._submit(_RemoveDevice(device_id, event))
+        removed = await self._submit(_RemoveDevice(device_id, event))
+        # Its readings may be millions: in steps, so that others are served in between. What an
+        # interruption leaves is found by the retention sweep.
+        while removed and await self._submit(_ForgetDevice(device_id)):
+            pass
+        return removed
 
     async def rearm_device(self, device_id: int, event: Event) -> bool:
         return await self._submit(_RearmDevice(device_id, event))
@@ -116,54 +126,63 @@ class SqlRegistrar:
         return [Reading(ts, name, from_columns(*columns)) for ts, name, *columns in rows]
 
 
+_SealedPair: TypeAlias = tuple[bytes | None, bytes | None, bytes | None]
+"""A ticket's digest, sealed key and sealed secret; None: as it is."""
+
+
+def _sealed_pair(vault: Vault, key: Secret | None, secret: Secret | None) -> _SealedPair:
+    return (
+        vault.digest(key.reveal()) if key else None,
+        vault.seal(key.reveal().encode(), b"key") if key else None,
+        vault.seal(secret.reveal().encode(), b"secret") if secret else None,
+    )
+
+
+async def _update_ticket(tx: Transaction, profile_id: int, pair: _SealedPair) -> bool:
+    """Change what the pair gives. False when there is no ticket; raises `KeyTaken`."""
+    if await tx.fetch("update_ticket", profile_id, *pair):
+        return True
+    if await tx.fetch("fleet_ticket_of_profile", profile_id):
+        raise KeyTaken("another profile already has this provision key")
+    return False
+
+
 class _SaveProfile(Decision[DeviceProfile]):
-    """Creates a profile and its ticket, or updates the one of that name."""
+    """Creates a profile and its ticket, or updates the one of that name.
 
-    __slots__ = ("event", "new", "vault")
+    `given` changes a ticket that is there, `fresh` makes one where there is none.
+    """
 
-    def __init__(self, vault: Vault, new: NewProfile, event: Event) -> None:
-        self.vault = vault
+    __slots__ = ("event", "fresh", "given", "new")
+
+    def __init__(
+        self, new: NewProfile, event: Event, given: _SealedPair, fresh: _SealedPair | None
+    ) -> None:
         self.new = new
         self.event = event
+        self.given = given
+        self.fresh = fresh
 
     async def decide(self, tx: Transaction) -> DeviceProfile:
-        profile = self.new.profile
-        organisation_id = profile.organisation_id
+        profile, at = self.new.profile, self.event.at
+        organisation_id, settings = profile.organisation_id, settings_of(profile)
+        transport = profile.transport.value
+        number = (await tx.fetch("next_ids", "profile", 1))[0][0]
         made = await tx.fetch(
-            "insert_profile", organisation_id, profile.name, settings_of(profile), self.event.at
+            "insert_profile", number, organisation_id, profile.name, settings, transport, at
         )
         if not made:
-            row = (await tx.fetch("profile_named", organisation_id, profile.name))[0]
-            await tx.fetch("update_profile", row[0], settings_of(profile))
-            made = [(row[0],)]
-        await self._save_ticket(tx, made[0][0])
+            number = (await tx.fetch("profile_named", organisation_id, profile.name))[0][0]
+            await tx.fetch("update_profile", number, settings, transport)
+        if not await _update_ticket(tx, number, self.given) and self.fresh is not None:
+            ticket = (await tx.fetch("next_ids", "ticket", 1))[0][0]
+            if not await tx.fetch(
+                "insert_ticket", ticket, organisation_id, number, *self.fresh, at
+            ):
+                raise KeyTaken("another profile already has this provision key")
         await tx.insert_rows("insert_events", [event_row(self.event)])
         row = (await tx.fetch("profile_named", organisation_id, profile.name))[0]
         return profile_from_row(row)
-
-    async def _save_ticket(self, tx: Transaction, profile_id: int) -> None:
-        key, secret = self.new.key, self.new.secret
-        if key is None or secret is None:
-            return
-        values = _ticket_values(self.vault, key, secret)
-        existing = await tx.fetch("fleet_ticket_of_profile", profile_id)
-        if existing:
-            saved = await tx.fetch("update_ticket", existing[0][0], *values)
-        else:
-            organisation_id = self.new.profile.organisation_id
-            saved = await tx.fetch(
-                "insert_ticket", organisation_id, profile_id, *values, self.event.at
-            )
-        if not saved:
-            raise KeyTaken(f"another profile already has the provision key of {self.event.subject}")
-
-
-def _ticket_values(vault: Vault, key: Secret, secret: Secret) -> tuple[bytes, bytes, bytes]:
-    return (
-        vault.digest(key.reveal()),
-        vault.seal(key.reveal().encode(), b"key"),
-        vault.seal(secret.reveal().encode(), b"secret"),
-    )
 
 
 class _RemoveProfile(Decision[bool]):
@@ -181,19 +200,17 @@ class _RemoveProfile(Decision[bool]):
 
 
 class _RotateTicket(Decision[bool]):
-    __slots__ = ("event", "ticket", "values")
+    __slots__ = ("event", "pair", "profile_id")
 
-    def __init__(
-        self, vault: Vault, ticket: FleetTicket, key: Secret, secret: Secret, event: Event
-    ) -> None:
-        self.ticket = ticket
-        self.values = _ticket_values(vault, key, secret)
+    def __init__(self, profile_id: int, pair: _SealedPair, event: Event) -> None:
+        self.profile_id = profile_id
+        self.pair = pair
         self.event = event
 
     async def decide(self, tx: Transaction) -> bool:
-        if not await tx.fetch("update_ticket", self.ticket.id, *self.values):
-            raise KeyTaken("another profile already has this provision key")
-        await tx.fetch("touch_profile", self.ticket.profile.id)
+        if not await _update_ticket(tx, self.profile_id, self.pair):
+            return False
+        await tx.fetch("touch_profile", self.profile_id)
         await tx.insert_rows("insert_events", [event_row(self.event)])
         return True
 
@@ -208,15 +225,25 @@ class _RemoveDevice(Decision[bool]):
     async def decide(self, tx: Transaction) -> bool:
         if not await tx.fetch("delete_device", self.device_id):
             return False
-        for statement in (
-            "delete_credentials",
-            "delete_attributes",
-            "delete_latest",
-            "delete_readings",
-        ):
-            await tx.fetch(statement, self.device_id)
+        await tx.fetch("delete_credentials", self.device_id)
+        await tx.fetch("delete_attributes", self.device_id)
         await tx.insert_rows("insert_events", [event_row(self.event)])
         return True
+
+
+class _ForgetDevice(Decision[bool]):
+    """Forgets some readings of a removed device. True when there may be more."""
+
+    __slots__ = ("device_id",)
+
+    def __init__(self, device_id: int) -> None:
+        self.device_id = device_id
+
+    async def decide(self, tx: Transaction) -> bool:
+        if await tx.fetch("forget_device_readings", self.device_id, _ROWS_PER_STEP):
+            return True
+        await tx.fetch("delete_latest", self.device_id)
+        return False
 
 
 class _RearmDevice(Decision[bool]):

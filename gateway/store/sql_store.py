@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import structlog
 
+from gateway.core.errors import CredentialsGone
 from gateway.core.model import (
     AccessToken,
     Attributes,
@@ -41,7 +42,7 @@ from gateway.store.decisions import (
     SaveAttributes,
     SaveReadings,
 )
-from gateway.store.driver import Driver, Row
+from gateway.store.driver import Driver, Row, Transaction
 from gateway.store.migrate import migrations
 from gateway.store.records import profile_from_row
 from gateway.store.values import from_columns
@@ -56,6 +57,11 @@ _MOST_TICKETS = 4096
 _FRESH_S = 0.01
 """How long an opened ticket is used before the database is asked whether it changed. The look-up
 is a tenth of a provisioning; 10 ms is less than the command that changed it takes to return."""
+
+
+_MOST_ATTRIBUTES = 10_000
+"""Attributes of one scope in one answer; those asked for by name are all given."""
+_VAULT_CHECK = b"gatehouse"
 
 
 class _KeptTicket(msgspec.Struct):
@@ -75,11 +81,31 @@ class SqlStore:
         self._dropped_events = 0
 
     async def open(self) -> None:
-        await self.driver.open()
-        await self.driver.migrate(migrations("sqlite"))
+        """Open, migrate, and see that the master key is the one this store was sealed with.
+
+        Raises `StoreUnavailable`, and leaves nothing open then.
+        """
+        try:
+            await self.driver.open()
+            await self.driver.migrate(migrations(self.driver.database))
+            await self._check_vault()
+        except BaseException:
+            await self.driver.close()
+            raise
         self.writer.start()
 
+    async def _check_vault(self) -> None:
+        """A store made with one key and opened with another would refuse all its devices."""
+
+        async def kept(tx: Transaction) -> bytes:
+            sealed = self.vault.seal(_VAULT_CHECK, b"vault")
+            await tx.fetch("insert_setting", "vault", sealed)
+            return bytes((await tx.fetch("setting", "vault"))[0][0])
+
+        self.vault.open(await self.driver.transact(kept), b"vault")
+
     async def close(self) -> None:
+        """Commit what waits, then close."""
         await self.writer.close()
         await self.driver.close()
 
@@ -132,28 +158,19 @@ class SqlStore:
         identity = uuid7(new.at)
         digest = self.vault.digest(new.credentials.id.reveal())
         sealed = self.vault.seal(credentials_to_bytes(new.credentials), digest)
-        result = await self.writer.submit(CreateDevice(new, identity, digest, sealed))
+        result = await self.writer.submit(
+            CreateDevice(new, identity, digest, sealed, self.known_from_row)
+        )
         if isinstance(result, Born):
             return Provisioned(_born(new, result.device_id, identity), new.credentials)
-        if isinstance(result, RefusalReason):
-            return Refused(result)
-        return await self._provisioned(result.device_id)
+        return _claimed(result)
 
     async def claim_device(
         self, profile: DeviceProfile, name: str, event: Event
     ) -> ProvisionResult:
-        result = await self.writer.submit(
-            ClaimDevice(profile.organisation_id, profile.id, name, event)
+        return _claimed(
+            await self.writer.submit(ClaimDevice(profile, name, event, self.known_from_row))
         )
-        if isinstance(result, RefusalReason):
-            return Refused(result)
-        return await self._provisioned(result.device_id)
-
-    async def _provisioned(self, device_id: int) -> ProvisionResult:
-        known = await self.known_device(device_id)
-        if known is None:  # removed by an operator between the claim and this look
-            return Refused(RefusalReason.NO_SUCH_DEVICE)
-        return Provisioned(known.device, known.credentials)
 
     async def record(self, event: Event) -> None:
         if not self.writer.submit_unawaited(RecordEvent(event)):
@@ -190,11 +207,13 @@ class SqlStore:
             SaveAttributes(device.id, device.credentials_row, scope, values, at)
         )
 
-    async def attributes(self, device_id: int, selection: AttributesSelection) -> Attributes:
+    async def attributes(self, device: Device, selection: AttributesSelection) -> Attributes:
         await self.writer.settled()
+        if await self.driver.point("is_good_login", device.id, device.credentials_row) is None:
+            raise CredentialsGone
         return Attributes(
-            await self._scope(device_id, AttributeScope.CLIENT, selection.client),
-            await self._scope(device_id, AttributeScope.SHARED, selection.shared),
+            await self._scope(device.id, AttributeScope.CLIENT, selection.client),
+            await self._scope(device.id, AttributeScope.SHARED, selection.shared),
         )
 
     async def _scope(
@@ -202,10 +221,18 @@ class SqlStore:
     ) -> dict[str, Value]:
         if wanted == ():
             return {}
-        rows = await self.driver.rows("attributes", device_id, scope.value)
-        return {
-            key: from_columns(*columns) for key, *columns in rows if wanted is None or key in wanted
-        }
+        if wanted is None:
+            rows = await self.driver.rows("attributes", device_id, scope.value, _MOST_ATTRIBUTES)
+        else:
+            keys = msgspec.json.encode(wanted).decode()
+            rows = await self.driver.rows("attributes_named", device_id, scope.value, keys)
+        return {key: from_columns(*columns) for key, *columns in rows}
+
+
+def _claimed(result: KnownCredentials | RefusalReason) -> ProvisionResult:
+    if isinstance(result, RefusalReason):
+        return Refused(result)
+    return Provisioned(result.device, result.credentials)
 
 
 def _born(new: NewDevice, number: int, identity: bytes) -> Device:

@@ -17,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -32,9 +33,14 @@ T = TypeVar("T")
 _MOST_ROWS = 128
 """Rows per statement. 128 × 10 columns stay far below SQLite's 32,766 bound values."""
 
+_OLDEST = (3, 35, 0)
+"""RETURNING came with it."""
+_APPLICATION = 0x47484F55
+"""`PRAGMA application_id` of our files: GHOU."""
+_BUSY_S = 2.0
+"""How long to wait for another process's write. A stop has to fit in 10 s, this included."""
 _PRAGMAS = (
-    "PRAGMA busy_timeout = 5000",
-    "PRAGMA journal_mode = WAL",
+    f"PRAGMA busy_timeout = {int(_BUSY_S * 1000)}",
     "PRAGMA synchronous = FULL",
     "PRAGMA wal_autocheckpoint = 4000",
     "PRAGMA cache_size = -64000",
@@ -86,6 +92,8 @@ class SqliteDriver:
     The in-memory database has one connection, and every read runs on its thread.
     """
 
+    database = "sqlite"
+
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._writer: BatchConnection | None = None
@@ -95,12 +103,24 @@ class SqliteDriver:
     async def open(self) -> None:
         with _as_unavailable():
             # Tried here first: aiosqlite leaves a thread behind when opening fails.
-            self._connector(_PRAGMAS)().close()
+            self._try_to_open()
             self._writer = await self._connect(_PRAGMAS)
             if self._path is not None:
-                reading = ("PRAGMA busy_timeout = 5000", "PRAGMA query_only = ON")
+                reading = (_PRAGMAS[0], "PRAGMA query_only = ON")
                 self._reader = await self._connect(reading)
                 self._lookup = self._connector((*reading, "PRAGMA cache_size = -8000"))()
+
+    def _try_to_open(self) -> None:
+        if sqlite3.sqlite_version_info < _OLDEST:
+            raise StoreUnavailable(
+                f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed"
+            )
+        connection = self._connector(_PRAGMAS)()
+        try:
+            _check_ours(connection)
+            _write_ahead(connection)
+        finally:
+            connection.close()
 
     async def _connect(self, pragmas: Iterable[str]) -> BatchConnection:
         connection = BatchConnection(self._connector(pragmas), iter_chunk_size=64)
@@ -158,13 +178,14 @@ class SqliteDriver:
 
     async def migrate(self, scripts: Iterable[tuple[int, str]]) -> int:
         def run(connection: sqlite3.Connection) -> int:
-            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            for number, script in scripts:
-                if number > version:
-                    connection.executescript(
-                        f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;"
-                    )
-                    version = number
+            # The lock first, then the look: another process may be at it too.
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                version = _migrate(connection, list(scripts))
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
             return version
 
         with _as_unavailable():
@@ -182,6 +203,59 @@ class SqliteDriver:
         if self._writer is None:
             raise StoreUnavailable("the store is closed")
         return self._writer
+
+
+def _check_ours(connection: sqlite3.Connection) -> None:
+    """A file that is another program's database is left alone."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if tables and application != _APPLICATION:
+        raise StoreUnavailable("it is another program's database")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Change to WAL. SQLite does not wait for others here, so we do."""
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _migrate(connection: sqlite3.Connection, scripts: Sequence[tuple[int, str]]) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if not scripts:
+        return version
+    newest = scripts[-1][0]
+    if version > newest:
+        raise StoreUnavailable(
+            f"its schema is version {version}, and this Gatehouse knows {newest}: a newer one "
+            "made it; install that one"
+        )
+    for number, script in scripts:
+        if number > version:
+            for statement in _statements(script):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+    return newest
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script one by one: `executescript` would commit before it begins."""
+    statement = ""
+    for piece in script.split(";"):
+        statement += piece + ";"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip(" \n;"):
+        yield statement.removesuffix(";")
 
 
 def _transaction(connection: sqlite3.Connection) -> Transaction:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class Vault:
             return self._aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], bound_to)
         except InvalidTag:
             raise StoreUnavailable(
-                "a credential does not open with this master key; restore the key file that "
+                "what it holds does not open with this master key; restore the key file that "
                 "belongs to this database, or set GATEHOUSE_MASTER_KEY to it"
             ) from None
 
@@ -69,20 +70,26 @@ def parse_master_key(text: str, origin: str) -> bytes:
     return key
 
 
-def load_master_key(folder: Path | None, environ_value: str | None) -> bytes:
-    """The key from the environment, else from `folder/master.key`, made at first use (mode 0600).
+def load_master_key(database: Path | None, environ_value: str | None) -> bytes:
+    """The key from the environment, else from `master.key` beside the database file.
 
-    Without a folder (store in memory) the key lives as long as the process.
+    It is made (mode 0600) together with the database, and never for one that is already there: a
+    new key would open nothing in it. Without a file (store in memory) it lives with the process.
     """
     if environ_value:
         return parse_master_key(environ_value, "GATEHOUSE_MASTER_KEY")
-    if folder is None:
+    if database is None:
         return secrets.token_bytes(32)
-    path = folder / KEY_FILE
+    path = database.with_name(KEY_FILE)
     try:
-        _make_key_file(path)
-        return parse_master_key(path.read_text("ascii"), str(path))
-    except FileExistsError:
+        if not path.exists():
+            if database.exists() and database.stat().st_size and not path.exists():
+                raise ConfigError(
+                    f"{path}: the master key of {database.name} is missing. Without it no "
+                    "credential in the database opens. Restore the file from a backup, or set "
+                    "GATEHOUSE_MASTER_KEY; to begin anew, move the database away."
+                )
+            _make_key_file(path)
         return parse_master_key(path.read_text("ascii"), str(path))
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(
@@ -92,15 +99,14 @@ def load_master_key(folder: Path | None, environ_value: str | None) -> bytes:
 
 
 def _make_key_file(path: Path) -> None:
-    """Write a fresh key completely and durably before it gets its name; never over another."""
-    if path.exists():
-        return
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a fresh key completely and durably before it gets its name; never over another's."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.write(handle, secrets.token_hex(32).encode() + b"\n")
         os.fsync(handle)
-        os.link(draft, path)
+        with suppress(FileExistsError):  # another process was first; its key is as good
+            os.link(draft, path)
     finally:
         os.close(handle)
         draft.unlink()

@@ -77,13 +77,18 @@ class Writer:
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="store.writer")
 
-    async def close(self) -> None:
-        """Commit what waits, then stop."""
+    async def close(self, timeout_s: float = 1.0) -> None:
+        """Commit what waits, then stop. What still waits after `timeout_s` is told it failed."""
         self._closing = True
         self._wake.set()
-        if self._task is not None:
-            await self._task
-            self._task = None
+        if self._task is None:
+            return
+        await asyncio.wait([self._task], timeout=timeout_s)
+        if self._waiting:
+            late, self._waiting = self._waiting, []
+            self._fail(late, StoreUnavailable("the store is closing"))
+        await self._task
+        self._task = None
 
     @property
     def pending(self) -> int:

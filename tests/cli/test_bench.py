@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +16,10 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.cli.bench import command
-from gateway.simulator.bare import SERVERS, packet_end
+from gateway.cli.bench import ROWS, command
+from gateway.core.model import Wire
+from gateway.simulator import Fleet
+from gateway.simulator.bare import ANSWER, SERVERS, packet_end
 from gateway.simulator.load import LoadFailed, put_load
 from gateway.simulator.processes import (
     FleetPair,
@@ -24,6 +29,16 @@ from gateway.simulator.processes import (
     server_process,
 )
 from gateway.simulator.tally import Tally, percentile
+from gateway.transports.mqtt.encoder import (
+    encode_ack,
+    encode_connack,
+    encode_connect,
+    encode_disconnect,
+    encode_publish,
+    encode_suback,
+    encode_subscribe,
+)
+from gateway.transports.mqtt.packets import PUBACK, Connect, Subscribe
 
 LOADS = (("http", "http"), ("mqtt", "mqtt"), ("mqtt-cycle", "mqtt"), ("coap", "coap"))
 PAIR = FleetPair.random()
@@ -76,7 +91,8 @@ def test_a_refusal_is_never_counted_as_an_answer(server: Server, load: str, port
 @pytest.mark.parametrize("name", list(SERVERS))
 def test_a_bare_handler_answers_the_same_load(name: str, tmp_path: Path) -> None:
     """Each bare handler speaks enough of its protocol for the load to take its answers."""
-    loads = {"mqtt": ("mqtt", "mqtt-cycle"), "aiocoap": ("coap",)}.get(name, (name,))
+    loads = [row.name for row in ROWS if name in {bare.name for bare in row.bare}]
+    assert loads
     with server_process(("-m", "gateway.simulator.bare", name), tmp_path, {}) as one:
         for load in loads:
             measured = uvloop.run(put_load(load, one.ports[name], PAIR, at_once=2, seconds=0.1))
@@ -84,9 +100,87 @@ def test_a_bare_handler_answers_the_same_load(name: str, tmp_path: Path) -> None
             assert measured.failed == 0
 
 
-def test_the_command_tells_machine_rates_and_ratios(tmp_path: Path) -> None:
-    """JSON has the machine, a row as asked for, and the ratio of its two rates; nothing is left."""
-    words = ["--seconds=0.2", "--at-once=4", "--only=coap", "--json", f"--folder={tmp_path}"]
+@pytest.mark.parametrize("name", ["mqtt", "amqtt"])
+def test_a_device_takes_a_bare_answer(name: str, tmp_path: Path) -> None:
+    """A device of ours reads the constant answer from each of the bare MQTT servers."""
+
+    async def provision(port: int) -> bytes:
+        async with Fleet("127.0.0.1", {Wire.MQTT: port}, timeout_s=5) as fleet:
+            return await fleet.device(Wire.MQTT).provision(b"{}")
+
+    with server_process(("-m", "gateway.simulator.bare", name), tmp_path, {}) as one:
+        assert uvloop.run(provision(one.ports[name])) == ANSWER
+
+
+async def _talk(port: int, said: bytes) -> bytes:
+    """All that the server answers until it closes the connection."""
+    async with asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(said)
+        writer.write_eof()
+        heard = await reader.read(-1)
+        writer.close()
+        await writer.wait_closed()
+        return heard
+
+
+def test_bare_amqtt_answers_what_it_decoded(tmp_path: Path) -> None:
+    """Only the request's topic is answered, only QoS 1 acknowledged, and a DISCONNECT obeyed."""
+    said = (
+        encode_connect(Connect(client_id="one", username="provision", version=4)),
+        encode_subscribe(Subscribe(7, (("/provision/response", 1), ("other", 0))), 4),
+        encode_publish(b"other", b"{}", 1, 8, 4),
+        encode_publish(b"/provision/request", b"{}", 0, 0, 4),
+        encode_publish(b"/provision/request", bytes(20_000), 1, 9, 4),
+        encode_disconnect(0, 4),
+    )
+    response = encode_publish(b"/provision/response", ANSWER, 1, 1, 4)
+    heard = (
+        encode_connack(0, 4),
+        encode_suback(7, (1, 1), 4),
+        encode_ack(PUBACK, 8, 4),
+        response,
+        encode_ack(PUBACK, 9, 4),
+        response,
+    )
+
+    with server_process(("-m", "gateway.simulator.bare", "amqtt"), tmp_path, {}) as one:
+        assert uvloop.run(_talk(one.ports["amqtt"], b"".join(said))) == b"".join(heard)
+    assert (tmp_path / "server.log").read_text() == ""
+
+
+def test_bare_amqtt_survives_what_it_cannot_read(tmp_path: Path) -> None:
+    """Half a packet, or none of MQTT's, ends that connection and no other, without a complaint."""
+    hello = encode_connect(Connect(client_id="one", version=4))
+    with server_process(("-m", "gateway.simulator.bare", "amqtt"), tmp_path, {}) as one:
+        for wrong in (b"", hello[:5], b"\xf0\0", b"\x30\xff\xff\xff\xff\x01"):
+            assert uvloop.run(_talk(one.ports["amqtt"], wrong)) == b""
+        assert uvloop.run(_talk(one.ports["amqtt"], hello)) == encode_connack(0, 4)
+    assert (tmp_path / "server.log").read_text() == ""
+
+
+def test_amqtt_is_loaded_by_nothing_but_its_bare_server() -> None:
+    """The command, the loads and the bare servers can be imported without amqtt."""
+    seen = "import sys, gateway.cli.bench, gateway.simulator.bare; print('amqtt' in sys.modules)"
+    done = subprocess.run((sys.executable, "-c", seen), capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("name", "handlers"),
+    [
+        ("http", ["aiohttp"]),
+        ("mqtt", ["protocol", "amqtt"]),
+        ("mqtt-cycle", ["protocol", "amqtt"]),
+        ("coap", ["datagram", "aiocoap"]),
+    ],
+)
+def test_the_command_tells_machine_rates_and_ratios(
+    name: str, handlers: list[str], tmp_path: Path
+) -> None:
+    """JSON has the machine, a row as asked for, and its ratio to each handler; nothing is left."""
+    words = ["--seconds=0.2", "--at-once=4", f"--only={name}", "--json", f"--folder={tmp_path}"]
     result = CliRunner().invoke(command, words)
 
     assert result.exit_code == 0, result.output
@@ -94,9 +188,9 @@ def test_the_command_tells_machine_rates_and_ratios(tmp_path: Path) -> None:
     assert said["machine"]["cpu"]
     assert said["machine"]["sync_ms"] > 0
     (row,) = said["rows"]
-    assert row["name"] == "coap"
+    assert row["name"] == name
     assert row["gateway"]["answered"] > 0
-    assert [bare["handler"] for bare in row["bare"]] == ["datagram", "aiocoap"]
+    assert [bare["handler"] for bare in row["bare"]] == handlers
     for bare in row["bare"]:
         assert bare["ratio"] == pytest.approx(row["gateway"]["rate"] / bare["rate"], abs=0.01)
     assert list(tmp_path.iterdir()) == []

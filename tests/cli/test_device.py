@@ -195,6 +195,13 @@ def test_events_are_the_newest_or_those_after_a_number(valves: Any) -> None:
     assert "device:create" in valves.ok("device", "events", "valve-4")
 
 
+def test_rearming_where_nothing_is_claimed_is_warned_of(shell: Any) -> None:
+    """A profile that only creates will not give a device its credentials again; it says so."""
+    shell.ok("device", "add", "--profile", "demo", "v1")
+    told = shell("device", "rearm", "v1")
+    assert "pre_provision_allowed" in told.stderr
+
+
 def test_a_claimed_device_can_be_rearmed_while_the_server_runs(server: Any) -> None:
     """The server honours adding, claiming and re-arming from its next request on."""
     shell = server.shell

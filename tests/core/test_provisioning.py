@@ -25,6 +25,8 @@ from gateway.core.model import (
 )
 from gateway.core.provisioning import choose_credentials, is_device_name, is_plain, printable
 
+pytestmark = pytest.mark.every_database
+
 TOKEN = DeviceCredentialsType.ACCESS_TOKEN
 BASIC = DeviceCredentialsType.MQTT_BASIC
 X509 = DeviceCredentialsType.X509_CERTIFICATE
@@ -172,6 +174,45 @@ async def test_neighbours_of_a_conflict_are_not_undone(provisioner, new_fleet):
     ]
     listed = {row.device.name: row.device.id for row in await fleet.registry.devices()}
     assert listed == {result.device.name: result.device.id for result in born}
+
+
+async def test_a_name_taken_back_is_free_for_the_next(provisioner, new_fleet):
+    """Of two in one batch for one name, the second is born when the first's token is another's."""
+    fleet = await new_fleet()
+    token = RequestedCredentials(token=Secret("taken"))
+    await provisioner.provision(fleet.request("first", credentials=token))
+    results = await asyncio.gather(
+        provisioner.provision(fleet.request("x", credentials=token)),
+        provisioner.provision(fleet.request("x")),
+        provisioner.provision(fleet.request("x")),
+    )
+    assert results[0] == Refused(RefusalReason.CREDENTIALS_TAKEN)
+    assert isinstance(results[1], Provisioned)
+    assert results[2] == Refused(RefusalReason.NAME_TAKEN)
+
+
+@pytest.mark.parametrize("device_type", ["\x1b[2J", "x" * 256, " ", ""])
+async def test_a_type_is_as_plain_as_a_name(provisioner, new_fleet, device_type):
+    """A legacy device type with control characters or no end is refused; none is none."""
+    fleet = await new_fleet()
+    result = await provisioner.provision(fleet.request("a", device_type=device_type))
+    if device_type.strip():
+        assert result == Refused(RefusalReason.TYPE_INVALID)
+    else:
+        assert isinstance(result, Provisioned)
+
+
+async def test_a_flood_of_refusals_is_counted_not_kept(provisioner, new_fleet, clock, store):
+    """Strangers are written down a hundred at once; the next event tells how many were not."""
+    fleet = await new_fleet()
+    for _ in range(150):
+        await provisioner.provision(fleet.request("a", secret="wrong"))
+    clock.now += 1000
+    await provisioner.provision(fleet.request("a", secret="wrong"))
+    await store.writer.settled()
+    told = [event for event in await fleet.registry.events(limit=500) if event.reason]
+    assert len(told) == 101
+    assert told[-1].detail == {"refusals not written down before": "50"}
 
 
 async def test_a_waiting_device_is_claimed_once(provisioner, new_fleet):

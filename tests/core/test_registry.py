@@ -16,6 +16,8 @@ from gateway.core.model import (
 )
 from gateway.core.registry import ProfileDraft, sync_profile_files
 
+pytestmark = pytest.mark.every_database
+
 
 def draft(name="p", **settings):
     key, secret = settings.pop("key", None), settings.pop("secret", None)

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 import uuid
+from pathlib import Path
 
 import pytest
 
-from gateway.core.errors import CredentialsGone
+from gateway.core.errors import CredentialsGone, StoreUnavailable
 from gateway.core.model import (
     AccessToken,
     AttributeScope,
     AttributesSelection,
     Certificate,
+    Event,
+    EventKind,
     Json,
     MqttBasic,
+    Peer,
+    Provisioned,
+    ProvisionType,
     Reading,
     Secret,
+    Wire,
 )
 from gateway.store.migrate import migrations
 from gateway.store.queries import QUERIES, rows_statement
@@ -29,9 +37,12 @@ from gateway.store.sql_store import (
     uuid7,
     uuid_text,
 )
-from gateway.store.sqlite import SqliteDriver
+from gateway.store.sqlite import SqliteDriver, _statements
 from gateway.store.vault import Vault
 
+pytestmark = pytest.mark.every_database
+
+ROOT = Path(__file__).parents[2]
 VALUES = {
     "boolean": True,
     "whole": -(2**63),
@@ -54,11 +65,11 @@ async def test_attributes_come_back_as_they_were(store, device):
     await store.save_attributes(device, AttributeScope.CLIENT, VALUES, 1)
     await store.save_attributes(device, AttributeScope.CLIENT, {"text": "later"}, 2)
     await store.save_attributes(device, AttributeScope.SHARED, {"s": 1}, 2)
-    found = await store.attributes(device.id, ALL)
+    found = await store.attributes(device, ALL)
     assert found.client == VALUES | {"text": "later"}
     assert found.shared == {"s": 1}
     some = AttributesSelection(client=("text", "missing"), shared=())
-    found = await store.attributes(device.id, some)
+    found = await store.attributes(device, some)
     assert (found.client, found.shared) == ({"text": "later"}, {})
 
 
@@ -66,7 +77,7 @@ async def test_a_read_sees_what_was_sent_before(store, device):
     """An attribute request right behind a publish, not awaited, still sees its value."""
     saving = asyncio.create_task(store.save_attributes(device, AttributeScope.CLIENT, {"k": 1}, 1))
     await asyncio.sleep(0)
-    found = await store.attributes(device.id, ALL)
+    found = await store.attributes(device, ALL)
     assert found.client == {"k": 1}
     await saving
 
@@ -193,7 +204,6 @@ async def test_a_failing_migration_leaves_the_version(tmp_path):
     await driver.open()
     with pytest.raises(Exception, match="syntax"):
         await driver.migrate([(1, "CREATE TABLE a (x); CREATE TABLE nonsense nonsense;")])
-    await driver._writer.run(lambda db: db.execute("ROLLBACK") if db.in_transaction else None)
     assert await driver.migrate([(1, "CREATE TABLE a (x);")]) == 1
     await driver.close()
 
@@ -219,3 +229,109 @@ def test_every_statement_is_accepted_by_the_schema(name):
     numbers = {int(part[0]) for part in QUERIES[name].split("?")[1:] if part[:1].isdigit()}
     db.execute("EXPLAIN " + QUERIES[name], [None] * max(numbers, default=0))
     db.close()
+
+
+@pytest.mark.parametrize(
+    ("script", "statements"),
+    [
+        ("CREATE TABLE a (x); CREATE TABLE b (y);", 2),
+        ("INSERT INTO a VALUES (';');\n-- a; comment\nSELECT 1;\n", 2),
+        ("SELECT 1", 1),
+        ("\n;\n", 0),
+    ],
+)
+def test_scripts_are_split_into_their_statements(script, statements):
+    """A semicolon in a text or a comment ends nothing."""
+    assert len([one for one in _statements(script) if one.strip(" \n;")]) == statements
+
+
+async def test_simultaneous_first_starts_agree(tmp_path):
+    """Of several processes that open a fresh file at once, none fails, and all see one schema."""
+    script = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from gateway.store.sqlite import SqliteDriver\n"
+        "from gateway.store.sql_store import SqlStore\n"
+        "from gateway.store.vault import Vault, load_master_key\n"
+        "async def main():\n"
+        "    path = Path(sys.argv[1])\n"
+        "    store = SqlStore(SqliteDriver(path), Vault(load_master_key(path, None)))\n"
+        "    await store.open()\n"
+        "    await store.close()\n"
+        "asyncio.run(main())\n"
+    )
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, str(tmp_path / "g.db"), cwd=ROOT
+        )
+        for _ in range(4)
+    ]
+    assert await asyncio.gather(*(process.wait() for process in processes)) == [0] * 4
+
+
+async def test_a_store_sealed_with_another_key_is_not_opened(tmp_path):
+    """The wrong master key is noticed at the start, not by every device."""
+    first = SqlStore(SqliteDriver(tmp_path / "g.db"), Vault(bytes(32)))
+    await first.open()
+    await first.close()
+    second = SqlStore(SqliteDriver(tmp_path / "g.db"), Vault(bytes([1]) * 32))
+    with pytest.raises(StoreUnavailable, match="master key"):
+        await second.open()
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("PRAGMA user_version = 99", "newer one"),
+        ("PRAGMA application_id = 7", "another program"),
+    ],
+)
+async def test_other_databases_are_left_alone(tmp_path, statement, told):
+    """A newer Gatehouse's file, and another program's, are refused with the reason."""
+    store = SqlStore(SqliteDriver(tmp_path / "g.db"), Vault(bytes(32)))
+    await store.open()
+    await store.close()
+    db = sqlite3.connect(tmp_path / "g.db")
+    db.execute(statement)
+    db.close()
+    with pytest.raises(StoreUnavailable, match=told):
+        await SqlStore(SqliteDriver(tmp_path / "g.db"), Vault(bytes(32))).open()
+
+
+async def test_a_removed_device_reads_nothing(store, registry, device):
+    """The session of a removed device is told so when it asks for attributes, too."""
+    await registry.remove_device(await registry.device("d"))
+    with pytest.raises(CredentialsGone):
+        await store.attributes(device, ALL)
+
+
+async def test_a_removed_devices_readings_go_with_it(store, registry, device):
+    """However many there are, nothing of a removed device stays."""
+    await store.save_readings(device, [Reading(ts, "t", ts) for ts in range(5000)])
+    await registry.remove_device(await registry.device("d"))
+    registrar = registry._registrar
+    assert await registrar.readings(device.id, "t", since=0, until=2**62, limit=9) == []
+    assert await registrar.latest(device.id) == []
+
+
+async def test_a_claim_that_cannot_be_answered_is_not_made(store, registry, new_fleet):
+    """When the stored credentials do not open, the device stays claimable."""
+    fleet = await new_fleet(ProvisionType.CHECK_PRE_PROVISIONED_DEVICES, name="check")
+    await fleet.waiting("m")
+    event = Event(kind=EventKind.DEVICE_PROVISION, at=1, peer=Peer(Wire.HTTP, "x"), subject="m")
+    right, store.vault = store.vault, Vault(bytes([7]) * 32)
+    with pytest.raises(StoreUnavailable):
+        await store.claim_device(fleet.profile, "m", event)
+    store.vault = right
+    assert isinstance(await store.claim_device(fleet.profile, "m", event), Provisioned)
+
+
+async def test_a_profile_made_again_is_not_the_old_one(store, registry, new_fleet):
+    """A key that comes back with another profile opens that one, not a remembered one."""
+    fleet = await new_fleet(name="again")
+    old = await store.find_fleet_ticket(fleet.ticket.key)
+    await registry.remove_profile(fleet.profile)
+    await new_fleet(ProvisionType.DISABLED, name="again")
+    new = await store.find_fleet_ticket(fleet.ticket.key)
+    assert (new.id, new.profile.id) != (old.id, old.profile.id)
+    assert new.profile.provision_type is ProvisionType.DISABLED

@@ -47,16 +47,16 @@ def test_digests_depend_on_the_key():
 
 def test_the_key_file_is_made_once_and_private(tmp_path):
     """The first start makes the file with mode 0600; later ones read the same key."""
-    made = load_master_key(tmp_path, None)
+    made = load_master_key(tmp_path / "g.db", None)
     path = tmp_path / KEY_FILE
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert load_master_key(tmp_path, None) == made
+    assert load_master_key(tmp_path / "g.db", None) == made
     assert [entry.name for entry in tmp_path.iterdir()] == [KEY_FILE]
 
 
 def test_the_environment_comes_first(tmp_path):
     """GATEHOUSE_MASTER_KEY is used as it is, and no file is made."""
-    assert load_master_key(tmp_path, "ab" * 32) == bytes.fromhex("ab" * 32)
+    assert load_master_key(tmp_path / "g.db", "ab" * 32) == bytes.fromhex("ab" * 32)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -65,5 +65,19 @@ def test_a_bad_key_is_explained_and_not_shown(tmp_path, text):
     """The error says what a key looks like, and does not repeat the one given."""
     (tmp_path / KEY_FILE).write_text(text)
     with pytest.raises(ConfigError, match="64 hexadecimal digits") as caught:
-        load_master_key(tmp_path, None)
+        load_master_key(tmp_path / "g.db", None)
     assert not text.strip() or text not in str(caught.value)
+
+
+def test_a_lost_key_is_not_replaced(tmp_path):
+    """Beside a database that exists no key is made: it would open nothing."""
+    (tmp_path / "g.db").write_bytes(b"something")
+    with pytest.raises(ConfigError, match=r"master key of g\.db is missing"):
+        load_master_key(tmp_path / "g.db", None)
+    assert not (tmp_path / KEY_FILE).exists()
+
+
+def test_a_left_over_draft_is_no_obstacle(tmp_path):
+    """What a crash left of making a key does not keep the next start from making one."""
+    (tmp_path / f".{KEY_FILE}.1").write_text("half")
+    assert len(load_master_key(tmp_path / "g.db", None)) == 32

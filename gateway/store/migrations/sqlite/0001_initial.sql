@@ -1,6 +1,12 @@
 -- Conventions: times are milliseconds since the epoch, UTC; flags are 0 or 1; JSON is text.
 -- A credential is looked up by a keyed digest and kept sealed; no column holds one in clear.
 
+-- Values about the store itself.
+CREATE TABLE setting (
+    name  TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE organisation (
     id         INTEGER PRIMARY KEY,
     parent_id  INTEGER REFERENCES organisation (id),
@@ -18,10 +24,11 @@ CREATE TABLE user_account (
 );
 
 CREATE TABLE device_profile (
-    id              INTEGER PRIMARY KEY,
+    id              INTEGER PRIMARY KEY,        -- from `sequence`, never used again
     organisation_id INTEGER NOT NULL REFERENCES organisation (id),
     name            TEXT    NOT NULL,
-    settings        TEXT    NOT NULL,           -- JSON of DeviceProfile, less id and organisation
+    settings        TEXT    NOT NULL,           -- JSON of DeviceProfile, less what has a column
+    transport       TEXT    NOT NULL,
     revision        INTEGER NOT NULL DEFAULT 1, -- grows with every change
     created_at      INTEGER NOT NULL,
     UNIQUE (organisation_id, name)
@@ -30,7 +37,7 @@ CREATE TABLE device_profile (
 -- What admits an unknown device. 'fleet': the key and secret of a profile, for any number of
 -- devices. The kinds 'single' and 'rotate' reserve or name one device.
 CREATE TABLE ticket (
-    id              INTEGER PRIMARY KEY,
+    id              INTEGER PRIMARY KEY,        -- from `sequence`, never used again
     kind            TEXT    NOT NULL CHECK (kind IN ('fleet', 'single', 'rotate')),
     organisation_id INTEGER NOT NULL REFERENCES organisation (id),
     profile_id      INTEGER REFERENCES device_profile (id) ON DELETE CASCADE,
@@ -120,4 +127,4 @@ CREATE TABLE sequence (
     name TEXT PRIMARY KEY,
     last INTEGER NOT NULL
 ) WITHOUT ROWID;
-INSERT INTO sequence (name, last) VALUES ('device', 0);
+INSERT INTO sequence (name, last) VALUES ('device', 0), ('profile', 0), ('ticket', 0);
