@@ -19,7 +19,7 @@ import msgspec
 import structlog
 from msgspec import Meta, Struct, field
 
-from gateway.core.errors import ConfigError
+from gateway.core.errors import ConfigError, GatehouseError
 from gateway.core.model import ProfileTransport, ProvisionType, Secret
 from gateway.toml_lines import TomlFile, nearest, plain, read_table, read_toml, settings_of, shown
 
@@ -306,7 +306,8 @@ async def watch(
     do not arrive, and costs one stat per file and look. A change is applied when two looks in a
     row agree, so that a file is not read while an editor still writes it. `since` is the `look`
     taken before the files were first read; without it changes before the start are not noticed.
-    What `apply` raises is logged, and the next change is awaited.
+    A `GatehouseError` of `apply` is logged, and it is called again; after any other error the
+    next change is awaited.
     """
     applied = latest = look(folder) if since is None else since
     while True:
@@ -314,10 +315,13 @@ async def watch(
         before, latest = latest, look(folder)
         if latest == applied or latest != before:
             continue
-        applied = latest
         try:
             await apply()
-        except ConfigError as exc:
-            log.error("profiles.unusable", reason=str(exc))
+        except GatehouseError as exc:
+            # A store that is locked or full right now: the change is still to be made.
+            log.error("profiles.not_applied", reason=str(exc), again_in_s=every_s)
         except Exception:
             log.exception("profiles.failed")
+            applied = latest
+        else:
+            applied = latest

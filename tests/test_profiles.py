@@ -370,3 +370,22 @@ def test_a_folder_that_goes_away_looks_empty(tmp_path: Path) -> None:
 
     assert look(tmp_path / "gone") == {}
     assert list(look(tmp_path)) == ["z.toml"]
+
+
+async def test_a_change_that_could_not_be_applied_is_tried_again(tmp_path: Path) -> None:
+    """While the store cannot be written a changed file waits; it is not forgotten."""
+    from gateway.core.errors import StoreUnavailable
+
+    calls: list[int] = []
+
+    async def apply() -> None:
+        calls.append(1)
+        if len(calls) < 3:
+            raise StoreUnavailable("locked")
+
+    seen = look(tmp_path)
+    (tmp_path / "a.toml").write_text("new")
+    watching = asyncio.create_task(watch(tmp_path, apply, 0.02, since=seen))
+    await asyncio.sleep(0.4)
+    watching.cancel()
+    assert len(calls) == 3
