@@ -182,7 +182,21 @@ def test_errors_name_line_and_remedy(
 @pytest.mark.parametrize(
     "url",
     [
-        "postgresql://gate:hunter2@db/x",
+        "postgresql://gate:hunter2@db",
+        "postgresql://gate:hunter2@db/",
+        "postgresql://gate:hunter2/@db/x",
+        "postgresql://gate:hunter2@@db/x",
+        "postgresql://gate:hunter2?@db/x",
+        "postgresql://gate:hunter2#@db/x",
+        "postgresql://gate:12/hunter2@db/x",
+        "postgresql://db:hunter2/x",
+        "postgresql://gate@db/x?password=hunter2",
+        "postgresql://gate@db/x?sslmode=require&password=hunter2",
+        "postgresql://gate@db/x?sslpassword=hunter2",
+        "postgresql://gate@db/x?%70assword=hunter2",
+        "postgresql:hunter2@db/x",
+        "postgres://gate:hunter2@db/x",
+        "mysql://gate:hunter2@db/x",
         "sqlite://hunter2",
         "sqlite:",
         "sqlite:hunter2/",
@@ -197,6 +211,28 @@ def test_a_database_address_is_never_repeated(tmp_path: Path, url: str) -> None:
     for message in (error(path), error(None, {"GATEHOUSE_STORE_URL": url})):
         assert 'must be "sqlite:PATH"' in message
         assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://gate:hunter2@db:5432/x", "postgresql://gate@db:5432/x"),
+        ("postgresql://gate:hunter2:@db/x", "postgresql://gate@db/x"),
+        ("postgresql://gate:hunter2@a:1,[::1]:2/x?y=1", "postgresql://gate@a:1,[::1]:2/x?y=1"),
+        ("postgresql://gate@db/x", "postgresql://gate@db/x"),
+        ("postgresql:///x?host=/run/a&port=2", "postgresql:///x?host=/run/a&port=2"),
+        ("postgresql://g:hunter2@%2Frun/x", "postgresql://g@%2Frun/x"),
+    ],
+)
+def test_the_address_of_a_server_is_shown_without_its_password(url: str, shown: str) -> None:
+    """A PostgreSQL address is taken as it is, has no folder, and no repr tells its password."""
+    config = load_config(REPOSITORY / "config.toml", {"GATEHOUSE_STORE_URL": url})
+
+    assert config.server_url == url
+    assert config.store.shown_url == shown
+    assert (config.store_path, config.data_dir) == (None, None)
+    assert repr(shown) in repr(config)
+    assert "hunter2" not in repr(config) + repr(config.store) + str(config.store.__rich_repr__())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TypeAlias
 
 import structlog
 
@@ -22,25 +23,27 @@ _PAUSE_S = 0.05
 """Between two steps, so that a sweep over a large store stays a minor part of the writing."""
 
 
-class _ForgetReadings(Decision[bool]):
-    """Forgets some old readings of some series. True when there may be more."""
+Series: TypeAlias = list[tuple[int, str]]
+"""Devices and keys."""
+
+
+class _ForgetReadings(Decision[Series]):
+    """Forgets some old readings of some series. Gives the series that may have more."""
 
     __slots__ = ("before", "series")
 
-    def __init__(self, series: list[tuple[int, str]], before: int) -> None:
+    def __init__(self, series: Series, before: int) -> None:
         self.series = series
         self.before = before
 
-    async def decide(self, tx: Transaction) -> bool:
+    async def decide(self, tx: Transaction) -> Series:
         left = _ROWS_PER_STEP
-        while self.series and left > 0:
-            device_id, key = self.series[-1]
-            gone = await tx.fetch("forget_readings", device_id, key, self.before, left)
-            left -= len(gone)
-            if left > 0:
-                await tx.fetch("forget_orphans", device_id, key)
-                self.series.pop()
-        return bool(self.series)
+        for done, (device_id, key) in enumerate(self.series):
+            left -= len(await tx.fetch("forget_readings", device_id, key, self.before, left))
+            if left <= 0:
+                return self.series[done:]
+            await tx.fetch("forget_orphans", device_id, key)
+        return []
 
 
 class _ForgetEvents(Decision[bool]):
@@ -100,7 +103,6 @@ class Retention:
             if not series:
                 return
             after = series[-1]
-            forget = _ForgetReadings(series, before)
-            while await self._store.writer.submit(forget):
+            while series := await self._store.writer.submit(_ForgetReadings(series, before)):
                 await asyncio.sleep(_PAUSE_S)
             await asyncio.sleep(_PAUSE_S)

@@ -2,7 +2,8 @@
 
 `web.Server` rather than `web.Application`: the router is ours, and the application's resolver,
 middlewares and signals cost a fifth of the requests per second. aiohttp's access log is off; the
-router writes one structured line per call.
+router writes one structured line per call. Bodies are taken as they are: a compressed one is
+refused, since a few kilobytes may unfold to gigabytes.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.core.model import Peer, Wire
+from gateway.core.model import Peer
+from gateway.transports.http_connection import SERVER, Connection, Full
+from gateway.transports.listening import listen_tcp, port_of
 from gateway.wire.call import NOTHING, Format, Reply, Status
-from gateway.wire.route import Route
+from gateway.wire.route import Address, Route
 from gateway.wire.router import Router
-
-log = structlog.get_logger()
 
 ErrorBody = Callable[[int, str], bytes]
 """Makes the body of an answer that is an error: `(HTTP status, sentence for the peer)`."""
@@ -46,13 +46,21 @@ _MEDIA_TYPES = {
 }
 _EXPLAINED = frozenset({400, 404, 405, 503})
 """Statuses whose empty body becomes an error body. 401 and 500 stay empty (contract, 11)."""
-_SERVER = "gatehouse"
-"""aiohttp would name itself, Python and both versions to every stranger."""
 _METHODS = ("GET", "POST", "PUT", "DELETE")
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\n"
-    b"Connection: close\r\n\r\n"
-)
+
+
+def _address(method: str, path: str) -> Address:
+    """A percent-encoded path is split before it is decoded: `%2F` is no separator."""
+    address = f"{method} {path}"
+    return tuple(map(unquote, address.split("/"))) if "%" in path else address
+
+
+def _query(text: str) -> dict[str, str]:
+    """A name given more than once has its values joined with commas, as Spring does it."""
+    query: dict[str, str] = {}
+    for name, value in parse_qsl(text, keep_blank_values=True):
+        query[name] = f"{query[name]},{value}" if name in query else value
+    return query
 
 
 class HttpListener:
@@ -84,45 +92,43 @@ class HttpListener:
         self._read_timeout_s = read_timeout_s
         self._in_flight = 0
         self._stopping = False
-        self._opened: dict[RequestHandler, float] = {}
-        self._server: asyncio.Server | None = None
+        self._connections: set[Connection] = set()
+        self._silent: dict[Connection, float] = {}
+        """When each connection that never sent a whole request was opened."""
+        self._servers: list[asyncio.Server] = []
         self._web: web.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
         """The port it listens on (the one picked, when 0 was asked for)."""
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
+        return port_of(self._servers)
 
     async def start(self) -> None:
         """Listen. Raises `OSError` when the address cannot be had."""
-        self._web = web.Server(
-            self._handle,
-            request_factory=self._request,
-            access_log=None,
-            keepalive_timeout=75,
-            lingering_time=1.0,
-        )
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            self._protocol, self._host, self._want_port, backlog=1024
-        )
+        self._web = web.Server(self._handle, request_factory=self._request)
+        self._servers = await listen_tcp(self._protocol, self._host, self._want_port, 1024)
         self._sweeper = asyncio.create_task(self._sweep(), name="http.sweep")
 
     async def stop(self, grace_s: float) -> None:
-        """Stop accepting, answer what was taken, close the connections."""
-        if self._server is None or self._web is None:
+        """Stop accepting, answer what was taken, close the connections.
+
+        A request is taken once its body has arrived: half an upload is not waited for.
+        """
+        if self._web is None or self._sweeper is None:
             return
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        self._sweeper.cancel()
         self._stopping = True
-        self._server.close()
+        for server in self._servers:
+            server.close()
         deadline = time.monotonic() + grace_s
         while self._in_flight and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
+        for connection in self._connections:
+            connection.end_body()
         self._web.pre_shutdown()
         await self._web.shutdown(min(1.0, grace_s))
+        await asyncio.gather(self._sweeper, return_exceptions=True)
 
     def _request(
         self,
@@ -145,27 +151,43 @@ class HttpListener:
 
     def _protocol(self) -> asyncio.Protocol:
         assert self._web is not None
-        if len(self._web.connections) >= self._max_connections:
-            return _Full()
-        handler = self._web()
-        self._opened[handler] = time.monotonic()
-        return handler
+        if len(self._connections) >= self._max_connections:
+            return Full()
+        connection = Connection(self._web, forget=self._forget, unreadable=self._unreadable)
+        self._connections.add(connection)
+        self._silent[connection] = time.monotonic()
+        return connection
+
+    def _forget(self, connection: Connection) -> None:
+        """A connection is closed."""
+        self._connections.discard(connection)
+        self._silent.pop(connection, None)
 
     async def _sweep(self) -> None:
         """Close connections that never sent a whole request. aiohttp minds only kept-alive ones."""
         while True:
             await asyncio.sleep(max(0.05, self._read_timeout_s / 6))
             oldest = time.monotonic() - self._read_timeout_s
-            for handler, opened in list(self._opened.items()):
-                if handler.transport is None or opened < oldest:
-                    del self._opened[handler]
-                    handler.force_close()
+            late = [connection for connection, opened in self._silent.items() if opened < oldest]
+            for connection in late:
+                self._forget(connection)
+                connection.force_close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        self._opened.pop(request.protocol, None)
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        self._silent.pop(connection, None)
+        try:
+            body = await self._read(request, connection)
+        except _BadBody as exc:
+            return self._bad_body(exc)
+        except web.HTTPRequestEntityTooLarge:
+            return self._too_large()
+        except OSError:
+            return self._error(400, "the body did not arrive", close=True)  # nobody is there
         self._in_flight += 1
         try:
-            response = await self._answer(request)
+            response = await self._answer(request, body, connection.peer)
         finally:
             self._in_flight -= 1
         if self._stopping:
@@ -173,60 +195,91 @@ class HttpListener:
             response.force_close()
         return response
 
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
+    async def _answer(self, request: web.BaseRequest, body: bytes, peer: Peer) -> web.Response:
         raw = request.raw_path
         if not raw.startswith("/"):
             raw = request.path_qs  # the absolute form of RFC 9112, section 3.2.2
         path, _, query_text = raw.partition("?")
-        if "%" in path:
-            path = unquote(path)
-        try:
-            body = await self._read(request)
-        except web.HTTPRequestEntityTooLarge:
-            return self._too_large()
-        except TimeoutError:
-            return self._error(408, "the body did not arrive in time", close=True)
-        query = dict(parse_qsl(query_text, keep_blank_values=True)) if query_text else NOTHING
+        method = request.method
+        if method == "HEAD":
+            method = "GET"  # aiohttp leaves the body out (RFC 9110, section 9.3.2)
         route, reply = await self._router.answer(
-            f"{request.method} {path}", body, self._peer(request), query=query
+            _address(method, path), body, peer, query=_query(query_text) if query_text else NOTHING
         )
         if route is None:
             return self._unrouted(path)
         return self._response(route, reply)
 
-    async def _read(self, request: web.BaseRequest) -> bytes:
-        if not request.can_read_body:
+    async def _read(self, request: web.BaseRequest, connection: Connection) -> bytes:
+        """The whole body. Raises `_BadBody`, or `OSError` when the client is gone."""
+        content = request.content
+        if content.at_eof():
             return b""
         length = request.content_length
         if length is not None and length > self._max_body:
             raise web.HTTPRequestEntityTooLarge(self._max_body, length)
-        if request.content.is_eof():
-            return await request.read()
-        async with asyncio.timeout(self._read_timeout_s):
-            return await request.read()
+        encoding = request.headers.get("Content-Encoding")
+        if encoding is not None and encoding.lower() != "identity":
+            raise _BadBody(415, "send the body without a Content-Encoding")
+        if not content.is_eof():
+            return await self._receive(request, connection)
+        body = content.read_nowait()
+        if len(body) > self._max_body:
+            raise web.HTTPRequestEntityTooLarge(self._max_body, len(body))
+        return body
 
-    def _peer(self, request: web.BaseRequest) -> Peer:
-        transport = request.transport
-        name = transport.get_extra_info("peername") if transport is not None else None
-        return Peer(Wire.HTTP, f"{name[0]}:{name[1]}" if name else "unknown")
+    async def _receive(self, request: web.BaseRequest, connection: Connection) -> bytes:
+        """A body that is still on its way."""
+        expected = request.headers.get("Expect", "")
+        if expected.lower() == "100-continue" and request.version >= HttpVersion11:
+            connection.encourage()
+        connection.await_body(request.content)
+        try:
+            async with asyncio.timeout(self._read_timeout_s):
+                body = await request.read()
+        except TimeoutError:
+            raise _BadBody(408, "the body did not arrive in time") from None
+        finally:
+            whole = connection.body_is_whole()
+        if whole:
+            return body
+        if self._stopping:
+            raise _BadBody(503, "shutting down, try again later")
+        raise _BadBody(400, "the body cannot be read")
 
     def _response(self, route: Route, reply: Reply) -> web.Response:
         status = reply.status
         code = route.http_codes.get(status) or CODES[status]
         if not reply.body and code in _EXPLAINED:
             return self._error(code, reply.reason, retry_after_s=reply.retry_after_s)
-        headers = {"Server": _SERVER}
+        headers = {"Server": SERVER}
         media_type = _MEDIA_TYPES.get(reply.format)
         if media_type is not None:
             headers["Content-Type"] = media_type
         return web.Response(body=reply.body, status=code, headers=headers)
 
     def _unrouted(self, path: str) -> web.Response:
-        allowed = [method for method in _METHODS if self._router.match(f"{method} {path}")]
+        allowed = [
+            method for method in _METHODS if self._router.match(_address(method, path)) is not None
+        ]
         if not allowed:
             return self._error(404, "nothing is served here")
         response = self._error(405, f"use {' or '.join(allowed)} here")
+        if "GET" in allowed:
+            allowed.insert(1, "HEAD")
         response.headers["Allow"] = ", ".join(allowed)
+        return response
+
+    def _unreadable(self) -> web.Response:
+        """The answer to what is not HTTP. It repeats nothing of it."""
+        return self._error(400, "the request is not valid HTTP", close=True)
+
+    def _bad_body(self, why: _BadBody) -> web.Response:
+        response = self._error(why.code, why.message, close=True)
+        if why.code == 415:
+            response.headers["Accept-Encoding"] = "identity"  # RFC 9110, section 12.5.3
+        elif why.code == 503:
+            response.headers["Retry-After"] = "5"
         return response
 
     def _too_large(self) -> web.Response:
@@ -246,7 +299,7 @@ class HttpListener:
             body=self._error_body(code, message),
             status=code,
             content_type="application/json",
-            headers={"Server": _SERVER},
+            headers={"Server": SERVER},
         )
         if retry_after_s:
             response.headers["Retry-After"] = str(retry_after_s)
@@ -255,10 +308,10 @@ class HttpListener:
         return response
 
 
-class _Full(asyncio.Protocol):
-    """Says that there is no room, and hangs up."""
+class _BadBody(Exception):
+    """The body of a request cannot be had; what the client is told."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(_FULL)
-        transport.close()
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message

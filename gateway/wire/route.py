@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -11,6 +11,10 @@ from gateway.core.model import Wire
 from gateway.wire.call import Call, Reply, Status
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]
+
+Address: TypeAlias = str | tuple[str, ...]
+"""`POST /api/v1/provision`, or a topic. A wire that has an encoding for a `/` within a segment
+(`%2F`) gives the decoded segments instead, those of the text split at each `/`."""
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -70,12 +74,19 @@ class PathTable:
             else:
                 self._templates.setdefault(len(segments), []).append((segments, route))
 
-    def find(self, address: str) -> tuple[Route, Mapping[str, str]] | None:
+    def find(self, address: Address) -> tuple[Route, Mapping[str, str]] | None:
         """The route at `address` and the values of its template's names, or None."""
+        if not isinstance(address, str):
+            text = "/".join(address)
+            if text.count("/") >= len(address):  # a segment holds one: no literal does
+                return self._find_template(address)
+            address = text
         found = self._exact.get(address.lower() if self._fold else address)
         if found is not None:
             return found
-        given = address.split("/")
+        return self._find_template(address.split("/"))
+
+    def _find_template(self, given: Sequence[str]) -> tuple[Route, Mapping[str, str]] | None:
         for segments, route in self._templates.get(len(given), ()):
             params = self._bind(segments, given)
             if params is not None:
@@ -87,7 +98,7 @@ class PathTable:
                     return route, params
         return None
 
-    def _bind(self, segments: tuple[str, ...], given: list[str]) -> dict[str, str] | None:
+    def _bind(self, segments: tuple[str, ...], given: Sequence[str]) -> dict[str, str] | None:
         params: dict[str, str] = {}
         for want, have in zip(segments, given, strict=True):
             if want.startswith("{"):

@@ -13,7 +13,7 @@ from gateway.core.errors import CredentialsGone, Overloaded, StoreUnavailable
 from gateway.core.model import Device, Peer, Wire
 from gateway.wire.call import NOTHING, BadPayload, Call, Reply, Status
 from gateway.wire.deadlines import Deadlines
-from gateway.wire.route import PathTable, Route
+from gateway.wire.route import Address, PathTable, Route
 
 log = structlog.get_logger()
 
@@ -53,13 +53,13 @@ class Router:
             fold=wire is Wire.COAP,
         )
 
-    def match(self, address: str) -> tuple[Route, Mapping[str, str]] | None:
+    def match(self, address: Address) -> tuple[Route, Mapping[str, str]] | None:
         """The route of `address` (`POST /api/v1/provision`, or a topic) and its parameters."""
         return self._table.find(address)
 
     async def answer(
         self,
-        address: str,
+        address: Address,
         body: bytes,
         peer: Peer,
         *,

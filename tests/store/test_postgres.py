@@ -317,7 +317,7 @@ async def test_a_deadlock_is_decided_again(postgres_url, gateways):
 
     names = ["profile", "ticket"]
     await asyncio.gather(crosswise(drivers[0], names), crosswise(drivers[1], names[::-1]))
-    assert len(runs) == 3
+    assert len(runs) >= 3
     last = "SELECT last FROM sequence WHERE name = ANY($1)"
     assert [row[0] for row in await (await drivers[0]._writer()).fetch(last, names)] == [2, 2]
 

@@ -54,6 +54,28 @@ def test_other_addresses_find_none(address):
 
 
 @pytest.mark.parametrize(
+    ("address", "name", "params"),
+    [
+        (("POST ", "api", "v1", "provision"), "provision", {}),
+        (("POST ", "api", "v1", "a/b", "telemetry"), "telemetry", {"token": "a/b"}),
+        (("POST ", "api", "v1", "a/b", "provision", "c"), "with-token", {"token": "a/b"}),
+        (("GET ", "api", "v1", "a/b"), "unknown", {"token": "a/b"}),
+    ],
+)
+def test_a_slash_within_a_segment_separates_nothing(address, name, params):
+    """An address given as segments finds what its text finds, and keeps a value's own slashes."""
+    found = PathTable(TABLE).find(address)
+    assert found is not None
+    assert (found[0].name, found[1]) == (name, params)
+
+
+def test_a_slash_within_a_segment_makes_no_literal():
+    """Segments whose text reads like a literal address are not that address."""
+    assert PathTable(TABLE).find(("POST ", "api", "v1/provision")) is None
+    assert PathTable(TABLE).find(("POST ", "api/v1", "provision")) is None
+
+
+@pytest.mark.parametrize(
     ("address", "params"),
     [("POST /API/v1/Provision", {}), ("POST /api/V1/ToKen/TELEMETRY", {"token": "ToKen"})],
 )

@@ -11,6 +11,7 @@ from typing import cast
 from gateway.transports.coap.endpoint import Endpoint
 from gateway.transports.coap.exchanges import Address
 from gateway.transports.coap.resources import Resources
+from gateway.transports.listening import open_socket, resolve
 from gateway.wire.router import Router
 
 TICK_S = 0.1
@@ -148,16 +149,11 @@ class UdpSocket(asyncio.DatagramProtocol):
 
 async def bind(host: str, port: int, receive_buffer: int) -> socket.socket:
     """A bound UDP socket with as much of `receive_buffer` as the system allows."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = found[0]
-    udp = socket.socket(family, kind, protocol)
+    found = (await resolve(host, port, socket.SOCK_DGRAM))[0]
+    udp = open_socket(host, found)
     try:
-        udp.setblocking(False)
-        if family == socket.AF_INET6:
-            udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
         _grow_receive_buffer(udp, receive_buffer)
-        udp.bind(address)
+        udp.bind(found[4])
     except BaseException:
         udp.close()
         raise

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 from gateway.core.model import Peer, Wire
+from gateway.transports.listening import peer_name
 from gateway.transports.mqtt.decoder import Decoder
 from gateway.transports.mqtt.packets import AUTH_METHOD, Connect, MalformedPacket, Packet, Publish
 from gateway.transports.mqtt.session import (
@@ -75,7 +76,7 @@ class Connection(asyncio.Protocol):
             self._closed = True
             self._transport.abort()
             return
-        self._peer = Peer(Wire.MQTT, _address(transport.get_extra_info("peername")))
+        self._peer = Peer(Wire.MQTT, peer_name(transport.get_extra_info("peername")))
         self._transport.set_write_buffer_limits(high=listener.max_write_buffer)
         self._opened_at = listener.loop.time()
         listener.wheel.place(self, self._opened_at + listener.connect_timeout_s)
@@ -352,11 +353,3 @@ class Connection(asyncio.Protocol):
 
 def _size(held: list[Packet]) -> int:
     return sum(len(packet.payload) for packet in held if isinstance(packet, Publish))
-
-
-def _address(name: Any) -> str:
-    """`192.0.2.7:50123`, `[2001:db8::1]:50123`; the socket of a peer already gone has none."""
-    if not isinstance(name, tuple):
-        return "unknown"
-    host, port = name[0], name[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

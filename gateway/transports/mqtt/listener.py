@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
+from gateway.transports.listening import listen_tcp, port_of
 from gateway.transports.mqtt.connection import Connection
 from gateway.transports.mqtt.packets import MAX_PACKET
 from gateway.transports.mqtt.session import SHUTTING_DOWN, TAKEN_OVER, Terms
@@ -71,7 +72,7 @@ class MqttListener:
         self._backlog = backlog
         self._max_connections = max_connections
         self._tick_s = tick_s
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
         self._by_device: dict[int, Connection] = {}
         self._unflushed: list[Connection] = []
@@ -86,26 +87,23 @@ class MqttListener:
         self.loop = asyncio.get_running_loop()
         self.wheel = Wheel(self._tick_s, self.loop.time())
         host, port = self._address
-        self._server = await self.loop.create_server(
-            lambda: Connection(self), host, port, backlog=self._backlog
-        )
+        self._servers = await listen_tcp(lambda: Connection(self), host, port, self._backlog)
         self._sweep = self.loop.call_later(self._tick_s, self._look_around)
 
     @property
     def port(self) -> int:
         """The port listened on, also when it was asked for as 0."""
-        assert self._server is not None
-        number: int = self._server.sockets[0].getsockname()[1]
-        return number
+        return port_of(self._servers)
 
     async def stop(self, grace_s: float) -> None:
         """Accept nothing more, let calls under way answer, say goodbye, close.
 
         Takes at most `grace_s`, after which calls are cancelled and connections cut.
         """
-        if self._server is None:
+        if not self._servers:
             return
-        self._server.close()
+        for server in self._servers:
+            server.close()
         self.stopping = True
         until = self.loop.time() + grace_s
         if self.tasks:
