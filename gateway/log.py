@@ -48,6 +48,7 @@ LIBRARY_EVENTS_PER_S = 20
 _MASKED_ENDINGS = (
     *("token", "tokens", "secret", "secrets", "password", "passwords", "passwd"),
     *("credential", "credentials", "authorization", "cookie", "body", "payload"),
+    *("username", "user_name"),  # alone, a device's user name is the whole credential
     *("provision_key", "master_key", "private_key", "api_key"),
 )
 _TELLING = (

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from gateway.core.errors import StoreUnavailable
-from gateway.core.model import AccessToken, MqttBasic, Peer, Secret, Wire
+from gateway.core.model import AccessToken, MqttBasic, Peer, RequestedCredentials, Secret, Wire
 from gateway.log import (
     MAX_DEPTH,
     MAX_ITEMS,
@@ -159,6 +159,8 @@ _SECRET = Secret(_HIDDEN)
         {"value": AccessToken(_SECRET)},
         {"value": _Box(_Box(_SECRET))},
         {"value": MqttBasic("id", "user", _SECRET)},
+        {"value": MqttBasic("", _HIDDEN)},
+        {"value": RequestedCredentials(username=_HIDDEN)},
         {"value": Call(b"hunter2", Peer(Wire.HTTP, "192.0.2.1:1"), {"token": "hunter2"})},
         {"value": b"hunter2"},
         {"value": bytearray(b"hunter2")},
@@ -177,6 +179,9 @@ _SECRET = Secret(_HIDDEN)
         {"provisionDeviceSecret": _HIDDEN},
         {"provision_key": _HIDDEN},
         {"password": _HIDDEN},
+        {"username": _HIDDEN},
+        {"userName": _HIDDEN},
+        {"mqtt_user_name": _HIDDEN},
         {"credential": _HIDDEN},
         {"credentials": {"x": _HIDDEN}},
         {"Authorization": _HIDDEN},

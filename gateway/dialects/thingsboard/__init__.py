@@ -25,6 +25,9 @@ The contract is kept to the byte, except for these differences, each on purpose:
 - Overload is said in the wire's words: HTTP 503 with Retry-After, CoAP 5.03 with Max-Age, MQTT 5
   reason 0x97.
 - A client RPC with a method we do not know is answered at once with `{"error":...}`.
+- One message holds at most so many values (10,000 unless configured), numbers with exponents from
+  -324 to 308, and keys of at most 255 characters; one request asks for at most 1,000 attributes by
+  name. Beyond that it is a bad payload. ThingsBoard writes `1e1000` out, for every value.
 """
 
 from __future__ import annotations
@@ -103,10 +106,6 @@ class ThingsBoard:
     def routes(self) -> Iterable[Route]:
         """Every operation, for the wires whose requests stand alone (HTTP, CoAP)."""
         return (*self._provision.routes(), *self._device.routes())
-
-    def speaks(self, hello: Hello) -> bool:
-        """Whether a CONNECT is this dialect's. ThingsBoard takes whoever no other dialect knows."""
-        return True
 
     async def connect(self, hello: Hello) -> Admitted | Rejected:
         """Open a session: provision-only, or a device's. Touches no other session."""

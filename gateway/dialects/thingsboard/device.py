@@ -10,6 +10,7 @@ from gateway.core.model import AttributesSelection, Device, ProfileTransport, Se
 from gateway.core.ports import Clock
 from gateway.core.traffic import Traffic
 from gateway.dialects.thingsboard.readings import (
+    MOST_VALUES,
     decode_attributes,
     decode_attributes_request,
     decode_telemetry,
@@ -46,10 +47,14 @@ _OTHER_TRANSPORT = Reply(status=Status.INTERNAL, reason="the profile is for anot
 
 
 class DeviceLimits(Struct, frozen=True):
-    """What `getSessionLimits` tells. Rates are unlimited (null)."""
+    """How much a device may send. Rates are unlimited.
+
+    `getSessionLimits` tells the first two; `max_values` bounds the values of one message.
+    """
 
     max_payload_bytes: int = 65536
     max_inflight: int = 100
+    max_values: int = MOST_VALUES
 
 
 class _RpcRequest(Struct):
@@ -126,14 +131,16 @@ class DeviceApi:
         device = await self._device(call)
         if isinstance(device, Reply):
             return device
-        await self._traffic.save_readings(device, decode_telemetry(call.body, self._clock()))
+        readings = decode_telemetry(call.body, self._clock(), max_values=self._limits.max_values)
+        await self._traffic.save_readings(device, readings)
         return _DONE
 
     async def post_attributes(self, call: Call) -> Reply:
         device = await self._device(call)
         if isinstance(device, Reply):
             return device
-        await self._traffic.save_client_attributes(device, decode_attributes(call.body))
+        values = decode_attributes(call.body, max_values=self._limits.max_values)
+        await self._traffic.save_client_attributes(device, values)
         return _DONE
 
     async def get_attributes(self, call: Call) -> Reply:
@@ -147,12 +154,12 @@ class DeviceApi:
         return reply
 
     async def request_attributes(self, call: Call) -> Reply:
-        _request_id(call)
+        _check_request_id(call)
         return await self._attributes(call, decode_attributes_request(call.body))
 
     async def client_rpc(self, call: Call) -> Reply:
         """`getSessionLimits` is answered here; the SDK and the IoT gateway wait for it."""
-        _request_id(call)
+        _check_request_id(call)
         device = await self._device(call)
         if isinstance(device, Reply):
             return device
@@ -199,9 +206,8 @@ class DeviceApi:
         return device
 
 
-def _request_id(call: Call) -> int:
-    """The decimal integer a requester puts at the end of its topic."""
+def _check_request_id(call: Call) -> None:
+    """Raises `BadPayload` unless the requester's topic ends in a decimal integer."""
     text = call.params["id"]
     if not (text.isascii() and text.isdigit() and len(text) <= 10):
         raise BadPayload("the request id in the topic must be a whole number")
-    return int(text)

@@ -1,30 +1,23 @@
-"""The same requests and answers as protobuf messages (`device_api.proto`, section 15).
+"""Provisioning as protobuf messages (`device_api.proto`, section 15).
 
-Functions have the names of their JSON twins in `payloads` and `readings`. Importing this module
-loads the protobuf runtime, so it is imported when first needed.
+Functions have the names of their JSON twins in `payloads`. Importing this module loads the
+protobuf runtime, so it is imported when first needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
-
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from gateway.core.model import (
     AccessToken,
-    Attributes,
-    AttributesSelection,
     Certificate,
     DeviceCredentials,
     DeviceCredentialsType,
-    Json,
     MqttBasic,
     Peer,
     ProvisionKey,
     ProvisionRequest,
     Secret,
-    Value,
 )
 from gateway.dialects.thingsboard import device_api_pb2 as wire
 from gateway.dialects.thingsboard.payloads import (
@@ -32,10 +25,7 @@ from gateway.dialects.thingsboard.payloads import (
     encode_mqtt_basic,
     requested_credentials,
 )
-from gateway.dialects.thingsboard.readings import select
 from gateway.wire.call import BadPayload
-
-AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 NOT_FOUND_BODY = wire.ProvisionDeviceResponseMsg(status=wire.NOT_FOUND).SerializeToString()
 FAILURE_BODY = wire.ProvisionDeviceResponseMsg(status=wire.FAILURE).SerializeToString()
@@ -48,16 +38,13 @@ _KINDS: dict[int, DeviceCredentialsType] = {
 }
 
 
-# ── provisioning ──────────────────────────────────────────────────────────────────────────────
-
-
 def decode_provision(body: bytes, peer: Peer) -> ProvisionRequest:
     """Read a `ProvisionDeviceRequestMsg`; fields that are not there are empty, never missing.
 
     Raises `BadPayload`: undecodable when this is no protobuf, decodable for a credentials type
     that does not exist. An empty body is a message with an empty key: the core refuses it.
     """
-    sent = _parsed(wire.ProvisionDeviceRequestMsg(), body)
+    sent = _parsed(body)
     kind = _KINDS.get(sent.credentialsType)
     if kind is None:
         raise BadPayload(UNKNOWN_CREDENTIALS_TYPE)
@@ -93,48 +80,8 @@ def encode_provisioned(credentials: DeviceCredentials) -> bytes:
     ).SerializeToString()
 
 
-# ── attributes ────────────────────────────────────────────────────────────────────────────────
-
-
-def decode_attributes_request(body: bytes) -> AttributesSelection:
-    """Read an `AttributesRequest`; both lists empty ask for everything."""
-    sent = _parsed(wire.AttributesRequest(), body)
-    return select(sent.clientKeys, sent.sharedKeys)
-
-
-def encode_attributes(request_id: int, found: Attributes) -> bytes:
-    """A `GetAttributeResponseMsg`. The times of the values are not told (`ts` is 0).
-
-    Raises `BadPayload` when `request_id` does not fit the message's 32 bits.
-    """
-    if not -(2**31) <= request_id < 2**31:
-        raise BadPayload("the request id must fit 32 bits")
-    return wire.GetAttributeResponseMsg(
-        requestId=request_id,
-        clientAttributeList=_listed(found.client),
-        sharedAttributeList=_listed(found.shared),
-    ).SerializeToString()
-
-
-def _listed(values: Mapping[str, Value]) -> list[wire.TsKvProto]:
-    return [wire.TsKvProto(kv=_key_value(key, value)) for key, value in values.items()]
-
-
-def _key_value(key: str, value: Value) -> wire.KeyValueProto:
-    match value:
-        case bool():
-            return wire.KeyValueProto(key=key, type=wire.BOOLEAN_V, bool_v=value)
-        case int():
-            return wire.KeyValueProto(key=key, type=wire.LONG_V, long_v=value)
-        case float():
-            return wire.KeyValueProto(key=key, type=wire.DOUBLE_V, double_v=value)
-        case str():
-            return wire.KeyValueProto(key=key, type=wire.STRING_V, string_v=value)
-        case Json(text):
-            return wire.KeyValueProto(key=key, type=wire.JSON_V, json_v=text)
-
-
-def _parsed(message: AnyMessage, body: bytes) -> AnyMessage:
+def _parsed(body: bytes) -> wire.ProvisionDeviceRequestMsg:
+    message = wire.ProvisionDeviceRequestMsg()
     try:
         message.ParseFromString(body)
     except DecodeError:

@@ -13,12 +13,9 @@ from hypothesis import strategies as st
 
 from gateway.core.model import (
     AccessToken,
-    Attributes,
-    AttributesSelection,
     Certificate,
     DeviceCredentials,
     DeviceCredentialsType,
-    Json,
     MqttBasic,
     Peer,
     ProvisionKey,
@@ -145,66 +142,15 @@ def test_refusals_carry_the_status_alone() -> None:
     assert refusals == [field(1, 2), field(1, 3)]
 
 
-# ── attributes ────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("body", "selection"),
-    [
-        (b"", AttributesSelection(None, None)),
-        (field(1, b"a,b"), AttributesSelection(("a", "b"), ())),
-        (field(1, b"a") + field(2, b"c"), AttributesSelection(("a",), ("c",))),
-    ],
-)
-def test_an_attributes_request_selects_like_json(
-    body: bytes, selection: AttributesSelection
-) -> None:
-    """Lists of keys mean the same in both formats."""
-    assert protobuf.decode_attributes_request(body) == selection
-
-
-def test_attributes_are_told_with_their_types() -> None:
-    """Each kind of value goes into its own field, a boolean not among the integers."""
-    found = Attributes({"b": True, "l": -7, "d": 42.0}, {"s": "text", "j": Json('{"k":[1]}')})
-    told = wire.GetAttributeResponseMsg.FromString(protobuf.encode_attributes(5, found))
-    assert told.requestId == 5
-    assert told.clientAttributeList == [
-        wire.TsKvProto(kv=wire.KeyValueProto(key="b", type=wire.BOOLEAN_V, bool_v=True)),
-        wire.TsKvProto(kv=wire.KeyValueProto(key="l", type=wire.LONG_V, long_v=-7)),
-        wire.TsKvProto(kv=wire.KeyValueProto(key="d", type=wire.DOUBLE_V, double_v=42.0)),
-    ]
-    assert told.sharedAttributeList == [
-        wire.TsKvProto(kv=wire.KeyValueProto(key="s", type=wire.STRING_V, string_v="text")),
-        wire.TsKvProto(kv=wire.KeyValueProto(key="j", type=wire.JSON_V, json_v='{"k":[1]}')),
-    ]
-
-
-def test_attributes_have_the_contracts_field_numbers() -> None:
-    """One shared text, put together by hand."""
-    value = field(1, b"k") + field(2, 3) + field(6, b"v")
-    assert protobuf.encode_attributes(1, Attributes({}, {"k": "v"})) == (
-        field(1, 1) + field(3, field(2, value))
-    )
-
-
-@pytest.mark.parametrize("request_id", [2**31, -(2**31) - 1])
-def test_a_request_id_beyond_32_bits_is_refused(request_id: int) -> None:
-    """The message has room for 32 bits, and what does not fit is a bad payload."""
-    with pytest.raises(BadPayload, match="request id"):
-        protobuf.encode_attributes(request_id, Attributes({}, {}))
-
-
 # ── the whole of it ───────────────────────────────────────────────────────────────────────────
 
 
 @given(st.binary() | st.binary().map(lambda noise: PROOF + noise))
 @settings(deadline=None, max_examples=300)
 def test_arbitrary_bytes_are_a_message_or_a_bad_payload(body: bytes) -> None:
-    """Nothing but `BadPayload` comes out of the decoders."""
+    """Nothing but `BadPayload` comes out of the decoder."""
     with suppress(BadPayload):
         protobuf.decode_provision(body, PEER)
-    with suppress(BadPayload):
-        protobuf.decode_attributes_request(body)
 
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]))

@@ -15,8 +15,8 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.core.model import Device, Wire
+from gateway.transports.listening import peer_name
 from gateway.transports.mqtt import packets
-from gateway.transports.mqtt.connection import _address
 from gateway.transports.mqtt.decoder import Decoder
 from gateway.transports.mqtt.encoder import (
     encode_ack,
@@ -720,9 +720,9 @@ async def test_answers_to_a_client_gone_are_dropped(start: Start, house: House) 
 
 def test_addresses() -> None:
     """IPv6 goes in brackets, and a socket without a peer has no address."""
-    assert _address(("192.0.2.7", 5)) == "192.0.2.7:5"
-    assert _address(("2001:db8::1", 5, 0, 0)) == "[2001:db8::1]:5"
-    assert _address(None) == "unknown"
+    assert peer_name(("192.0.2.7", 5)) == "192.0.2.7:5"
+    assert peer_name(("2001:db8::1", 5, 0, 0)) == "[2001:db8::1]:5"
+    assert peer_name(None) == "unknown"
 
 
 # ── other people's clients ────────────────────────────────────────────────────────────────────
