@@ -220,9 +220,9 @@ def _simple(text: str) -> float | str:
 def _scientific(literal: str) -> int | float | str:
     """A number with an exponent: an integer if it is integral, whatever its looks."""
     exact = _exact(literal)
-    whole = int(exact)
+    whole = exact.to_integral_value()
     if whole == exact:
-        return _integral(whole)
+        return int(whole) if _LEAST_INT64 <= whole < _PAST_INT64 else format(whole, "f")
     mantissa, _, exponent = literal.lower().partition("e")
     return _decimal(literal, len(mantissa.partition(".")[2]) - int(exponent))
 
