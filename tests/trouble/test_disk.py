@@ -195,6 +195,7 @@ def test_a_start_on_an_unusable_folder(tmp_path: Path, new_gatehouse: NewGatehou
     refused_to_start(house, str(in_the_way))
     not_ours = tmp_path / "other.db"
     not_ours.write_bytes(b"this is no database, whatever its name says" * 100)
+    (tmp_path / "master.key").write_text("ab" * 32)
     house = new_gatehouse(GATEHOUSE_STORE_URL=f"sqlite:{not_ours}")
     refused_to_start(house, str(not_ours))
     house = new_gatehouse(
