@@ -181,7 +181,9 @@ class Gateway:
             gauge=self._gauge,
             timeout_s=config.limits.core_timeout_s,
             provision_idle_s=config.mqtt.provision_idle_s,
-            limits=DeviceLimits(config.mqtt.max_packet_bytes, config.mqtt.max_inflight),
+            limits=DeviceLimits(
+                config.mqtt.max_packet_bytes, config.mqtt.max_inflight, config.limits.max_values
+            ),
         )
         self._health = Health(listening=lambda: self._accepting, probe=store.probe)
 

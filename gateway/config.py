@@ -176,6 +176,8 @@ class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Calls under way at once: 1 to 1000000. Beyond it devices are told "later"."""
     core_timeout_s: Wait = 10
     """Seconds until a call must be answered: 0.05 to 3600 (ThingsBoard's is 10)."""
+    max_values: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    """Values in one message of a device, telemetry or attributes: 1 to 1000000."""
 
 
 class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -48,7 +48,8 @@ LIBRARY_EVENTS_PER_S = 20
 _MASKED_ENDINGS = (
     *("token", "tokens", "secret", "secrets", "password", "passwords", "passwd"),
     *("credential", "credentials", "authorization", "cookie", "body", "payload"),
-    *("username", "user_name"),  # alone, a device's user name is the whole credential
+    # Alone, a device's user name or client id is the whole credential.
+    *("username", "user_name", "client_id"),
     *("provision_key", "master_key", "private_key", "api_key"),
 )
 _TELLING = (
