@@ -1,0 +1,1 @@
+"""Bytes ⇄ words: one package per dialect, strangers to each other. No I/O."""

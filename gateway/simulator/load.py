@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from abc import ABC, abstractmethod
 from typing import Any, Final, cast
 
 from gateway.core.errors import GatehouseError
@@ -47,7 +48,7 @@ class Bodies:
         return self._before + b"%09d" % self._next + self._after
 
 
-class Asker:
+class Asker(ABC):
     """One request at a time; `ready` is done when the first may be sent, or cannot be."""
 
     def __init__(self, tally: Tally, bodies: Bodies) -> None:
@@ -79,14 +80,16 @@ class Asker:
             self.waiting = False
             self.tally.count(self.asked_at, good=False)
 
-    def repeat(self, _older_than: float) -> None:
+    def repeat(self, _older_than: float) -> None:  # noqa: B027 - not every wire has to
         """Send again what was asked before that time. Streams need not."""
 
+    @abstractmethod
     def send(self) -> None:
-        raise NotImplementedError
+        """Put one request on the wire."""
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """Let go of the way to the server."""
 
 
 class Http(Asker, asyncio.Protocol):

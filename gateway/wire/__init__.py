@@ -1,0 +1,1 @@
+"""The narrow waist: one shape for every request and answer, and one router for all wires."""
