@@ -215,9 +215,6 @@ class Fleet:
         return added.device
 
 
-NewFleet = Callable[..., "object"]
-
-
 @pytest.fixture
 def new_fleet(registry: Registry) -> Callable[..., object]:
     """Makes a profile of a provision type, by default one open to new devices."""

@@ -23,7 +23,7 @@ from gateway.core.model import (
 from gateway.core.ports import KnownCredentials, NewDevice
 from gateway.store.driver import Row, Transaction
 from gateway.store.values import to_columns
-from gateway.store.writer import Decision
+from gateway.store.writer import Decision, SingleDecision
 
 _json = msgspec.json.Encoder()
 
@@ -215,7 +215,7 @@ async def refused(
     )
 
 
-class ClaimDevice(Decision[KnownCredentials | RefusalReason]):
+class ClaimDevice(SingleDecision[KnownCredentials | RefusalReason]):
     """Marks a waiting device provisioned, once, and tells the event of it either way."""
 
     __slots__ = ("event", "name", "open_known", "profile")

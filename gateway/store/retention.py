@@ -11,7 +11,7 @@ from gateway.core.errors import Overloaded, StoreUnavailable
 from gateway.core.ports import Clock
 from gateway.store.driver import Transaction
 from gateway.store.sql_store import SqlStore
-from gateway.store.writer import Decision
+from gateway.store.writer import SingleDecision
 
 log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ Series: TypeAlias = list[tuple[int, str]]
 """Devices and keys."""
 
 
-class _ForgetReadings(Decision[Series]):
+class _ForgetReadings(SingleDecision[Series]):
     """Forgets some old readings of some series. Gives the series that may have more."""
 
     __slots__ = ("before", "series")
@@ -46,7 +46,7 @@ class _ForgetReadings(Decision[Series]):
         return []
 
 
-class _ForgetEvents(Decision[bool]):
+class _ForgetEvents(SingleDecision[bool]):
     """Forgets some old events. True when there may be more."""
 
     __slots__ = ("before",)

@@ -19,7 +19,7 @@ from gateway.store.records import event_from_row, profile_from_row, settings_of
 from gateway.store.sql_store import SqlStore, device_from_row
 from gateway.store.values import from_columns
 from gateway.store.vault import Vault
-from gateway.store.writer import Decision
+from gateway.store.writer import SingleDecision
 
 _ROWS_PER_STEP = 2000
 
@@ -147,7 +147,7 @@ async def _update_ticket(tx: Transaction, profile_id: int, pair: _SealedPair) ->
     return False
 
 
-class _SaveProfile(Decision[DeviceProfile]):
+class _SaveProfile(SingleDecision[DeviceProfile]):
     """Creates a profile and its ticket, or updates the one of that name.
 
     `given` changes a ticket that is there, `fresh` makes one where there is none.
@@ -185,7 +185,7 @@ class _SaveProfile(Decision[DeviceProfile]):
         return profile_from_row(row)
 
 
-class _RemoveProfile(Decision[bool]):
+class _RemoveProfile(SingleDecision[bool]):
     __slots__ = ("event", "profile_id")
 
     def __init__(self, profile_id: int, event: Event) -> None:
@@ -199,7 +199,7 @@ class _RemoveProfile(Decision[bool]):
         return removed
 
 
-class _RotateTicket(Decision[bool]):
+class _RotateTicket(SingleDecision[bool]):
     __slots__ = ("event", "pair", "profile_id")
 
     def __init__(self, profile_id: int, pair: _SealedPair, event: Event) -> None:
@@ -215,7 +215,7 @@ class _RotateTicket(Decision[bool]):
         return True
 
 
-class _RemoveDevice(Decision[bool]):
+class _RemoveDevice(SingleDecision[bool]):
     __slots__ = ("device_id", "event")
 
     def __init__(self, device_id: int, event: Event) -> None:
@@ -231,7 +231,7 @@ class _RemoveDevice(Decision[bool]):
         return True
 
 
-class _ForgetDevice(Decision[bool]):
+class _ForgetDevice(SingleDecision[bool]):
     """Forgets some readings of a removed device. True when there may be more."""
 
     __slots__ = ("device_id",)
@@ -246,7 +246,7 @@ class _ForgetDevice(Decision[bool]):
         return False
 
 
-class _RearmDevice(Decision[bool]):
+class _RearmDevice(SingleDecision[bool]):
     __slots__ = ("device_id", "event")
 
     def __init__(self, device_id: int, event: Event) -> None:

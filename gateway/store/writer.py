@@ -11,6 +11,7 @@ neighbours; when the commit itself fails, none of the batch happened and all cal
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar, cast
 
@@ -32,22 +33,31 @@ more of them a second, 25 % more requests on open sessions and CoAP, at no cost 
 _MOST_TURNS = 64
 
 
-class Decision(Generic[T]):
+class Decision(ABC, Generic[T]):
     """Something to decide and write in one transaction, giving a `T`.
 
-    The default of `decide_all` runs `decide` for each, inside a savepoint, so that one which
-    raises leaves no trace. Classes on the hot path override it with set-based statements.
+    Those on the hot path are set-based: one statement per table for all of a class.
     """
 
     __slots__ = ()
 
+    @classmethod
+    @abstractmethod
+    async def decide_all(cls, tx: Transaction, decisions: Sequence[Any]) -> list[Any]:
+        """Decide all of one class, in order. An exception as a result is raised to its caller."""
+
+
+class SingleDecision(Decision[T]):
+    """One that is decided by itself, inside a savepoint: one which raises leaves no trace."""
+
+    __slots__ = ()
+
+    @abstractmethod
     async def decide(self, tx: Transaction) -> T:
         """Decide this one."""
-        raise NotImplementedError
 
     @classmethod
     async def decide_all(cls, tx: Transaction, decisions: Sequence[Any]) -> list[Any]:
-        """Decide all of one class, in order. An exception as a result is raised to its caller."""
         results: list[Any] = []
         for decision in decisions:
             await tx.savepoint()

@@ -8,10 +8,10 @@ import pytest
 
 from gateway.core.errors import CredentialsGone, Overloaded, StoreUnavailable
 from gateway.store.sqlite import SqliteDriver
-from gateway.store.writer import Decision, Writer
+from gateway.store.writer import SingleDecision, Writer
 
 
-class Note(Decision[int]):
+class Note(SingleDecision[int]):
     """Writes a number; refuses negative ones after having written."""
 
     __slots__ = ("number",)
