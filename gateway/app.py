@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
@@ -15,15 +15,28 @@ from gateway.admin.health import Health
 from gateway.clock import now_ms
 from gateway.config import Config
 from gateway.core.access import Access
-from gateway.core.errors import ConfigError, Overloaded, StoreUnavailable
+from gateway.core.children import Children
+from gateway.core.claiming import Claiming
+from gateway.core.errors import ConfigError, GatehouseError, Overloaded, StoreUnavailable
+from gateway.core.feed import Feed
+from gateway.core.limits import UNLIMITED, Limits, RateLimiter, limits_of
+from gateway.core.methods import Methods
 from gateway.core.model import DeviceProfile, Peer, Wire
+from gateway.core.packages import Packages
+from gateway.core.presence import Attendance
+from gateway.core.profiles import Profiles
 from gateway.core.provisioning import Provisioner
 from gateway.core.registry import ProfileDraft, Registry, sync_profile_files
+from gateway.core.rpc import Rpc
+from gateway.core.sessions import Sessions
 from gateway.core.tokens import new_token
 from gateway.core.traffic import Traffic
 from gateway.dialects.thingsboard import ThingsBoard
 from gateway.dialects.thingsboard.device import DeviceLimits
-from gateway.profiles import ProfileFile, look, read_profiles, watch
+from gateway.dialects.thingsboard.profile import prove_section
+from gateway.profiles import ProfileFile, Validator, look, read_profiles, watch
+from gateway.sinks.hook import Hook
+from gateway.store.packages import PackageStore
 from gateway.store.retention import Retention
 from gateway.store.sql_registrar import SqlRegistrar
 from gateway.store.sql_store import SqlStore
@@ -43,6 +56,12 @@ log = structlog.get_logger()
 GRACE_S = 6.0
 """How long a stop may take to answer what was taken. With a store that is locked by another
 process all the while, the process is still gone within 10 s."""
+
+LAST_WRITE_S = 1.0
+"""How long the last presence may take to be written: it is worth no more."""
+
+VALIDATORS: Mapping[str, Validator] = {"thingsboard": prove_section}
+"""Who proves a dialect's table in a profile file. Compiling a schema takes a tenth of a second."""
 
 
 @asynccontextmanager
@@ -126,6 +145,10 @@ def draft_of(file: ProfileFile) -> ProfileDraft:
             transport=file.transport,
             pre_provision_allowed=file.pre_provision_allowed,
             require_readable_certificate=file.require_readable_certificate,
+            claiming_allowed=file.claiming_allowed,
+            gateway_may_adopt=file.gateway_may_adopt,
+            readings_keep_days=file.readings_keep_days,
+            limits=file.limits,
             sections=msgspec.to_builtins(file.sections, str_keys=True),
             source=file.path.name,
         ),
@@ -136,7 +159,9 @@ def draft_of(file: ProfileFile) -> ProfileDraft:
 
 async def load_profiles(config: Config, registry: Registry) -> list[ConfigError]:
     """Bring the store up to the profile folder; give back what could not be used."""
-    files, errors = read_profiles(config.profiles_dir)
+    files, errors = await asyncio.to_thread(
+        read_profiles, config.profiles_dir, validators=VALIDATORS
+    )
     changed, refused = await sync_profile_files(registry, [draft_of(file) for file in files])
     for name in changed:
         log.info("profile.loaded", profile=name)
@@ -157,6 +182,35 @@ def certificate_readable(text: str) -> bool:
     return True
 
 
+def open_packages(config: Config) -> PackageStore | None:
+    """Where the content of packages lies; None when the configuration names no place for it."""
+    folder = config.packages_dir
+    return None if folder is None else PackageStore(folder)
+
+
+def make_limiter(config: Config) -> RateLimiter:
+    """The rates of `[limits]`, by whose they are."""
+    texts = msgspec.structs.asdict(config.limits)
+
+    def limits(scope: str) -> Limits:
+        names = ("messages", "telemetry_messages", "telemetry_points")
+        return limits_of({name: texts[f"{scope}_{name}"] for name in names}, UNLIMITED)
+
+    return RateLimiter(
+        organisation=limits("organisation"),
+        device=limits("device"),
+        gateway=limits("gateway"),
+        gateway_devices=limits("gateway_devices"),
+    )
+
+
+def _hook(config: Config) -> Hook | None:
+    rpc = config.rpc
+    if not rpc.hook:
+        return None
+    return Hook(rpc.hook, timeout_s=rpc.hook_timeout_s, max_calls=rpc.hook_max_calls)
+
+
 class Gateway:
     """All listeners over one store. `start`, then `stop`; not to be started twice."""
 
@@ -171,21 +225,43 @@ class Gateway:
         self._accepting = False
         self._tasks: list[asyncio.Task[None]] = []
         self._gauge = Gauge(config.limits.max_calls)
-        self._dialect = ThingsBoard(
+        self._polls = Gauge(config.http.max_polls)
+        self._hook = _hook(config)
+        self.attendance = Attendance(store, now_ms)
+        self.sessions = Sessions(self.attendance)
+        self.rpc = Rpc(self.sessions, store, now_ms)
+        self.feed = Feed(store, self.sessions, self.rpc)
+        self.packages = Packages(store, open_packages(config), now_ms)
+        self._dialect = self._make_dialect()
+        self._health = Health(listening=lambda: self._accepting, probe=store.probe)
+
+    def _make_dialect(self) -> ThingsBoard:
+        config, store = self.config, self.store
+        return ThingsBoard(
             provisioner=Provisioner(
                 store, clock=now_ms, new_token=new_token, readable=certificate_readable
             ),
             access=Access(store),
+            profiles=Profiles(store),
             traffic=Traffic(store, now_ms),
+            sessions=self.sessions,
+            rpc=self.rpc,
+            methods=Methods(now_ms, hook=self._hook),
+            claiming=Claiming(store, now_ms, duration_ms=int(config.claims.duration_s * 1000)),
+            children=Children(store, now_ms, new_token),
+            attendance=self.attendance,
+            limiter=make_limiter(config),
+            packages=self.packages,
             clock=now_ms,
             gauge=self._gauge,
-            timeout_s=config.limits.core_timeout_s,
-            provision_idle_s=config.mqtt.provision_idle_s,
+            polls=self._polls,
             limits=DeviceLimits(
                 config.mqtt.max_packet_bytes, config.mqtt.max_inflight, config.limits.max_values
             ),
+            timeout_s=config.limits.core_timeout_s,
+            provision_idle_s=config.mqtt.provision_idle_s,
+            session_idle_s=config.mqtt.session_idle_s,
         )
-        self._health = Health(listening=lambda: self._accepting, probe=store.probe)
 
     async def start(self) -> None:
         """Load profiles and listen. Raises `ConfigError` when an address cannot be had."""
@@ -193,6 +269,10 @@ class Gateway:
         self.profile_errors = await load_profiles(self.config, self.registry)
         for error in self.profile_errors:
             log.error("profile.unusable", reason=str(error))
+        await self.attendance.enter()
+        await self.feed.begin()
+        if self._hook is not None:
+            await self._hook.open()
         self._make_listeners()
         if not self._listeners():
             raise ConfigError(
@@ -205,6 +285,15 @@ class Gateway:
             except OSError as exc:
                 raise ConfigError(_port_trouble(self.config, name, exc)) from exc
         self._accepting = True
+        self._begin_tasks()
+        if self.config.profiles.watch:
+            self._begin(watch(self.config.profiles_dir, self._reload, since=seen), "profiles.watch")
+        # What lives now lives long: keep the collector from walking it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 100)
+
+    def _begin_tasks(self) -> None:
         store, config = self.store, self.config.store
         retention = Retention(
             store,
@@ -213,15 +302,15 @@ class Gateway:
             events_keep_days=config.events_keep_days,
             every_s=config.sweep_every_s,
         )
-        self._tasks.append(asyncio.create_task(retention.run(), name="retention"))
-        self._tasks.append(asyncio.create_task(self._heal(), name="store.heal"))
-        if self.config.profiles.watch:
-            watching = watch(self.config.profiles_dir, self._reload, since=seen)
-            self._tasks.append(asyncio.create_task(watching, name="profiles.watch"))
-        # What lives now lives long: keep the collector from walking it again and again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 50, 100)
+        self._begin(retention.run(), "retention")
+        self._begin(self._heal(), "store.heal")
+        self._begin(self.feed.run(), "feed")
+        self._begin(self.attendance.run(), "presence")
+        self._begin(self.rpc.sweep(), "rpc.sweep")
+        self._begin(self.packages.run(), "downloads")
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
 
     async def stop(self, grace_s: float = GRACE_S) -> None:
         """Stop accepting, answer what was taken, let go of everything but the store."""
@@ -233,6 +322,16 @@ class Gateway:
         for error in await asyncio.gather(*stops, return_exceptions=True):
             if isinstance(error, Exception):
                 log.error("listener.stop_failed", exc_info=error)
+        await self._dialect.stop()
+        await self.rpc.stop()
+        if self._hook is not None:
+            await self._hook.close()
+        try:
+            async with asyncio.timeout(LAST_WRITE_S):
+                await self.attendance.write(everything=True)
+                await self.packages.write()
+        except (GatehouseError, TimeoutError) as exc:
+            log.warning("gateway.last_words_lost", reason=str(exc) or "the store takes too long")
 
     def _make_listeners(self) -> None:
         config, gauge, dialect = self.config, self._gauge, self._dialect
@@ -240,13 +339,14 @@ class Gateway:
         routes = (*dialect.routes(), *self._health.routes())
         if config.http.enabled:
             self.http = HttpListener(
-                Router(routes, Wire.HTTP, gauge, timeout_s=timeout_s),
+                Router(routes, Wire.HTTP, gauge, polls=self._polls, timeout_s=timeout_s),
                 host=config.http.host,
                 port=config.http.port,
                 error_body=dialect.error_body,
                 max_body_bytes=config.http.max_body_bytes,
                 max_connections=config.http.max_connections,
                 read_timeout_s=config.http.read_timeout_s,
+                write_timeout_s=config.http.write_timeout_s,
             )
         if config.mqtt.enabled:
             self.mqtt = MqttListener(
@@ -257,11 +357,13 @@ class Gateway:
                 max_connections=config.mqtt.max_connections,
                 connect_timeout_s=config.mqtt.connect_timeout_s,
                 max_inflight=config.mqtt.max_inflight,
+                max_unacked=config.mqtt.max_unacked,
+                stall_s=config.mqtt.stall_s,
                 max_write_buffer=config.mqtt.max_write_buffer_bytes,
             )
         if config.coap.enabled:
             self.coap = CoapListener(
-                Router(routes, Wire.COAP, gauge, timeout_s=timeout_s),
+                Router(routes, Wire.COAP, gauge, polls=self._polls, timeout_s=timeout_s),
                 host=config.coap.host,
                 port=config.coap.port,
                 links=("/api/v1/provision",),
@@ -269,6 +371,7 @@ class Gateway:
                 max_exchanges=config.coap.max_exchanges,
                 receive_buffer=config.coap.receive_buffer_bytes,
                 max_under_way=config.coap.max_under_way,
+                max_observations=config.coap.max_observations,
             )
 
     def _listeners(self) -> list[tuple[str, HttpListener | MqttListener | CoapListener]]:

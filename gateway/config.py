@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from gateway.core.errors import ConfigError
 from gateway.toml_lines import (
+    RateText,
     Setting,
     TomlFile,
     UnfitError,
@@ -71,6 +72,27 @@ FolderName = Annotated[
     str,
     Meta(max_length=4096, pattern=r"\A[^\x00-\x1f\x7f]+\Z", extra={"wants": "a folder's path"}),
 ]
+FolderOrNone = Annotated[
+    str,
+    Meta(
+        max_length=4096,
+        pattern=r"\A[^\x00-\x1f\x7f]*\Z",
+        extra={"wants": 'a folder\'s path, or ""', "example": "packages"},
+    ),
+]
+HookUrl = Annotated[
+    str,
+    Meta(
+        max_length=4096,
+        pattern=rf"\A(?:https?://{_SERVER}(?:/[^\s?#\x00-\x1f\x7f]*)?(?:\?[^\s#\x00-\x1f\x7f]*)?)?\Z",
+        extra={
+            "wants": 'an address such as "http://127.0.0.1:9000/rpc", without user name and '
+            'password, or ""',
+            "example": "http://127.0.0.1:9000/rpc",
+            "hidden": True,
+        },
+    ),
+]
 Wait = Annotated[float, Meta(ge=0.05, le=3600)]
 """Seconds to wait for somebody: under 50 ms no network answers, over an hour nobody waits."""
 Days = Annotated[int, Meta(ge=1, le=36_500)]
@@ -123,6 +145,10 @@ class HttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Open connections: 1 to 10000000; each takes a file descriptor."""
     read_timeout_s: Wait = 30
     """Seconds a client may take to send one request: 0.05 to 3600."""
+    write_timeout_s: Wait = 60
+    """Seconds a client may take nothing of its answer: 0.05 to 3600."""
+    max_polls: Count = 10_000
+    """Long polls that wait at once: 1 to 10000000. Beyond it devices are told "later"."""
 
 
 class MqttSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -139,8 +165,15 @@ class MqttSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Seconds until CONNECT must have arrived: 0.05 to 3600."""
     provision_idle_s: Wait = 60
     """Seconds a session that may only provision may be silent: 0.05 to 3600."""
+    session_idle_s: Annotated[float, Meta(ge=0.05, le=86_400)] = 600
+    """Seconds a device's session may be silent, without even a ping: 0.05 to 86400 (ThingsBoard's
+    is 600)."""
     max_inflight: Annotated[int, Meta(ge=1, le=65_535)] = 100
     """Publishes of one session under way at once: 1 to 65535 (packet ids have 16 bits)."""
+    stall_s: Wait = 30
+    """Seconds a client may take nothing of a firmware that is sent whole: 0.05 to 3600."""
+    max_unacked: Annotated[int, Meta(ge=1, le=65_535)] = 1000
+    """Publishes to one session that it has not acknowledged: 1 to 65535."""
     max_write_buffer_bytes: BufferSize = 262_144
     """Bytes waiting for one slow reader before it is cut: 4096 to 1073741824."""
 
@@ -159,6 +192,8 @@ class CoapSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Bytes asked of the system for datagrams that wait: 4096 to 1073741824."""
     max_under_way: Annotated[int, Meta(ge=1, le=1_000_000)] = 4096
     """Requests being answered at once: 1 to 1000000."""
+    max_observations: Count = 20_000
+    """Resources observed (RFC 7641) at once: 1 to 10000000. Beyond it a device gets one answer."""
 
 
 class ProfilesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -170,7 +205,12 @@ class ProfilesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[limits]`: bounds that hold over all wires."""
+    """`[limits]`: bounds that hold over all wires, and rates (ThingsBoard's contract, section 12).
+
+    A rate is `capacity:seconds[,..]`; "" is any number. `messages` are those without values,
+    `telemetry_messages` those with, `telemetry_points` the values. A profile may set its own for
+    its devices.
+    """
 
     max_calls: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     """Calls under way at once: 1 to 1000000. Beyond it devices are told "later"."""
@@ -178,6 +218,52 @@ class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds until a call must be answered: 0.05 to 3600 (ThingsBoard's is 10)."""
     max_values: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     """Values in one message of a device, telemetry or attributes: 1 to 1000000."""
+    organisation_messages: RateText = ""
+    """All devices of an organisation together."""
+    organisation_telemetry_messages: RateText = ""
+    organisation_telemetry_points: RateText = ""
+    device_messages: RateText = ""
+    """Each device."""
+    device_telemetry_messages: RateText = ""
+    device_telemetry_points: RateText = ""
+    gateway_messages: RateText = ""
+    """Each gateway for itself."""
+    gateway_telemetry_messages: RateText = ""
+    gateway_telemetry_points: RateText = ""
+    gateway_devices_messages: RateText = ""
+    """All devices behind one gateway together."""
+    gateway_devices_telemetry_messages: RateText = ""
+    gateway_devices_telemetry_points: RateText = ""
+
+
+class RpcSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[rpc]`: calls of methods, to devices and from them."""
+
+    timeout_s: Wait = 10
+    """Seconds a device has to answer a call that says nothing else: 0.05 to 3600."""
+    hook: HookUrl = ""
+    """Where a device's call of a method nobody here knows is POSTed to; "": nowhere. http or https.
+    It is shown where settings are, so it may hold no credentials."""
+    hook_timeout_s: Wait = 10
+    """Seconds the hook has to answer: 0.05 to 3600."""
+    hook_max_calls: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    """Calls the hook is asked at once: 1 to 10000. Beyond it devices are told "later"."""
+
+
+class ClaimsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[claims]`: devices that may be claimed by a customer."""
+
+    duration_s: Annotated[float, Meta(ge=1, le=31_536_000)] = 86_400
+    """Seconds a device may be claimed when it names no time: 1 to 31536000 (ThingsBoard's is 24
+    hours)."""
+
+
+class PackagesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[packages]`: the files of firmware and software."""
+
+    dir: FolderOrNone = ""
+    """"" is the folder `packages` beside the database file. A database in memory or on a server has
+    no folder: without one named here there are no packages."""
 
 
 class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -195,6 +281,9 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "coap": CoapSettings,
     "profiles": ProfilesSettings,
     "limits": LimitsSettings,
+    "rpc": RpcSettings,
+    "claims": ClaimsSettings,
+    "packages": PackagesSettings,
     "log": LogSettings,
 }
 
@@ -212,6 +301,9 @@ class Config(Struct, frozen=True, kw_only=True):
     coap: CoapSettings = CoapSettings()
     profiles: ProfilesSettings = ProfilesSettings()
     limits: LimitsSettings = LimitsSettings()
+    rpc: RpcSettings = RpcSettings()
+    claims: ClaimsSettings = ClaimsSettings()
+    packages: PackagesSettings = PackagesSettings()
     log: LogSettings = LogSettings()
     source: Path | None = None
     folder: Path = Path()
@@ -237,6 +329,13 @@ class Config(Struct, frozen=True, kw_only=True):
     @property
     def profiles_dir(self) -> Path:
         return self._path(self.profiles.dir)
+
+    @property
+    def packages_dir(self) -> Path | None:
+        """The folder of packages; None when none is named and the store has no folder."""
+        if self.packages.dir:
+            return self._path(self.packages.dir)
+        return None if self.data_dir is None else self.data_dir / "packages"
 
     def _path(self, text: str) -> Path:
         # A leading ~ would otherwise become a folder of that name.

@@ -1,7 +1,8 @@
 """Profile files: one TOML file in a folder describes one device profile.
 
 A file says what devices of one kind may do; `gateway.core.registry` brings the store into line
-with it. Nothing here decides anything: it reads, and it proves what it read.
+with it. Nothing here decides anything: it reads, and it proves what it read. A dialect's own table
+is proven by the dialect, whose `Validator` is handed in.
 """
 
 from __future__ import annotations
@@ -21,12 +22,28 @@ from msgspec import Meta, Struct, field
 
 from gateway.core.errors import ConfigError, GatehouseError
 from gateway.core.model import ProfileTransport, ProvisionType, Secret
-from gateway.toml_lines import TomlFile, nearest, plain, read_table, read_toml, settings_of, shown
+from gateway.toml_lines import (
+    RateText,
+    TomlFile,
+    nearest,
+    plain,
+    read_table,
+    read_text,
+    read_toml,
+    settings_of,
+    shown,
+)
 
 log = structlog.get_logger()
 
-SECTIONS = ("blynk",)
+SECTIONS = ("thingsboard", "blynk")
 """The dialect tables a profile may hold. Their content is the dialect's own affair."""
+
+Validator: TypeAlias = Callable[[Mapping[str, Any], ProfileTransport], object]
+"""A dialect's proof of its table, in a profile of that transport. Raises `ValueError`: whole
+sentences that begin with the key at fault."""
+
+NO_VALIDATORS: Mapping[str, Validator] = {}
 
 MAX_PROFILES = 1000
 """Files read from one folder: more is a wrong folder."""
@@ -37,14 +54,15 @@ MAX_SECRET_CHARACTERS = 255
 """ThingsBoard's own columns, and so the devices' buffers, end here."""
 
 _VARIABLE = re.compile(r"\A[A-Z_][A-Z0-9_]{0,127}\Z")
-_KEY, _SECRET = "provision_key", "provision_secret"
+_KEY, _SECRET, _LIMITS = "provision_key", "provision_secret", "limits"
 
 
 class ProfileFile(Struct, frozen=True, kw_only=True):
     """One profile as its file describes it.
 
     `provision_key` or `provision_secret` None means that the file leaves it to the store, which
-    makes one, once. `sections` holds the dialect tables, unread.
+    makes one, once. `limits` holds the rates the file gives, by name; `sections` the dialect
+    tables, unread, with the text of a file where the table names one.
     """
 
     name: str
@@ -53,8 +71,12 @@ class ProfileFile(Struct, frozen=True, kw_only=True):
     transport: ProfileTransport = ProfileTransport.DEFAULT
     pre_provision_allowed: bool = False
     require_readable_certificate: bool = False
+    claiming_allowed: bool = True
+    gateway_may_adopt: bool = True
+    readings_keep_days: int | None = None
     provision_key: Secret | None = None
     provision_secret: Secret | None = None
+    limits: Mapping[str, str] = field(default_factory=dict)
     sections: Mapping[str, Any] = field(default_factory=dict)
     path: Path
 
@@ -80,19 +102,37 @@ class _Plain(Struct, frozen=True, kw_only=True):
     transport: ProfileTransport = ProfileTransport.DEFAULT
     pre_provision_allowed: bool = False
     require_readable_certificate: bool = False
+    claiming_allowed: bool = True
+    gateway_may_adopt: bool = True
+    readings_keep_days: Annotated[int, Meta(ge=1, le=36_500, extra={"example": 30})]
+
+
+class _Limits(Struct, frozen=True, kw_only=True):
+    """The rates of `[limits]`. One that is left out is as configured for all."""
+
+    messages: RateText = ""
+    telemetry_messages: RateText = ""
+    telemetry_points: RateText = ""
 
 
 # ── one file ──────────────────────────────────────────────────────────────────────────────────
 
 
-def read_profile(path: Path, environ: Mapping[str, str] = os.environ) -> ProfileFile:
+def read_profile(
+    path: Path,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    validators: Mapping[str, Validator] = NO_VALIDATORS,
+) -> ProfileFile:
     """Read the profile file at `path`; `{ env = "NAME" }` is looked up in `environ`.
+
+    A dialect's table that has no validator is taken as it is.
 
     Raises `ConfigError`, whose message says where, what is wrong, and what to do. It never holds
     a key or a secret.
     """
     file = read_toml(path)
-    known = [*settings_of(_Plain), _KEY, _SECRET, *SECTIONS]
+    known = [*settings_of(_Plain), _KEY, _SECRET, _LIMITS, *SECTIONS]
     for key in file.data:
         if key not in known:
             raise file.fault(
@@ -104,11 +144,14 @@ def read_profile(path: Path, environ: Mapping[str, str] = os.environ) -> Profile
     if "provision_type" not in values:
         raise file.fault((), "provision_type is missing.", _provision_type_remedy())
     _refuse_pair_of_chain(file, values["provision_type"])
+    sections = {name: _section(file, name, path.parent) for name in SECTIONS if name in file.data}
+    _prove(file, sections, values.get("transport", ProfileTransport.DEFAULT), validators)
     return ProfileFile(
         **values,
         provision_key=_secret(file, _KEY, environ),
         provision_secret=_secret(file, _SECRET, environ),
-        sections={name: _section(file, name) for name in SECTIONS if name in file.data},
+        limits=_limits(file),
+        sections=sections,
         path=path,
     )
 
@@ -131,10 +174,27 @@ def _refuse_pair_of_chain(file: TomlFile, provision_type: ProvisionType) -> None
             )
 
 
-def _section(file: TomlFile, name: str) -> dict[str, Any]:
-    section = file.data[name]
-    if not isinstance(section, dict):
+def _table(file: TomlFile, name: str) -> dict[str, Any]:
+    table = file.data[name]
+    if not isinstance(table, dict):
         raise file.fault((name,), f"`{name}` is a section.", f"Write it as `[{name}]`.")
+    return table
+
+
+def _limits(file: TomlFile) -> dict[str, str]:
+    if _LIMITS not in file.data:
+        return {}
+    return read_table(file, (_LIMITS,), _table(file, _LIMITS), _Limits)
+
+
+# ── a dialect's table ─────────────────────────────────────────────────────────────────────────
+
+
+def _section(file: TomlFile, name: str, folder: Path) -> dict[str, Any]:
+    section = {
+        key: _text_of_file(file, (name, key), value, folder)
+        for key, value in _table(file, name).items()
+    }
     if not _survives_json(section):
         raise file.fault(
             (name,),
@@ -142,6 +202,35 @@ def _section(file: TomlFile, name: str) -> dict[str, Any]:
             "Use text, finite numbers, true, false, lists and tables; put dates in quotes.",
         )
     return section
+
+
+def _text_of_file(file: TomlFile, where: tuple[str, ...], value: object, folder: Path) -> object:
+    """The text that `{ file = "NAME" }` names, relative to the profile's folder; else `value`."""
+    match value:
+        case {"file": str(name), **rest} if not rest:
+            try:
+                return read_text(folder / name)
+            except ConfigError as exc:
+                raise file.fault(where, f"{plain(where[-1])} cannot be had:", str(exc)) from None
+    return value
+
+
+def _prove(
+    file: TomlFile,
+    sections: Mapping[str, Mapping[str, Any]],
+    transport: ProfileTransport,
+    validators: Mapping[str, Validator],
+) -> None:
+    for name, section in sections.items():
+        validator = validators.get(name)
+        if validator is None:
+            continue
+        try:
+            validator(section, transport)
+        except ValueError as exc:
+            key, _, rest = str(exc).partition(" ")
+            wrong = f"[{name}] {plain(key)}"
+            raise file.fault((name, key.rstrip(":")), wrong, plain(rest, 500)) from None
 
 
 def _survives_json(section: dict[str, Any]) -> bool:
@@ -209,7 +298,10 @@ def _example_variable(file: TomlFile, key: str) -> str:
 
 
 def read_profiles(
-    folder: Path, environ: Mapping[str, str] = os.environ
+    folder: Path,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    validators: Mapping[str, Validator] = NO_VALIDATORS,
 ) -> tuple[list[ProfileFile], list[ConfigError]]:
     """Read every profile file in `folder`, by file name, and what is wrong with the rest.
 
@@ -223,7 +315,7 @@ def read_profiles(
         return [], [exc]
     for path in paths:
         try:
-            profiles.append(read_profile(path, environ))
+            profiles.append(read_profile(path, environ, validators=validators))
         except ConfigError as exc:
             errors.append(exc)
     for attribute in ("name", _KEY):
@@ -231,12 +323,12 @@ def read_profiles(
     return profiles, errors
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path, suffixes: tuple[str, ...] = (".toml",)) -> list[Path]:
     """The profile files of `folder`: `*.toml`, but no hidden files, locks or editors' copies."""
     name = plain(str(folder), 4096)
     try:
         paths = sorted(
-            p for p in folder.iterdir() if p.suffix == ".toml" and p.name[0] not in ".#~"
+            p for p in folder.iterdir() if p.suffix in suffixes and p.name[0] not in ".#~"
         )
     except FileNotFoundError:
         return []
@@ -282,11 +374,12 @@ Look: TypeAlias = Mapping[str, tuple[int, int, int]]
 def look(folder: Path) -> Look:
     """What tells that a file changed: time of change (ns), size and inode of each, by file name.
 
-    A folder or file that cannot be read is as good as absent.
+    A folder or file that cannot be read is as good as absent. Schemas that profiles may name
+    (`*.proto`) are looked at as well.
     """
     seen: dict[str, tuple[int, int, int]] = {}
     with contextlib.suppress(ConfigError):
-        for path in _files(folder):
+        for path in _files(folder, (".toml", ".proto")):
             with contextlib.suppress(OSError):
                 found = path.stat()
                 seen[path.name] = (found.st_mtime_ns, found.st_size, found.st_ino)

@@ -10,15 +10,16 @@ import difflib
 import re
 import stat
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from msgspec import NODEFAULT, Struct, inspect
+from msgspec import NODEFAULT, Meta, Struct, inspect
 
 from gateway.core.errors import ConfigError
+from gateway.core.limits import parse_rate
 
 MAX_FILE_BYTES = 262_144
 """A configuration or profile is a page or two; a larger file was named by mistake."""
@@ -78,6 +79,20 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     return folded[close[0]] if close else None
 
 
+RateText = Annotated[
+    str,
+    Meta(
+        max_length=255,
+        extra={
+            "wants": 'how many in how many seconds, as in "10:1,300:60", or "" for any number',
+            "example": "10:1,300:60",
+            "proof": parse_rate,
+        },
+    ),
+]
+"""A rate limit (ThingsBoard's notation): so many at once, refilled over so many seconds."""
+
+
 # ── a file ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -107,8 +122,7 @@ def read_toml(path: Path) -> TomlFile:
 
     Raises `ConfigError` when there is no such file, or it cannot be read or is not TOML.
     """
-    name = plain(str(path), 4096)
-    text = _text(name, _content(name, path))
+    name, text = plain(str(path), 4096), read_text(path)
     try:
         return TomlFile(name, text, tomllib.loads(text))
     except tomllib.TOMLDecodeError as exc:
@@ -120,10 +134,19 @@ def read_toml(path: Path) -> TomlFile:
         raise ConfigError(f"{name}:1: a number is too long. Write a shorter one.") from None
 
 
+def read_text(path: Path) -> str:
+    """The text of the file at `path`, UTF-8, at most 256 KiB, with `\n` at each line's end.
+
+    Raises `ConfigError` when there is no such file, or it cannot be read.
+    """
+    name = plain(str(path), 4096)
+    return _text(name, _content(name, path))
+
+
 def _content(name: str, path: Path) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block, a device never end
-            raise ConfigError(f"{name}: is not a file. Give the path of a TOML file.")
+            raise ConfigError(f"{name}: is not a file. Give the path of a text file.")
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
@@ -243,7 +266,8 @@ class Setting(NamedTuple):
     """One key: its type, what that type wants in words, its values if few, and an example.
 
     A `hidden` setting may hold a secret by mistake (a database address with a password), so its
-    value is never shown.
+    value is never shown. `proof`, if there is one, raises `ValueError` about a value that its type
+    lets pass; the words of the error end the message.
     """
 
     name: str
@@ -252,14 +276,21 @@ class Setting(NamedTuple):
     choices: tuple[str, ...]
     example: object
     hidden: bool
+    proof: Callable[[Any], object] | None
 
     def check(self, value: object, *, strict: bool = True) -> Any:
         """`value` as the setting's type. Not `strict`: from text. Raises `UnfitError`."""
+        because = ""
         try:
-            return msgspec.convert(value, self.type, strict=strict)
+            fit = msgspec.convert(value, self.type, strict=strict)
+            if self.proof is not None:
+                self.proof(fit)
+            return fit
         except msgspec.ValidationError:
             pass
-        said = "" if self.hidden else f", is {shown(value)}"
+        except ValueError as exc:
+            because = f": {exc}".rstrip(".")
+        said = because if self.hidden else f", is {shown(value)}{because}"
         example = f"Write for example `{self.name} = {shown(self.example)}`."
         if isinstance(value, str) and closest(value, self.choices):
             example = nearest(value, self.choices)
@@ -270,7 +301,7 @@ class Setting(NamedTuple):
 def settings_of(shape: type[Struct]) -> Mapping[str, Setting]:
     """The settings a struct describes. Bounds and words come from its annotations.
 
-    `Meta(extra={...})` may hold `wants` (words for a text), `example` and `hidden`.
+    `Meta(extra={...})` may hold `wants` (words for a text), `example`, `hidden` and `proof`.
     """
     return {
         field.name: _setting(field.name, field.type, field.default)
@@ -284,9 +315,10 @@ def _setting(name: str, annotation: Any, default: object) -> Setting:
     if isinstance(kind, inspect.Metadata):
         extra, kind = kind.extra or {}, kind.type
     choices = _choices(kind)
-    example = default if default is not NODEFAULT else extra.get("example", next(iter(choices), ""))
+    example = extra.get("example", next(iter(choices), "") if default is NODEFAULT else default)
     wants = extra.get("wants") or _wants(kind, choices)
-    return Setting(name, annotation, wants, choices, example, bool(extra.get("hidden")))
+    hidden, proof = bool(extra.get("hidden")), extra.get("proof")
+    return Setting(name, annotation, wants, choices, example, hidden, proof)
 
 
 def _choices(kind: inspect.Type) -> tuple[str, ...]:

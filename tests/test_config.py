@@ -166,6 +166,19 @@ def test_the_message_of_a_wrong_value(tmp_path: Path) -> None:
         ("http.port = 1\nhttp.prot = 2\n", 2, ["Did you mean `port`?"]),
         ("\nhttp = { prot = 2 }\n", 2, ["Did you mean `port`?"]),
         ("[mqtt]\nmax_inflight = 0\n", 2, ["between 1 and 65535"]),
+        ("[mqtt]\nmax_unacked = 65536\n", 2, ["between 1 and 65535"]),
+        ("[mqtt]\nsession_idle_s = 0\n", 2, ["between 0.05 and 86400"]),
+        ("[coap]\nmax_observations = 0\n", 2, ["is 0"]),
+        ("[http]\nmax_polls = 0\n", 2, ["is 0"]),
+        ("[claims]\nduration_s = 0\n", 2, ["is 0"]),
+        ("[rpc]\nhook_max_calls = 0\n", 2, ["is 0"]),
+        ("[limits]\ndevice_messages = 10\n", 2, ['as in "10:1,300:60"', "is 10"]),
+        (
+            "[limits]\ngateway_devices_messages = '10:x'\n",
+            2,
+            ['is "10:x": capacity and seconds', '`gateway_devices_messages = "10:1,300:60"`'],
+        ),
+        (f"[limits]\ndevice_messages = '{','.join(['1:1'] * 9)}'\n", 2, ["at most"]),
     ],
 )
 def test_errors_name_line_and_remedy(
@@ -177,6 +190,50 @@ def test_errors_name_line_and_remedy(
     assert message.startswith(f"config.toml:{line}: ")
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "http://ada:hunter2@host/rpc",
+        "http://hunter2@host/",
+        "http://host/rpc#hunter2",
+        "ftp://host/hunter2",
+        "host/hunter2",
+        "http://",
+        "http://host/a hunter2",
+    ],
+)
+def test_a_hook_with_credentials_is_refused_unshown(tmp_path: Path, hook: str) -> None:
+    """A hook's address with a user name, or that is none, is refused and not repeated."""
+    path = write(tmp_path, f'[rpc]\nhook = "{hook}"\n')
+    for message in (error(path), error(None, {"GATEHOUSE_RPC_HOOK": hook})):
+        assert "without user name and password" in message
+        assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("hook", ["", "http://h", "https://[::1]:8/a@b?c=d", "http://h:9/rpc"])
+def test_a_hook(hook: str) -> None:
+    """A plain address is taken as it is, and an empty one is none."""
+    assert load_config(None, {"GATEHOUSE_RPC_HOOK": hook}).rpc.hook == hook
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "data/packages"),
+        ("[packages]\ndir = 'p'\n", "p"),
+        ("[store]\nurl = 'sqlite:/var/x/g.db'\n", "/var/x/packages"),
+        ("[store]\nurl = 'sqlite::memory:'\n", None),
+        ("[store]\nurl = 'postgresql://a@b/c'\n", None),
+        ("[store]\nurl = 'sqlite::memory:'\n[packages]\ndir = '/p'\n", "/p"),
+    ],
+)
+def test_where_packages_are(tmp_path: Path, text: str, expected: str | None) -> None:
+    """Packages lie beside the database file unless a folder is named; else there are none."""
+    config = load_config(write(tmp_path, text), {})
+
+    assert config.packages_dir == (None if expected is None else tmp_path / expected)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ FLOORS = {
     "dialects": {"dialects", "core", "wire"},
     "transports": {"transports", "wire", "core.model", "core.errors"},
     "store": {"store", "core"},
+    "sinks": {"sinks", "core.model", "core.ports"},
     "admin": {"admin", "core", "wire"},
     "simulator": {
         "simulator",
@@ -27,7 +28,7 @@ FLOORS = {
     "config": {"toml_lines", "core.errors"},
     "profiles": {"toml_lines", "core.errors", "core.model"},
     "log": {"core.model", "core.errors"},
-    "toml_lines": {"core.errors"},
+    "toml_lines": {"core.errors", "core.limits"},
     "clock": set(),
 }
 """Room → what it may import of ours. `app` and `cli` know everything."""
@@ -35,9 +36,10 @@ FLOORS = {
 FOREIGN = {
     "core": {"msgspec", "structlog", "cryptography"},
     "wire": {"msgspec", "structlog"},
-    "dialects": {"msgspec", "google"},
+    "dialects": {"msgspec", "structlog", "google", "grpc_tools"},
     "transports": {"aiohttp", "aiocoap", "amqtt", "structlog", "msgspec"},
-    "store": {"aiosqlite", "asyncpg", "msgspec", "structlog", "cryptography"},
+    "store": {"aiosqlite", "asyncpg", "msgspec", "structlog", "cryptography", "mmh3"},
+    "sinks": {"aiohttp", "msgspec", "structlog"},
     "admin": {"msgspec"},
 }
 """Room → libraries of others it may import. None of them reaches for a socket or SQL elsewhere."""

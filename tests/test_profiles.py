@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import ConfigError
 from gateway.core.model import ProfileTransport, ProvisionType, Secret
+from gateway.dialects.thingsboard.profile import prove_section
 from gateway.profiles import MAX_PROFILES, ProfileFile, look, read_profile, read_profiles, watch
 
 REPOSITORY = Path(__file__).parent.parent
@@ -47,8 +48,14 @@ def test_a_full_file(tmp_path: Path) -> None:
         'transport = "COAP"\n'
         "pre_provision_allowed = true\n"
         "require_readable_certificate = true\n"
+        "claiming_allowed = false\n"
+        "gateway_may_adopt = false\n"
+        "readings_keep_days = 30\n"
         'provision_key = "wm-2026-key"\n'
         'provision_secret = { env = "WM_SECRET" }\n'
+        "[limits]\n"
+        'messages = "10:1,300:60"\n'
+        'telemetry_points = ""\n'
         "[blynk]\n"
         'template_id = "TMPL1aB2cD3eF"\n'
         "pins = [1, 2.5, true, { a = 1 }]\n",
@@ -60,6 +67,10 @@ def test_a_full_file(tmp_path: Path) -> None:
         transport=ProfileTransport.COAP,
         pre_provision_allowed=True,
         require_readable_certificate=True,
+        claiming_allowed=False,
+        gateway_may_adopt=False,
+        readings_keep_days=30,
+        limits={"messages": "10:1,300:60", "telemetry_points": ""},
         provision_key=Secret("wm-2026-key"),
         provision_secret=Secret("s3cr3t-from-outside"),
         sections={"blynk": {"template_id": "TMPL1aB2cD3eF", "pins": [1, 2.5, True, {"a": 1}]}},
@@ -78,7 +89,9 @@ def test_what_may_be_left_out(tmp_path: Path) -> None:
 
 def test_the_shipped_profiles() -> None:
     """The profiles that come with the product are good, and hold no key and no secret."""
-    profiles, errors = read_profiles(REPOSITORY / "profiles", {})
+    profiles, errors = read_profiles(
+        REPOSITORY / "profiles", {}, validators={"thingsboard": prove_section}
+    )
 
     assert not errors
     assert {p.name: p.provision_type.value for p in profiles} == {
@@ -87,6 +100,13 @@ def test_the_shipped_profiles() -> None:
         "pre-provisioned": "CHECK_PRE_PROVISIONED_DEVICES",
     }
     assert all(p.provision_key is None and p.provision_secret is None for p in profiles)
+
+
+def test_the_example_profiles() -> None:
+    """The profile that is shown as an example of protobuf is good."""
+    path = REPOSITORY / "examples" / "profiles" / "air-quality-protobuf.toml"
+    profile = read_profile(path, {}, validators={"thingsboard": prove_section})
+    assert profile.provision_type is ProvisionType.ALLOW_CREATE_NEW_DEVICES
 
 
 def test_a_profile_does_not_show_its_secrets(tmp_path: Path) -> None:
@@ -108,6 +128,18 @@ def test_a_profile_does_not_show_its_secrets(tmp_path: Path) -> None:
         (CREATE + "provision_secrt = 'hunter2'\n", 2, ["Did you mean `provision_secret`?"]),
         (CREATE + "[blink]\n", 2, ["no setting `blink`", "Did you mean `blynk`?"]),
         (CREATE + "blynk = 'hunter2'\n", 2, ["`blynk` is a section", "[blynk]"]),
+        (CREATE + "limits = 'hunter2'\n", 2, ["`limits` is a section", "[limits]"]),
+        (CREATE + "[limits]\nmesages = '1:1'\n", 3, ["[limits] has no", "mean `messages`?"]),
+        (
+            CREATE + "[limits]\nmessages = '1:0'\n",
+            3,
+            ['is "1:0"', "whole numbers", '"10:1,300:60"'],
+        ),
+        (CREATE + "[limits]\nmessages = 10\n", 3, ["how many in how many seconds", "is 10"]),
+        (CREATE + "readings_keep_days = 0\n", 2, ["between 1 and 36500", "keep_days = 30`"]),
+        (CREATE + "claiming_allowed = 'no'\n", 2, ["true or false"]),
+        (CREATE + "[thingsboard]\na = { file = 'no.proto' }\n", 3, ["no.proto: there is no such"]),
+        (CREATE + "[thingsboard]\na = { file = '.' }\n", 3, ["a cannot be had", "is not a file"]),
         (CREATE + "[blynk]\nx = 1979-05-27\n", 2, ["[blynk] holds a value", "dates in quotes"]),
         (CREATE + "[blynk]\nx = nan\n", 2, ["[blynk] holds a value"]),
         (CREATE + f"[blynk]\nx = 0x{'f' * 5000}\n", 2, ["[blynk] holds a value"]),
@@ -150,6 +182,47 @@ def test_errors_name_line_and_remedy(
     assert "hunter2" not in message
     for part in parts:
         assert part in message
+
+
+def test_a_section_takes_the_text_of_a_file(tmp_path: Path) -> None:
+    """What a section names as a file is read beside the profile, and its text is what is kept."""
+    (tmp_path / "x.proto").write_bytes(b"one\r\ntwo\n")
+    path = write(tmp_path, CREATE + "[thingsboard]\na = { file = 'x.proto' }\nb = { file = 1 }\n")
+
+    sections = read_profile(path, {}).sections
+    assert sections == {"thingsboard": {"a": "one\ntwo\n", "b": {"file": 1}}}
+
+
+def test_a_dialect_proves_its_table(tmp_path: Path) -> None:
+    """A validator sees its table and the transport; its error stands at the key it begins with."""
+    seen: list[object] = []
+
+    def refuse(section: object, transport: ProfileTransport) -> None:
+        seen.append((section, transport))
+        raise ValueError("b is too long. Shorten it.")
+
+    path = write(tmp_path, CREATE + "transport = 'MQTT'\n[blynk]\na = 1\nb = 2\n")
+    with pytest.raises(ConfigError) as caught:
+        read_profile(path, {}, validators={"blynk": refuse, "thingsboard": refuse})
+
+    assert str(caught.value) == f"{path}:5: [blynk] b is too long. Shorten it."
+    assert seen == [({"a": 1, "b": 2}, ProfileTransport.MQTT)]
+
+
+def test_a_fault_of_a_schema_has_its_line(tmp_path: Path) -> None:
+    """A schema that does not compile is told with the profile's line, and with its own."""
+    write(tmp_path, 'syntax = "proto3";\nmessage A { foo b = 1; }\n', "x.proto")
+    path = write(
+        tmp_path,
+        f"{CREATE}transport = 'COAP'\n[thingsboard]\npayload = 'PROTOBUF'\n"
+        "attributes_schema = 'x'\ntelemetry_schema = { file = 'x.proto' }\n",
+    )
+    profiles, errors = read_profiles(tmp_path, {}, validators={"thingsboard": prove_section})
+
+    assert profiles == []
+    assert [str(error) for error in errors] == [
+        f'{path}:6: [thingsboard] telemetry_schema: line 2, column 13: "foo" is not defined.'
+    ]
 
 
 def test_a_file_name_that_is_no_profile_name(tmp_path: Path) -> None:
@@ -314,6 +387,14 @@ async def test_every_kind_of_change_is_applied(tmp_path: Path) -> None:
         await until(lambda: applied.times == 4)
         await asyncio.sleep(5 * EVERY_S)
     assert applied.times == 4
+
+
+async def test_a_changed_schema_is_applied(tmp_path: Path) -> None:
+    """A schema beside the profiles is part of them: its change is applied."""
+    applied = Applied()
+    async with watching(tmp_path, applied):
+        (tmp_path / "a.proto").write_text("one")
+        await until(lambda: applied.times == 1)
 
 
 async def test_what_was_there_is_not_applied(tmp_path: Path) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 
 import click
 
 from gateway import __version__
+from gateway.cli.lazy import Lazy, LazyGroup
 
 _COMMANDS = {
     "serve": "Serve devices over HTTP, MQTT and CoAP.",
     "provision": "Provision one device from this shell, over any wire.",
     "profile": "Show and change device profiles.",
-    "device": "Show, add, remove and re-arm devices.",
+    "device": "Show, change and call devices.",
+    "firmware": "Keep firmware and software, and say which devices are to run it.",
     "simulate": "Run a fleet of simulated devices against a gateway.",
     "doctor": "Check this installation and say what to do.",
     "bench": "Measure this machine and print ratios.",
@@ -21,25 +22,9 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
-    """Knows all commands by name and one line; imports a command's file only to run it."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
-            return None
-        command: click.Command = import_module(f"gateway.cli.{name}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
-
-
 @click.group(
-    cls=_LazyGroup,
+    cls=LazyGroup,
+    lazy={name: Lazy(f"gateway.cli.{name}", "command", line) for name, line in _COMMANDS.items()},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with `gatehouse serve`; every command explains itself with --help.",
 )

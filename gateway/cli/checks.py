@@ -203,10 +203,11 @@ def _key_file(path: Path) -> Finding:
 
 def profiles(config: Config) -> Iterator[Finding]:
     """Each file's errors, twins included, and files that tell a secret to everybody."""
+    from gateway.app import VALIDATORS
     from gateway.profiles import read_profiles
 
     check = "profiles"
-    files, errors = read_profiles(config.profiles_dir)
+    files, errors = read_profiles(config.profiles_dir, validators=VALIDATORS)
     for error in errors:
         yield wrong(check, str(error), "Until then the profile stays as it last was, if it was.")
     for file in files:

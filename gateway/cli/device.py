@@ -1,59 +1,74 @@
-"""`gatehouse device`: show, add, remove and re-arm devices."""
+"""`gatehouse device`: list, add, remove and re-arm devices; the rest of it lies beside."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeAlias
 
 import click
+from msgspec import Struct
 
 from gateway.cli.device_views import (
     COLUMNS,
-    json_value,
-    plain_credentials,
-    plain_device,
     plain_event,
     plain_listing,
-    print_device,
     print_events,
     row,
 )
+from gateway.cli.lazy import Lazy, LazyGroup
 from gateway.cli.options import (
     config_option,
     json_option,
     open_for_people,
     print_json,
     read_config,
-    reveal_option,
     run,
     shown,
     the_device,
     the_profile,
 )
 from gateway.config import Config
-from gateway.core.model import DeviceProfile, Event, Reading
-from gateway.core.ports import DeviceListing, KnownCredentials
+from gateway.core.model import DeviceProfile, Event, Presence
+from gateway.core.ports import DeviceListing
 from gateway.core.registry import Registry
 
 _PAGE = 500
-_LAST_EVENTS = 10
+
+_Row: TypeAlias = tuple[DeviceListing, Presence]
+
+_ELSEWHERE = {
+    "show": Lazy("gateway.cli.device_show", "show", "Show one device."),
+    "data": Lazy("gateway.cli.device_data", "data", "Show readings: table, chart, JSON, CSV."),
+    "attributes": Lazy(
+        "gateway.cli.device_attributes", "attributes", "Show and change attributes."
+    ),
+    "rpc": Lazy("gateway.cli.device_rpc", "rpc", "Call a method of a device."),
+    "calls": Lazy("gateway.cli.device_rpc", "calls", "List a device's stored calls."),
+    "rotate": Lazy("gateway.cli.device_owner", "rotate", "Give a device new credentials."),
+    "claim": Lazy("gateway.cli.device_owner", "claim", "Take a device for a customer."),
+    "unclaim": Lazy("gateway.cli.device_owner", "unclaim", "Take it back from the customer."),
+}
+"""The commands of this group that have files of their own."""
 
 
-@click.group()
+@click.group(cls=LazyGroup, lazy=_ELSEWHERE)
 def command() -> None:
-    """Show, add, remove and re-arm devices.
+    """Show, change and call devices.
 
-    The commands act on the store itself; a running server follows from its next request on.
+    The commands act on the store itself; a running gateway follows within a moment: what it is
+    connected to is told, closed or called.
 
     \b
     Examples:
       gatehouse device list --search meter
       gatehouse device add --profile valve valve-1 valve-2
-      gatehouse device add --profile valve --from-file serials.txt
       gatehouse device show valve-1
+      gatehouse device data valve-1 pressure --last 1h
+      gatehouse device rpc valve-1 open '{"percent": 50}'
+      gatehouse device attributes set valve-1 interval=30
     """
 
 
@@ -63,6 +78,7 @@ def command() -> None:
 @command.command("list")
 @click.option("--profile", "profile_name", metavar="NAME", help="Only devices of this profile.")
 @click.option("--search", default="", metavar="TEXT", help="Only names with this text in them.")
+@click.option("--online", is_flag=True, help="Only devices that are connected.")
 @click.option("--limit", default=50, type=click.IntRange(1, 1000), show_default=True)
 @click.option("--all", "everything", is_flag=True, help="All, one tab-separated line each.")
 @config_option
@@ -70,6 +86,7 @@ def command() -> None:
 def list_devices(
     profile_name: str | None,
     search: str,
+    online: bool,
     limit: int,
     everything: bool,
     config_path: Path | None,
@@ -80,87 +97,68 @@ def list_devices(
     \b
     Examples:
       gatehouse device list --profile demo --search kitchen
+      gatehouse device list --online
       gatehouse device list --all | cut -f2
     """
     config = read_config(config_path)
+    which = _Which(profile_name, search, online)
     if everything:
-        run(_list_all(config, profile_name, search, as_json=as_json))
+        run(_list_all(config, which, as_json=as_json))
         return
     # One more than shown tells whether there are more.
-    found = run(_list(config, profile_name, search, limit + 1))
+    found = run(_list(config, which, limit + 1))
     if as_json:
-        print_json([plain_listing(one) for one in found[:limit]])
+        print_json([plain_listing(*one) for one in found[:limit]])
     else:
         from gateway.cli.tables import print_table
 
-        print_table(COLUMNS, [row(one) for one in found[:limit]])
+        print_table(COLUMNS, [row(*one) for one in found[:limit]])
     if len(found) > limit:
         click.echo(f"these are the first {limit}; narrow with --search, or use --all", err=True)
 
 
-async def _list(
-    config: Config, profile_name: str | None, search: str, limit: int
-) -> list[DeviceListing]:
+class _Which(Struct, frozen=True):
+    """Which devices are listed."""
+
+    profile: str | None
+    search: str
+    online: bool
+
+    async def pages(self, registry: Registry, size: int) -> AsyncIterator[list[_Row]]:
+        """All of them with their presence, `size` at a time."""
+        profile = await the_profile(registry, self.profile) if self.profile else None
+        last = 0
+        while page := await registry.devices(
+            after_id=last, limit=size, profile=profile, text=self.search, online=self.online
+        ):
+            presence = await registry.presence(one.device for one in page)
+            yield [(one, presence.get(one.device.id, Presence())) for one in page]
+            last = page[-1].device.id
+
+
+async def _list(config: Config, which: _Which, limit: int) -> list[_Row]:
     async with open_for_people(config) as registry:
-        profile = await the_profile(registry, profile_name) if profile_name else None
-        return await registry.devices(limit=limit, profile=profile, text=search)
+        async for page in which.pages(registry, limit):
+            return page
+        return []
 
 
-async def _list_all(
-    config: Config, profile_name: str | None, search: str, *, as_json: bool
-) -> None:
+async def _list_all(config: Config, which: _Which, *, as_json: bool) -> None:
     """Print page by page: the fleet may be larger than the memory of this machine."""
     import json
 
     async with open_for_people(config) as registry:
-        profile = await the_profile(registry, profile_name) if profile_name else None
         click.echo("[" if as_json else "\t".join(COLUMNS))
-        last, separator = 0, "  "
-        while page := await registry.devices(
-            after_id=last, limit=_PAGE, profile=profile, text=search
-        ):
+        separator = "  "
+        async for page in which.pages(registry, _PAGE):
             for one in page:
                 if as_json:
-                    click.echo(separator + json.dumps(plain_listing(one)), nl=False)
+                    click.echo(separator + json.dumps(plain_listing(*one)), nl=False)
                     separator = ",\n  "
                 else:
-                    click.echo("\t".join(row(one)))
-            last = page[-1].device.id
+                    click.echo("\t".join(row(*one)))
         if as_json:
             click.echo("\n]")
-
-
-@command.command()
-@click.argument("name_or_uuid")
-@reveal_option
-@config_option
-@json_option
-def show(name_or_uuid: str, reveal: bool, config_path: Path | None, as_json: bool) -> None:
-    """Show one device: what it is, its latest readings, and what happened to it last.
-
-    Its credentials are shown in clear with --reveal.
-    """
-    known, profile, readings, events = run(_show(read_config(config_path), name_or_uuid))
-    fields = plain_device(known.device) | {
-        "profile": profile,
-        "credentials": plain_credentials(known.credentials, reveal=reveal),
-    }
-    if as_json:
-        latest = {one.key: {"ts": one.ts, "value": json_value(one)} for one in readings}
-        print_json(fields | {"latest": latest, "events": [plain_event(one) for one in events]})
-        return
-    print_device(known.device, fields, readings, events)
-
-
-async def _show(
-    config: Config, name: str
-) -> tuple[KnownCredentials, str, Sequence[Reading], list[Event]]:
-    async with open_for_people(config) as registry:
-        known = await the_device(registry, name)
-        profiles = {one.id: one.name for one in await registry.profiles()}
-        readings = await registry.latest(known)
-        events = await registry.last_events(known, limit=_LAST_EVENTS)
-        return known, profiles.get(known.device.profile_id, "?"), readings, events
 
 
 @command.command()
@@ -300,7 +298,7 @@ def remove(names: tuple[str, ...], yes: bool, config_path: Path | None) -> None:
     """
     ask = not yes and sys.stdin.isatty()
     removed = run(_remove(read_config(config_path), names, ask=ask))
-    click.echo(f"removed {_count(removed)}; open sessions end with their next message")
+    click.echo(f"removed {_count(removed)}; a running gateway closes their sessions at once")
 
 
 async def _remove(config: Config, names: Sequence[str], *, ask: bool) -> int:

@@ -6,9 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import click
-
-from gateway.cli.tables import masked, print_fields, print_table, value_text, when
+from gateway.cli.tables import masked, print_table, when
 from gateway.core.model import (
     PROVISIONED,
     AccessToken,
@@ -18,14 +16,18 @@ from gateway.core.model import (
     Event,
     Json,
     MqttBasic,
+    Presence,
     Reading,
+    Value,
 )
 from gateway.core.ports import DeviceListing
 
-COLUMNS = ("id", "name", "profile", "state", "credentials", "gateway", "created", "uuid")
+COLUMNS = (
+    *("id", "name", "profile", "state", "presence", "credentials", "gateway", "created", "uuid"),
+)
 
 
-def row(listing: DeviceListing) -> tuple[str, ...]:
+def row(listing: DeviceListing, presence: Presence) -> tuple[str, ...]:
     """A line of the list, in the order of `COLUMNS`."""
     device = listing.device
     return (
@@ -33,6 +35,7 @@ def row(listing: DeviceListing) -> tuple[str, ...]:
         device.name,
         listing.profile_name,
         state(device),
+        "online" if presence.online else seen(presence),
         listing.credentials_type,
         "yes" if device.gateway else "",
         when(device.created_at),
@@ -51,10 +54,18 @@ def state(device: Device) -> str:
             return f"blocked ({said})"
 
 
-def plain_listing(listing: DeviceListing) -> dict[str, Any]:
+def seen(presence: Presence) -> str:
+    """When a device that is not here was last heard of."""
+    last = max(presence.active_at, presence.disconnected_at, presence.connected_at)
+    return f"seen {when(last)}" if last else "never seen"
+
+
+def plain_listing(listing: DeviceListing, presence: Presence) -> dict[str, Any]:
     return plain_device(listing.device) | {
         "profile": listing.profile_name,
         "credentials_type": listing.credentials_type,
+        "online": presence.online,
+        "active_at": presence.active_at or None,
     }
 
 
@@ -85,28 +96,13 @@ def plain_credentials(credentials: DeviceCredentials, *, reveal: bool) -> dict[s
             return kind | {"certificate": text}  # public, as certificates are
 
 
-def print_device(
-    device: Device, fields: dict[str, Any], readings: Sequence[Reading], events: list[Event]
-) -> None:
-    told = fields | {
-        "provision_state": state(device),
-        "gateway": "yes" if device.gateway else "no",
-        "created_at": when(device.created_at),
-        "credentials": ", ".join(f"{key} {value}" for key, value in fields["credentials"].items()),
-    }
-    print_fields([(key.replace("_", " "), str(value)) for key, value in told.items()])
-    if readings:
-        click.echo("\nlatest readings")
-        rows = [(one.key, value_text(one.value), when(one.ts)) for one in readings]
-        print_table(("key", "value", "at"), rows)
-    if events:
-        click.echo("\nlast events")
-        print_events(events)
+def plain_latest(readings: Sequence[Reading]) -> dict[str, Any]:
+    """The latest reading of each key, by key."""
+    return {one.key: {"ts": one.ts, "value": json_value(one.value)} for one in readings}
 
 
-def json_value(reading: Reading) -> Any:
-    """A reading's value as it goes into JSON, objects and arrays unfolded."""
-    value = reading.value
+def json_value(value: Value) -> Any:
+    """A value as it goes into JSON, objects and arrays unfolded."""
     return json.loads(value.text) if isinstance(value, Json) else value
 
 
@@ -125,7 +121,7 @@ def plain_event(event: Event) -> dict[str, Any]:
     }
 
 
-def print_events(events: list[Event]) -> None:
+def print_events(events: Sequence[Event]) -> None:
     print_table(
         ("seq", "at", "event", "outcome", "subject", "from"),
         [

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import click
 from msgspec import Struct
 
+from gateway.cli.new_file import NewFile
 from gateway.cli.options import (
     config_option,
     json_option,
@@ -95,7 +96,7 @@ def command(config_path: Path | None, save: Path | None, as_json: bool, **given:
     config = read_config(config_path)
     order = _order(config, **given)
     # Made before the request: credentials are given once, and must not be lost to a full disk.
-    with _Kept(save) as kept:
+    with NewFile(save, "--save") as kept:
         told = run(_provision(config, order))
         if told["status"] == SUCCESS:
             kept.write(json.dumps(told, indent=2))
@@ -285,50 +286,6 @@ def _read(answer: bytes, *, protobuf: bool) -> dict[str, Any]:
     parse_credentials(answer)  # proves the shape; the members are told as they came
     told: dict[str, Any] = json.loads(answer)
     return told
-
-
-class _Kept:
-    """A file that is made first and filled at last; gone again when there is nothing to keep."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._handle: int | None = None
-        self._full = False
-
-    def __enter__(self) -> _Kept:
-        import os
-
-        if self._path is not None:
-            try:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-                self._handle = os.open(self._path, flags, 0o600)
-            except OSError as exc:
-                raise click.ClickException(
-                    f"{self._path}: cannot be made ({exc.strerror}). --save wants a new file in "
-                    "a folder you can write to."
-                ) from None
-        return self
-
-    def write(self, text: str) -> None:
-        """Keep the text. A failure is told, not raised: the answer must still be printed."""
-        import os
-
-        if self._handle is None:
-            return
-        try:
-            os.write(self._handle, text.encode() + b"\n")
-            os.fsync(self._handle)
-            self._full = True
-        except OSError as exc:
-            click.echo(f"{self._path}: cannot be written ({exc.strerror})", err=True)
-
-    def __exit__(self, *_: object) -> None:
-        import os
-
-        if self._handle is not None and self._path is not None:
-            os.close(self._handle)
-            if not self._full:
-                self._path.unlink()
 
 
 # ── telling it ────────────────────────────────────────────────────────────────────────────────

@@ -111,7 +111,7 @@ async def _inside(driver: Driver, config: Config, environ: Mapping[str, str]) ->
     vault = _vault(config, environ)
     if vault is not None:
         findings += await _credentials(SqlStore(driver, vault), config)
-    rows = await driver.rows("last_events", 1, None)
+    rows = await driver.rows("last_events", 1)
     return [*findings, _clock(rows[0][1] if rows else None)]
 
 
@@ -172,10 +172,11 @@ async def _keys(registrar: SqlRegistrar) -> dict[str, Secret]:
 
 def _key_twins(config: Config, stored: Mapping[str, Secret]) -> list[Finding]:
     """Files whose key is already that of another profile in the store: they cannot be loaded."""
+    from gateway.app import VALIDATORS
     from gateway.profiles import read_profiles
 
     owners = {key: name for name, key in stored.items()}
-    files, _ = read_profiles(config.profiles_dir)
+    files, _ = read_profiles(config.profiles_dir, validators=VALIDATORS)
     return [
         wrong(
             "profiles",

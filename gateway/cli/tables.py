@@ -56,6 +56,12 @@ def when(at: int) -> str:
         return f"{at} ms"
 
 
+def when_exactly(at: int) -> str:
+    """The same, to the millisecond."""
+    text = when(at)
+    return f"{text[:-1]}.{at % 1000:03d}Z" if text.endswith("Z") else text
+
+
 def value_text(value: Value) -> str:
     """A reading's value as JSON writes it, text without its quotes."""
     match value:

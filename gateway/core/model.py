@@ -92,9 +92,15 @@ class DeviceProfile(Struct, frozen=True, kw_only=True):
     """What devices of one kind may do.
 
     `pre_provision_allowed` belongs to `ALLOW_CREATE_NEW_DEVICES`: a device that already exists in
-    this profile and was never provisioned may then be claimed, once. `sections` holds the tables
-    a dialect reads (`[blynk]`); the core carries them unread. `source` is the file that defines
-    the profile, or None for one that lives in the store alone.
+    this profile and was never provisioned may then be claimed, once. `claiming_allowed`: a device
+    may be claimed by a customer; else only one whose server attribute `claimingAllowed` is true.
+    `gateway_may_adopt`: a gateway may speak for a device of this profile that it did not create.
+    `readings_keep_days` None: as the whole store. `limits` names rates (`messages`) and gives each
+    as text (`10:1,300:60`); what it leaves out is as configured for all.
+
+    `sections` holds the tables a dialect reads (`[thingsboard]`, `[blynk]`); the core carries them
+    unread. `source` is the file that defines the profile, or None for one that lives in the store
+    alone. `revision` grows with every change.
     """
 
     id: int
@@ -104,9 +110,14 @@ class DeviceProfile(Struct, frozen=True, kw_only=True):
     transport: ProfileTransport = ProfileTransport.DEFAULT
     pre_provision_allowed: bool = False
     require_readable_certificate: bool = False
+    claiming_allowed: bool = True
+    gateway_may_adopt: bool = True
+    readings_keep_days: int | None = None
+    limits: Mapping[str, str] = field(default_factory=dict)
     organisation_id: int = ROOT_ORGANISATION
     sections: Mapping[str, Any] = field(default_factory=dict)
     source: str | None = None
+    revision: int = 1
 
     @property
     def claims_existing(self) -> bool:
@@ -238,6 +249,9 @@ def _members_set(struct: MqttBasic | RequestedCredentials) -> str:
 class Device(Struct, frozen=True, kw_only=True):
     """One device. `id` is its number (small integer, never reused), `uuid` its outside name.
 
+    `customer_id` is the organisation it was claimed for, `creator_id` the gateway that first
+    mentioned it. `profile_revision` is that of its profile when this was read.
+
     `provision_state` None means: still waiting for its one claim. `credentials_row` changes
     whenever the credentials do, so that a session can tell that its login is no longer good.
     """
@@ -253,6 +267,9 @@ class Device(Struct, frozen=True, kw_only=True):
     credentials_row: int
     transport: ProfileTransport = ProfileTransport.DEFAULT
     created_at: int = 0
+    customer_id: int | None = None
+    creator_id: int | None = None
+    profile_revision: int = 1
 
 
 # ── provisioning ──────────────────────────────────────────────────────────────────────────────
@@ -302,6 +319,13 @@ class RefusalReason(StrEnum):
     CREDENTIALS_INVALID = "credentials_invalid"
     CREDENTIALS_TAKEN = "credentials_taken"
     CERTIFICATE_UNREADABLE = "certificate_unreadable"
+    NOT_ITS_GATEWAY = "not_its_gateway"
+    CUSTOMER_HAS_IT = "customer_has_it"
+    CLAIMING_DISABLED = "claiming_disabled"
+    CLAIM_STANDS = "claim_stands"
+    NO_CLAIM = "no_claim"
+    CLAIM_EXPIRED = "claim_expired"
+    WRONG_CLAIM_KEY = "wrong_claim_key"
 
 
 class Provisioned(Struct, frozen=True):
@@ -361,6 +385,228 @@ class Attributes(Struct, frozen=True):
     shared: Mapping[str, Value]
 
 
+class Attribute(Struct, frozen=True):
+    """One attribute as people see it; `updated_at` in ms."""
+
+    scope: AttributeScope
+    key: str
+    value: Value
+    updated_at: int
+
+
+class AttributesChange(Struct, frozen=True):
+    """Shared attributes that changed: new values by key, and the keys that are no more."""
+
+    values: Mapping[str, Value] = field(default_factory=dict)
+    deleted: tuple[str, ...] = ()
+
+
+class Aggregation(StrEnum):
+    """What becomes of the readings within one interval. `NONE`: each stands for itself."""
+
+    NONE = "none"
+    AVG = "avg"
+    MIN = "min"
+    MAX = "max"
+    SUM = "sum"
+    COUNT = "count"
+
+
+class SeriesQuery(Struct, frozen=True, kw_only=True):
+    """Which readings of one key: `since <= ts < until` (ms), at most `limit` of them.
+
+    Without an aggregation the newest `limit`, in the order of time; with one, a value for each
+    `interval_ms` that has readings, counted from `since`.
+    """
+
+    key: str
+    since: int
+    until: int
+    limit: int = 100
+    aggregation: Aggregation = Aggregation.NONE
+    interval_ms: int = 0
+    newest_first: bool = False
+
+
+# ── calls to devices ──────────────────────────────────────────────────────────────────────────
+
+
+class RpcState(StrEnum):
+    """How far a call to a device came (ThingsBoard's `RpcStatus`)."""
+
+    QUEUED = "QUEUED"
+    """It waits for the device to be there."""
+    SENT = "SENT"
+    DELIVERED = "DELIVERED"
+    """The device's side acknowledged it; a two-way call waits for its answer."""
+    SUCCESSFUL = "SUCCESSFUL"
+    TIMEOUT = "TIMEOUT"
+    """Delivered, and never answered."""
+    EXPIRED = "EXPIRED"
+    """Never delivered."""
+    FAILED = "FAILED"
+    DELETED = "DELETED"
+
+    @property
+    def final(self) -> bool:
+        return self not in (RpcState.QUEUED, RpcState.SENT, RpcState.DELIVERED)
+
+
+class RpcCall(Struct, frozen=True, kw_only=True):
+    """A call of a method of a device. `params` and `response` are JSON texts.
+
+    `persistent`: it waits for a device that is away until `expires_at`, and is sent again when its
+    delivery was not acknowledged, `retries` times (0: as often as it takes); else it fails at once
+    when the device is not there. `uuid` is its outside name; `id` its number, 0 for one that is
+    not stored.
+    """
+
+    device_id: int
+    method: str
+    params: str = "{}"
+    two_way: bool = True
+    persistent: bool = False
+    created_at: int = 0
+    expires_at: int = 0
+    retries: int = 0
+    state: RpcState = RpcState.QUEUED
+    response: str | None = None
+    uuid: str = ""
+    id: int = 0
+
+
+# ── presence ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Presence(Struct, frozen=True, kw_only=True):
+    """When a device was last heard of, in ms; 0 for never. `gateway_id`: the last it came through.
+
+    `online` is as of the last write of the process that holds the session, and false when that
+    process is no more.
+    """
+
+    online: bool = False
+    connected_at: int = 0
+    disconnected_at: int = 0
+    active_at: int = 0
+    wire: Wire | None = None
+    address: str = ""
+    gateway_id: int | None = None
+
+
+# ── packages ──────────────────────────────────────────────────────────────────────────────────
+
+
+class PackageKind(StrEnum):
+    """What is delivered over the air; the value is the prefix of its attributes."""
+
+    FIRMWARE = "fw"
+    SOFTWARE = "sw"
+
+
+class ChecksumAlgorithm(StrEnum):
+    """How a device checks what it downloaded (ThingsBoard's names)."""
+
+    MD5 = "MD5"
+    SHA256 = "SHA256"
+    SHA384 = "SHA384"
+    SHA512 = "SHA512"
+    CRC32 = "CRC32"
+    MURMUR3_32 = "MURMUR3_32"
+    MURMUR3_128 = "MURMUR3_128"
+
+
+class Package(Struct, frozen=True, kw_only=True):
+    """Firmware or software: a file kept beside the store, or a `url` where devices find it.
+
+    `checksum` is lower-case hex. `file` is the name of the content on disk, empty with a `url`.
+    """
+
+    id: int = 0
+    kind: PackageKind
+    title: str
+    version: str
+    tag: str = ""
+    size: int = 0
+    checksum: str = ""
+    algorithm: ChecksumAlgorithm = ChecksumAlgorithm.SHA256
+    file_name: str = ""
+    file: str = ""
+    url: str = ""
+    created_at: int = 0
+
+    def attributes(self) -> dict[str, Value]:
+        """The shared attributes that announce it to a device (ThingsBoard contract, section 14)."""
+        prefix = self.kind.value
+        told: dict[str, Value] = {
+            f"{prefix}_title": self.title,
+            f"{prefix}_version": self.version,
+            f"{prefix}_tag": self.tag or f"{self.title} {self.version}",
+        }
+        if self.url:
+            told[f"{prefix}_url"] = self.url
+            return told
+        told[f"{prefix}_size"] = self.size
+        told[f"{prefix}_checksum_algorithm"] = self.algorithm.value
+        told[f"{prefix}_checksum"] = self.checksum
+        return told
+
+
+class Download(Struct, frozen=True, kw_only=True):
+    """How far one device came with one package: bytes given to it, and when last (ms)."""
+
+    kind: PackageKind
+    package_id: int
+    sent: int
+    at: int
+
+
+# ── claims ────────────────────────────────────────────────────────────────────────────────────
+
+
+class ClaimResult(StrEnum):
+    """How an attempt to take a device for a customer ended (ThingsBoard's `ClaimResponse`)."""
+
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    CLAIMED = "CLAIMED"
+
+
+# ── notices: what a running gateway must hear of at once ──────────────────────────────────────
+
+
+class NoticeKind(StrEnum):
+    ATTRIBUTES = "attributes"
+    """Shared attributes of a device, or of all devices of a profile, changed."""
+    RPC = "rpc"
+    """A call was stored for a device."""
+    LOGIN = "login"
+    """The credentials of a device changed."""
+    REMOVED = "removed"
+    PROFILE = "profile"
+    """A profile changed: its devices are to be treated by its new settings."""
+    PACKAGE = "package"
+    """A device, or a profile, is to run another package: the attributes that announce it."""
+
+
+class Notice(Struct, frozen=True, kw_only=True):
+    """Something was changed, perhaps by another process on the same store.
+
+    Written in the transaction of the change, in the order of their numbers. One of a device has
+    `device_id`, one of a whole profile `profile_id`. `change` goes with ATTRIBUTES and PACKAGE,
+    `call_id` with RPC, `generation` (of the credentials that are good now) with LOGIN.
+    """
+
+    seq: int
+    kind: NoticeKind
+    at: int
+    device_id: int | None = None
+    profile_id: int | None = None
+    change: AttributesChange | None = None
+    call_id: int = 0
+    generation: int = 0
+
+
 # ── what happened ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -369,6 +615,15 @@ class EventKind(StrEnum):
     DEVICE_CREATE = "device:create"
     DEVICE_REMOVE = "device:remove"
     DEVICE_REARM = "device:rearm"
+    DEVICE_CREDENTIALS = "device:credentials"
+    DEVICE_ATTRIBUTES = "device:attributes"
+    DEVICE_CLAIM_OFFER = "device:claim:offer"
+    DEVICE_CLAIM = "device:claim"
+    DEVICE_UNCLAIM = "device:unclaim"
+    DEVICE_RPC = "device:rpc"
+    PACKAGE_CREATE = "package:create"
+    PACKAGE_REMOVE = "package:remove"
+    PACKAGE_ASSIGN = "package:assign"
     PROFILE_CREATE = "profile:create"
     PROFILE_UPDATE = "profile:update"
     PROFILE_REMOVE = "profile:remove"

@@ -8,18 +8,30 @@ from typing import Protocol, TypeAlias
 from msgspec import Struct
 
 from gateway.core.model import (
+    Attribute,
     Attributes,
+    AttributesChange,
     AttributeScope,
     AttributesSelection,
+    ClaimResult,
     Device,
     DeviceCredentials,
     DeviceProfile,
+    Download,
     Event,
     FleetTicket,
+    Notice,
+    Package,
+    PackageKind,
     Peer,
+    Presence,
     ProvisionResult,
     Reading,
+    Refused,
+    RpcCall,
+    RpcState,
     Secret,
+    SeriesQuery,
     Value,
 )
 
@@ -61,6 +73,33 @@ class NewProfile(Struct, frozen=True, kw_only=True):
     key: Secret | None
     secret: Secret | None
     spare: tuple[Secret, Secret] | None
+
+
+class NewChild(Struct, frozen=True, kw_only=True):
+    """A device a gateway mentions: found by its name in the gateway's organisation, or born.
+
+    `type` names its profile when it is born: that of the organisation with this name, made when
+    there is none. `token` becomes its access token then.
+    """
+
+    gateway: Device
+    name: str
+    type: str
+    token: Secret
+    peer: Peer
+    at: int
+
+
+class PresenceUpdate(Struct, kw_only=True):
+    """What was learned of a device since the last write; None: nothing new of that."""
+
+    active_at: int
+    online: bool | None = None
+    connected_at: int | None = None
+    disconnected_at: int | None = None
+    wire: str | None = None
+    address: str | None = None
+    gateway_id: int | None = None
 
 
 class KnownCredentials(Struct, frozen=True):
@@ -112,8 +151,15 @@ class Store(Protocol):
     async def find_credentials(self, lookup_id: Secret) -> KnownCredentials | None:
         """The device whose credentials have this id, over all kinds and organisations."""
 
+    async def profile(self, profile_id: int) -> DeviceProfile | None: ...
+
     async def save_readings(self, device: Device, readings: Sequence[Reading]) -> None:
         """Store readings and the latest value per key. Raises `CredentialsGone`."""
+
+    async def save_many_readings(
+        self, sent: Sequence[tuple[Device, Sequence[Reading]]]
+    ) -> list[bool]:
+        """Store readings of many devices in one decision; False where the login is gone."""
 
     async def save_attributes(
         self, device: Device, scope: AttributeScope, values: Mapping[str, Value], at: int
@@ -121,7 +167,66 @@ class Store(Protocol):
         """Store attributes; the last value of a key stands. Raises `CredentialsGone`."""
 
     async def attributes(self, device: Device, selection: AttributesSelection) -> Attributes:
-        """Attributes as of everything saved before this call. Raises `CredentialsGone`."""
+        """Attributes as of everything saved before this call. Raises `CredentialsGone`.
+
+        Shared ones include those that announce the packages the device is to run.
+        """
+
+    # ── gateways' devices ─────────────────────────────────────────────────────────────────────
+
+    async def child(self, new: NewChild) -> Device | Refused:
+        """Decides: the device of that name, or a new one with `creator_id` the gateway.
+
+        `Refused(NOT_ITS_GATEWAY)` when another made it and its profile forbids adoption.
+        """
+
+    # ── claiming ──────────────────────────────────────────────────────────────────────────────
+
+    async def offer_claim(self, device: Device, key: Secret, event: Event, expires_at: int) -> bool:
+        """Decides: store the claim unless one stands that has not expired (put if absent).
+
+        The event tells which it was. Also refused, with False and an event, when the device has a
+        customer, or its profile does not allow claiming and its server attribute `claimingAllowed`
+        is not true. Raises `CredentialsGone`.
+        """
+
+    # ── calls ─────────────────────────────────────────────────────────────────────────────────
+
+    async def waiting_calls(self, device_id: int, now: int) -> list[RpcCall]:
+        """Stored calls QUEUED or SENT for this device that have not expired, oldest first."""
+
+    async def stored_call(self, call_id: int) -> RpcCall | None: ...
+
+    async def mark_call(
+        self, call_id: int, state: RpcState, *, response: str | None = None
+    ) -> bool:
+        """Decides: move a call on. False when it is already final (or further) or gone."""
+
+    async def end_calls(self, now: int) -> int:
+        """Calls past `expires_at` become EXPIRED (QUEUED, SENT) or TIMEOUT (DELIVERED)."""
+
+    # ── packages ──────────────────────────────────────────────────────────────────────────────
+
+    async def package_for(self, device: Device, kind: PackageKind) -> Package | None:
+        """What the device is to run: its own assignment, else its profile's."""
+
+    async def save_downloads(self, downloads: Mapping[int, Sequence[Download]]) -> None:
+        """How far devices came, by device number. May be dropped under overload."""
+
+    # ── presence and notices ──────────────────────────────────────────────────────────────────
+
+    async def enter_node(self, now: int) -> int:
+        """A gateway process begins: its number. What an older one left behind is swept."""
+
+    async def save_presence(
+        self, node: int, updates: Mapping[int, PresenceUpdate], now: int
+    ) -> None:
+        """Write what was learned, and that this process lives."""
+
+    async def last_notice(self) -> int: ...
+
+    async def notices(self, after_seq: int, limit: int) -> list[Notice]:
+        """Cheap when there are none: it is asked many times a second."""
 
 
 class Registrar(Protocol):
@@ -143,8 +248,15 @@ class Registrar(Protocol):
         """Replace what is given. False when the profile has no ticket. Raises `KeyTaken`."""
 
     async def devices(
-        self, *, after_id: int, limit: int, profile_id: int | None, text: str
-    ) -> list[DeviceListing]: ...
+        self,
+        *,
+        after_id: int,
+        limit: int,
+        profile_id: int | None,
+        text: str,
+        online_at: int | None = None,
+    ) -> list[DeviceListing]:
+        """A page in the order of numbers; with `online_at` (now, ms) those online alone."""
 
     async def devices_per_profile(self) -> dict[int, int]: ...
 
@@ -160,3 +272,90 @@ class Registrar(Protocol):
     async def last_events(self, *, limit: int, device_id: int | None) -> list[Event]: ...
 
     async def latest(self, device_id: int) -> list[Reading]: ...
+
+    async def series(self, device_id: int, query: SeriesQuery) -> list[Reading]:
+        """Readings, or their aggregation; a reading that is no number counts for `count` alone."""
+
+    async def keys(self, device_id: int) -> list[str]: ...
+
+    # ── attributes ────────────────────────────────────────────────────────────────────────────
+
+    async def device_attributes(self, device_id: int) -> list[Attribute]:
+        """All attributes of all scopes."""
+
+    async def change_attributes(
+        self, device_id: int, scope: AttributeScope, change: AttributesChange, event: Event
+    ) -> AttributesChange | None:
+        """Set and delete; a shared change writes its notice. What was really changed (a key that
+        was not there cannot be deleted); None when there is no such device. The server attribute
+        `provisionState` is the column of that name.
+        """
+
+    async def change_profile_attributes(
+        self, profile_id: int, scope: AttributeScope, change: AttributesChange, event: Event
+    ) -> int:
+        """The same for all devices of a profile, in one statement a key; how many devices."""
+
+    # ── credentials, claims ───────────────────────────────────────────────────────────────────
+
+    async def replace_credentials(
+        self, device_id: int, credentials: DeviceCredentials, event: Event
+    ) -> bool:
+        """New credentials; the old login is gone at the commit. False: no such device, or the
+        credentials are another's."""
+
+    async def claim_for(
+        self, device_id: int, customer: str, key: Secret | None, event: Event
+    ) -> ClaimResult:
+        """Decides: the device becomes the customer's, once.
+
+        FAILURE when nothing is stored, it expired, or `key` is wrong (the stored claim is then
+        dropped); CLAIMED when it has a customer. `customer` names an organisation below the root,
+        made when there is none. `key` None: the operator needs none.
+        """
+
+    async def unclaim(self, device_id: int, event: Event) -> bool: ...
+
+    async def customer_name(self, organisation_id: int) -> str | None: ...
+
+    # ── calls, presence, packages ─────────────────────────────────────────────────────────────
+
+    async def save_call(self, call: RpcCall, event: Event) -> RpcCall | None:
+        """Store a call with its notice; with its numbers. None when there is no such device."""
+
+    async def calls(self, device_id: int, *, limit: int) -> list[RpcCall]:
+        """Newest first."""
+
+    async def presence(self, device_ids: Sequence[int], now: int) -> dict[int, Presence]: ...
+
+    async def save_package(self, package: Package, event: Event) -> Package | None:
+        """None when its kind, title and version exist."""
+
+    async def packages(self) -> list[Package]: ...
+
+    async def remove_package(self, package_id: int, event: Event) -> bool:
+        """Decides: False while it is assigned."""
+
+    async def assign_package(
+        self,
+        kind: PackageKind,
+        package_id: int | None,
+        event: Event,
+        *,
+        device_id: int | None = None,
+        profile_id: int | None = None,
+    ) -> None:
+        """What a device or all devices of a profile are to run; None takes it back. With notice."""
+
+    async def assigned(
+        self, kind: PackageKind, *, device_id: int | None = None, profile_id: int | None = None
+    ) -> Package | None: ...
+
+    async def downloads(self, device_id: int) -> list[Download]: ...
+
+
+class PackageFiles(Protocol):
+    """Where the content of packages lies."""
+
+    async def read(self, package: Package, offset: int, size: int) -> bytes:
+        """At most `size` bytes from `offset`; fewer at the end. Raises `StoreUnavailable`."""

@@ -6,25 +6,38 @@ store honours them from its next request on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gateway.core.errors import ConfigError, KeyTaken
 from gateway.core.model import (
     ROOT_ORGANISATION,
     AccessToken,
+    Attribute,
+    AttributesChange,
+    AttributeScope,
+    ClaimResult,
+    Device,
+    DeviceCredentials,
     DeviceProfile,
+    Download,
     Event,
     EventKind,
     FleetTicket,
+    Package,
+    PackageKind,
     Peer,
+    Presence,
     Provisioned,
     ProvisionType,
     Reading,
     RefusalReason,
     Refused,
+    RpcCall,
     Secret,
+    SeriesQuery,
 )
 from gateway.core.ports import (
     Clock,
@@ -37,6 +50,11 @@ from gateway.core.ports import (
     Store,
 )
 from gateway.core.provisioning import is_device_name
+
+MOST_DETAIL_CHARACTERS = 200
+"""Of a list of names in an event."""
+_POLL_S, _MOST_POLL_S = 0.02, 0.1
+"""How often a stored call is looked at: quickly while its answer is likely, then less."""
 
 KEYLESS = frozenset({ProvisionType.DISABLED, ProvisionType.X509_CERTIFICATE_CHAIN})
 """Provision types that work without a fleet key; one given is stored all the same."""
@@ -91,10 +109,8 @@ class Registry:
             if ticket is None:
                 unchanged = not _keyed(draft)
             else:
-                unchanged = (draft.key or ticket.key, draft.secret or ticket.secret) == (
-                    ticket.key,
-                    ticket.secret,
-                )
+                pair = (draft.key or ticket.key, draft.secret or ticket.secret)
+                unchanged = pair == (ticket.key, ticket.secret)
             if unchanged:
                 return False
         spare = None
@@ -156,10 +172,15 @@ class Registry:
         limit: int = 100,
         profile: DeviceProfile | None = None,
         text: str = "",
+        online: bool = False,
     ) -> list[DeviceListing]:
-        """A page of devices in the order of their numbers."""
+        """A page of devices in the order of their numbers; `online`: of those that are here."""
         return await self._registrar.devices(
-            after_id=after_id, limit=limit, profile_id=profile.id if profile else None, text=text
+            after_id=after_id,
+            limit=limit,
+            profile_id=profile.id if profile else None,
+            text=text,
+            online_at=self._clock() if online else None,
         )
 
     async def devices_per_profile(self) -> dict[int, int]:
@@ -168,6 +189,18 @@ class Registry:
 
     async def device(self, name_or_uuid: str) -> KnownCredentials | None:
         return await self._registrar.find_device(name_or_uuid)
+
+    async def device_numbered(self, device_id: int) -> Device | None:
+        """The device with this number, if it is still there."""
+        page = await self._registrar.devices(
+            after_id=device_id - 1, limit=1, profile_id=None, text=""
+        )
+        return next((one.device for one in page if one.device.id == device_id), None)
+
+    async def presence(self, devices: Iterable[Device]) -> Mapping[int, Presence]:
+        """When devices were last heard of, by their numbers; none for one that never came."""
+        numbers = [device.id for device in devices]
+        return await self._registrar.presence(numbers, self._clock()) if numbers else {}
 
     async def remove_device(self, known: KnownCredentials) -> bool:
         """Remove a device, its credentials and all it ever said. The events stay."""
@@ -179,8 +212,147 @@ class Registry:
         event = self._event(EventKind.DEVICE_REARM, known.device.name, known.device.id)
         return await self._registrar.rearm_device(known.device.id, event)
 
-    async def latest(self, known: KnownCredentials) -> Sequence[Reading]:
+    async def replace_credentials(
+        self, known: KnownCredentials, credentials: DeviceCredentials | None = None
+    ) -> DeviceCredentials | None:
+        """New credentials, by default a random token; the old login is gone, its sessions end.
+
+        None when they are another device's, or the device is no more.
+        """
+        fresh = credentials or AccessToken(Secret(self._new_token()))
+        event = self._about(EventKind.DEVICE_CREDENTIALS, known, {"type": fresh.type.value})
+        replaced = await self._registrar.replace_credentials(known.device.id, fresh, event)
+        return fresh if replaced else None
+
+    async def claim(
+        self, known: KnownCredentials, customer: str, key: Secret | None
+    ) -> ClaimResult:
+        """Take a device for a customer with the key it offered; `key` None: without one."""
+        event = self._about(EventKind.DEVICE_CLAIM, known, {"customer": customer})
+        return await self._registrar.claim_for(known.device.id, customer, key, event)
+
+    async def unclaim(self, known: KnownCredentials) -> bool:
+        """Take a device back from its customer. False when it has none."""
+        event = self._about(EventKind.DEVICE_UNCLAIM, known)
+        return await self._registrar.unclaim(known.device.id, event)
+
+    async def customer_of(self, device: Device) -> str | None:
+        number = device.customer_id
+        return None if number is None else await self._registrar.customer_name(number)
+
+    # ── readings and attributes ─────────────────────────────────────────────────────────────
+
+    async def latest(self, known: KnownCredentials | DeviceListing) -> Sequence[Reading]:
         return await self._registrar.latest(known.device.id)
+
+    async def series(self, known: KnownCredentials, query: SeriesQuery) -> list[Reading]:
+        return await self._registrar.series(known.device.id, query)
+
+    async def keys(self, known: KnownCredentials) -> list[str]:
+        """The keys a device ever sent readings of."""
+        return await self._registrar.keys(known.device.id)
+
+    async def attributes(self, known: KnownCredentials) -> list[Attribute]:
+        """All attributes of all scopes, those that announce packages among the shared ones."""
+        return await self._registrar.device_attributes(known.device.id)
+
+    async def change_attributes(
+        self, known: KnownCredentials, scope: AttributeScope, change: AttributesChange
+    ) -> AttributesChange | None:
+        """Set and delete attributes; what really changed. None: the device is no more."""
+        event = self._about(EventKind.DEVICE_ATTRIBUTES, known, _told(scope, change))
+        return await self._registrar.change_attributes(known.device.id, scope, change, event)
+
+    async def change_profile_attributes(
+        self, profile: DeviceProfile, scope: AttributeScope, change: AttributesChange
+    ) -> int:
+        """The same for all devices of a profile; how many devices."""
+        event = self._event(EventKind.DEVICE_ATTRIBUTES, profile.name, detail=_told(scope, change))
+        return await self._registrar.change_profile_attributes(profile.id, scope, change, event)
+
+    # ── calls ───────────────────────────────────────────────────────────────────────────────
+
+    async def call(
+        self,
+        known: KnownCredentials,
+        method: str,
+        params: str = "{}",
+        *,
+        lasts_s: float,
+        two_way: bool = True,
+        persistent: bool = False,
+        retries: int = 0,
+    ) -> RpcCall | None:
+        """Store a call for a running gateway to make; `params` is JSON. None: no such device.
+
+        It is over after `lasts_s`: that long it waits for the answer, or for the device too.
+        """
+        now = self._clock()
+        call = RpcCall(
+            device_id=known.device.id,
+            method=method,
+            params=params,
+            two_way=two_way,
+            persistent=persistent,
+            created_at=now,
+            expires_at=now + round(lasts_s * 1000),
+            retries=retries,
+        )
+        event = self._about(EventKind.DEVICE_RPC, known, {"method": method})
+        return await self._registrar.save_call(call, event)
+
+    async def await_call(self, call: RpcCall, timeout_s: float) -> RpcCall:
+        """The call as it ended, or as far as it came in `timeout_s`: QUEUED when unseen."""
+        seen, wait_s = call, _POLL_S
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not seen.state.final:
+                    await asyncio.sleep(wait_s)
+                    wait_s = min(wait_s * 1.05, _MOST_POLL_S)
+                    seen = await self._store.stored_call(call.id) or seen
+        except TimeoutError:
+            pass
+        return seen
+
+    async def calls(self, known: KnownCredentials, *, limit: int = 100) -> list[RpcCall]:
+        """Newest first."""
+        return await self._registrar.calls(known.device.id, limit=limit)
+
+    # ── packages ────────────────────────────────────────────────────────────────────────────
+
+    async def add_package(self, package: Package) -> Package | None:
+        """Its content must be on disk already. None when its kind, title and version exist."""
+        event = self._of(EventKind.PACKAGE_CREATE, package)
+        stamped = structs.replace(package, created_at=self._clock())
+        return await self._registrar.save_package(stamped, event)
+
+    async def packages(self) -> list[Package]:
+        return await self._registrar.packages()
+
+    async def remove_package(self, package: Package) -> bool:
+        """False while a device or a profile is to run it. Its content stays on disk."""
+        event = self._of(EventKind.PACKAGE_REMOVE, package)
+        return await self._registrar.remove_package(package.id, event)
+
+    async def assign(
+        self, kind: PackageKind, package: Package | None, to: Device | DeviceProfile
+    ) -> None:
+        """What a device, or all devices of a profile, are to run; None takes it back."""
+        detail = {"kind": kind.value, "package": _title(package) if package else ""}
+        target = _target(to)
+        event = self._event(EventKind.PACKAGE_ASSIGN, to.name, target.get("device_id"), detail)
+        await self._registrar.assign_package(kind, package.id if package else None, event, **target)
+
+    async def assigned(self, kind: PackageKind, to: Device | DeviceProfile) -> Package | None:
+        """What was assigned to the device itself, or to the profile itself."""
+        return await self._registrar.assigned(kind, **_target(to))
+
+    async def package_for(self, device: Device, kind: PackageKind) -> Package | None:
+        """What a device is to run: its own assignment, else its profile's."""
+        return await self._store.package_for(device, kind)
+
+    async def downloads(self, known: KnownCredentials) -> list[Download]:
+        return await self._registrar.downloads(known.device.id)
 
     async def events(
         self, known: KnownCredentials | None = None, *, after_seq: int = 0, limit: int = 100
@@ -198,10 +370,44 @@ class Registry:
             limit=limit, device_id=known.device.id if known else None
         )
 
-    def _event(self, kind: EventKind, subject: str, device_id: int | None = None) -> Event:
+    def _event(
+        self,
+        kind: EventKind,
+        subject: str,
+        device_id: int | None = None,
+        detail: Mapping[str, str] | None = None,
+    ) -> Event:
         return Event(
-            kind=kind, at=self._clock(), peer=self._peer, subject=subject, device_id=device_id
+            kind=kind,
+            at=self._clock(),
+            peer=self._peer,
+            subject=subject,
+            device_id=device_id,
+            detail=detail or {},
         )
+
+    def _about(
+        self, kind: EventKind, known: KnownCredentials, detail: Mapping[str, str] | None = None
+    ) -> Event:
+        return self._event(kind, known.device.name, known.device.id, detail)
+
+    def _of(self, kind: EventKind, package: Package) -> Event:
+        return self._event(kind, _title(package), detail={"kind": package.kind.value})
+
+
+def _told(scope: AttributeScope, change: AttributesChange) -> dict[str, str]:
+    """A change as its event has it: the keys, never the values."""
+    lists = {"set": ", ".join(change.values), "deleted": ", ".join(change.deleted)}
+    cut = {name: text[:MOST_DETAIL_CHARACTERS] for name, text in lists.items() if text}
+    return {"scope": scope.value, **cut}
+
+
+def _title(package: Package) -> str:
+    return f"{package.title} {package.version}"
+
+
+def _target(to: Device | DeviceProfile) -> dict[str, int]:
+    return {"device_id" if isinstance(to, Device) else "profile_id": to.id}
 
 
 def _keyed(draft: ProfileDraft) -> bool:
@@ -213,7 +419,7 @@ def _same(stored: DeviceProfile, wanted: DeviceProfile) -> bool:
     return all(
         getattr(stored, name) == getattr(wanted, name)
         for name in DeviceProfile.__struct_fields__
-        if name != "id"
+        if name not in ("id", "revision")
     )
 
 

@@ -27,6 +27,12 @@ class Traffic:
         if readings:
             await self._store.save_readings(device, readings)
 
+    async def save_many_readings(
+        self, sent: Sequence[tuple[Device, Sequence[Reading]]]
+    ) -> list[bool]:
+        """Readings of many devices, in one decision; False where the login is no longer good."""
+        return await self._store.save_many_readings(sent) if sent else []
+
     async def save_client_attributes(self, device: Device, values: Mapping[str, Value]) -> None:
         """Raises `CredentialsGone` when the device's login is no longer good."""
         if values:

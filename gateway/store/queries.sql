@@ -1,5 +1,6 @@
 -- Every statement under the name it is called by. `insert … VALUES` without a list takes many rows.
 -- What PostgreSQL has to say in other words stands under the same name in queries.postgres.sql.
+-- Children, claims, calls, packages, presence and notices are in queries.fleet.sql.
 
 -- next_ids
 UPDATE sequence SET last = last + ?2 WHERE name = ?1 RETURNING last;
@@ -23,7 +24,7 @@ SELECT t.id, p.revision
 
 -- fleet_ticket
 SELECT t.id, t.sealed_key, t.sealed_secret,
-       p.id, p.organisation_id, p.name, p.settings
+       p.id, p.organisation_id, p.name, p.settings, p.revision
   FROM ticket t JOIN device_profile p ON p.id = t.profile_id
  WHERE t.id = ?1;
 
@@ -31,10 +32,13 @@ SELECT t.id, t.sealed_key, t.sealed_secret,
 SELECT id FROM ticket WHERE profile_id = ?1 AND kind = 'fleet';
 
 -- profiles
-SELECT id, organisation_id, name, settings FROM device_profile ORDER BY name;
+SELECT id, organisation_id, name, settings, revision FROM device_profile ORDER BY name;
+
+-- profile
+SELECT id, organisation_id, name, settings, revision FROM device_profile WHERE id = ?1;
 
 -- profile_named
-SELECT id, organisation_id, name, settings
+SELECT id, organisation_id, name, settings, revision
   FROM device_profile WHERE organisation_id = ?1 AND name = ?2;
 
 -- insert_profile
@@ -73,7 +77,8 @@ RETURNING id;
 
 -- insert_devices
 INSERT INTO device
-    (id, uuid, organisation_id, profile_id, name, type, gateway, provision_state, created_at)
+    (id, uuid, organisation_id, profile_id, name, type, gateway, provision_state, created_at,
+     customer_id, creator_id)
 VALUES (*)
 ON CONFLICT DO NOTHING;
 
@@ -104,7 +109,8 @@ UPDATE device SET provision_state = NULL WHERE id = ?1 RETURNING name;
 
 -- known_by_digest
 SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
-       d.provision_state, d.created_at, c.generation, p.transport, c.type, c.digest, c.sealed
+       d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
+       p.transport, c.type, c.digest, c.sealed
   FROM credentials c
   JOIN device d ON d.id = c.device_id
   JOIN device_profile p ON p.id = d.profile_id
@@ -112,7 +118,8 @@ SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
 
 -- known_by_id
 SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
-       d.provision_state, d.created_at, c.generation, p.transport, c.type, c.digest, c.sealed
+       d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
+       p.transport, c.type, c.digest, c.sealed
   FROM device d
   JOIN credentials c ON c.device_id = d.id
   JOIN device_profile p ON p.id = d.profile_id
@@ -125,20 +132,75 @@ SELECT id FROM device WHERE name = ?1 OR uuid = ?2
 
 -- devices
 SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
-       d.provision_state, d.created_at, c.generation, p.name, c.type
+       d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
+       p.name, c.type
   FROM device d
   JOIN credentials c ON c.device_id = d.id
   JOIN device_profile p ON p.id = d.profile_id
  WHERE d.id > ?1
-   AND (d.profile_id = ?3 OR ?3 IS NULL)
-   AND (?4 = '' OR replace(lower(d.name), lower(?4), '') <> lower(d.name))
+   AND (?3 = '' OR replace(lower(d.name), lower(?3), '') <> lower(d.name))
  ORDER BY d.id LIMIT ?2;
+
+-- devices_of_profile
+SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
+       d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
+       p.name, c.type
+  FROM device d
+  JOIN credentials c ON c.device_id = d.id
+  JOIN device_profile p ON p.id = d.profile_id
+ WHERE d.profile_id = ?4 AND d.id > ?1
+   AND (?3 = '' OR replace(lower(d.name), lower(?3), '') <> lower(d.name))
+ ORDER BY d.id LIMIT ?2;
+
+-- devices_online
+SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
+       d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
+       p.name, c.type
+  FROM presence r
+  JOIN node n ON n.number = r.node
+  JOIN device d ON d.id = r.device_id
+  JOIN credentials c ON c.device_id = d.id
+  JOIN device_profile p ON p.id = d.profile_id
+ WHERE r.online = 1 AND r.device_id > ?1 AND n.seen_at >= ?5
+   AND (d.profile_id = ?4 OR ?4 IS NULL)
+   AND (?3 = '' OR replace(lower(d.name), lower(?3), '') <> lower(d.name))
+ ORDER BY r.device_id LIMIT ?2;
 
 -- count_devices
 SELECT count(*) FROM device;
 
 -- devices_per_profile
 SELECT profile_id, count(*) FROM device GROUP BY profile_id;
+
+-- profile_of_device
+SELECT profile_id FROM device WHERE id = ?1;
+
+-- device_state
+SELECT profile_id, provision_state, created_at FROM device WHERE id = ?1;
+
+-- living
+SELECT id FROM device WHERE id IN (SELECT value FROM json_each(?1));
+
+-- replace_credentials
+UPDATE credentials
+   SET generation = generation + 1, type = ?2, digest = ?3, sealed = ?4, created_at = ?5
+ WHERE device_id = ?1
+   AND NOT EXISTS (SELECT 1 FROM credentials other WHERE other.digest = ?3
+                                                     AND other.device_id <> ?1)
+RETURNING generation;
+
+-- set_provision_state
+UPDATE device SET provision_state = ?2 WHERE id = ?1;
+
+-- clear_provision_state
+UPDATE device SET provision_state = NULL WHERE id = ?1 AND provision_state IS NOT NULL
+RETURNING id;
+
+-- set_provision_state_of_profile
+UPDATE device SET provision_state = ?2 WHERE profile_id = ?1;
+
+-- count_devices_of_profile
+SELECT count(*) FROM device WHERE profile_id = ?1;
 
 -- delete_credentials
 DELETE FROM credentials WHERE device_id = ?1;
@@ -193,16 +255,55 @@ SELECT key, kind, whole, real, text FROM attribute
 SELECT key, kind, whole, real, text FROM attribute
  WHERE device_id = ?1 AND scope = ?2 AND key IN (SELECT value FROM json_each(?3)) ORDER BY key;
 
+-- device_attributes
+SELECT scope, key, updated_at, kind, whole, real, text FROM attribute
+ WHERE device_id = ?1 ORDER BY scope, key LIMIT ?2;
+
+-- delete_attributes_named
+DELETE FROM attribute
+ WHERE device_id = ?1 AND scope = ?2 AND key IN (SELECT value FROM json_each(?3))
+RETURNING key;
+
+-- set_attribute_of_profile
+INSERT INTO attribute (device_id, scope, key, kind, whole, real, text, updated_at)
+SELECT d.id, ?2, ?3, ?4, ?5, ?6, ?7, ?8 FROM device d WHERE d.profile_id = ?1
+ON CONFLICT (device_id, scope, key) DO UPDATE
+   SET kind = excluded.kind, whole = excluded.whole, real = excluded.real,
+       text = excluded.text, updated_at = excluded.updated_at;
+
+-- delete_attribute_of_profile
+DELETE FROM attribute
+ WHERE scope = ?2 AND key = ?3 AND device_id IN (SELECT id FROM device WHERE profile_id = ?1);
+
 -- latest
 SELECT ts, key, kind, whole, real, text FROM latest_reading WHERE device_id = ?1 ORDER BY key;
 
 -- readings
 SELECT ts, key, kind, whole, real, text FROM reading
- WHERE device_id = ?1 AND key = ?2 AND ts >= ?3 AND ts < ?4 ORDER BY ts LIMIT ?5;
+ WHERE device_id = ?1 AND key = ?2 AND ts >= ?3 AND ts < ?4 ORDER BY ts DESC LIMIT ?5;
+
+-- reading_intervals
+-- Sums of whole numbers come as two halves, which cannot overflow.
+SELECT (ts - ?3) / ?5 AS nth, count(*),
+       count(CASE WHEN kind = 1 THEN 1 END), count(CASE WHEN kind = 2 THEN 1 END),
+       min(CASE WHEN kind = 1 THEN whole END), max(CASE WHEN kind = 1 THEN whole END),
+       sum(CASE WHEN kind = 1 THEN whole / 4294967296 END),
+       sum(CASE WHEN kind = 1 THEN whole % 4294967296 END),
+       min(CASE WHEN kind = 2 THEN real END), max(CASE WHEN kind = 2 THEN real END),
+       sum(CASE WHEN kind = 2 THEN real END)
+  FROM reading
+ WHERE device_id = ?1 AND key = ?2 AND ts >= ?3 AND ts < ?4
+ GROUP BY (ts - ?3) / ?5
+HAVING ?6 = 0 OR count(CASE WHEN kind IN (1, 2) THEN 1 END) > 0
+ ORDER BY nth DESC LIMIT ?7;
+
+-- keys
+SELECT key FROM latest_reading WHERE device_id = ?1 ORDER BY key;
 
 -- series_after
-SELECT device_id, key FROM latest_reading
- WHERE (device_id, key) > (?1, ?2) ORDER BY device_id, key LIMIT ?3;
+SELECT l.device_id, l.key, d.profile_id
+  FROM latest_reading l LEFT JOIN device d ON d.id = l.device_id
+ WHERE (l.device_id, l.key) > (?1, ?2) ORDER BY l.device_id, l.key LIMIT ?3;
 
 -- forget_readings
 DELETE FROM reading
@@ -224,11 +325,19 @@ VALUES (*);
 
 -- events
 SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail
-  FROM event WHERE seq > ?1 AND (device_id = ?3 OR ?3 IS NULL) ORDER BY seq LIMIT ?2;
+  FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2;
+
+-- events_of_device
+SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail
+  FROM event WHERE device_id = ?3 AND seq > ?1 ORDER BY seq LIMIT ?2;
 
 -- last_events
 SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail
-  FROM event WHERE device_id = ?2 OR ?2 IS NULL ORDER BY seq DESC LIMIT ?1;
+  FROM event ORDER BY seq DESC LIMIT ?1;
+
+-- last_events_of_device
+SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail
+  FROM event WHERE device_id = ?2 ORDER BY seq DESC LIMIT ?1;
 
 -- forget_events
 DELETE FROM event

@@ -1,4 +1,4 @@
-"""Rows of profiles and events as core types, and back."""
+"""Rows as core types, and back."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ import msgspec
 from msgspec import Struct, field
 
 from gateway.core.model import (
+    ChecksumAlgorithm,
+    Device,
     DeviceProfile,
     Event,
     EventKind,
     Outcome,
+    Package,
+    PackageKind,
     Peer,
     ProfileTransport,
     ProvisionType,
+    RpcCall,
+    RpcState,
     Wire,
 )
+from gateway.store.driver import Row
+from gateway.store.identity import uuid_bytes, uuid_text
+
+_json = msgspec.json.Encoder()
 
 
 class _Settings(Struct, omit_defaults=True):
@@ -28,40 +38,76 @@ class _Settings(Struct, omit_defaults=True):
     description: str = ""
     pre_provision_allowed: bool = False
     require_readable_certificate: bool = False
+    claiming_allowed: bool = True
+    gateway_may_adopt: bool = True
+    readings_keep_days: int | None = None
+    limits: Mapping[str, str] = field(default_factory=dict)
     sections: Mapping[str, Any] = field(default_factory=dict)
     source: str | None = None
 
 
+_settings = msgspec.json.Decoder(_Settings)
+
+
 def settings_of(profile: DeviceProfile) -> str:
     """The `settings` column for `profile`."""
-    return msgspec.json.encode(
-        _Settings(
-            provision_type=profile.provision_type,
-            transport=profile.transport,
-            description=profile.description,
-            pre_provision_allowed=profile.pre_provision_allowed,
-            require_readable_certificate=profile.require_readable_certificate,
-            sections=profile.sections,
-            source=profile.source,
-        )
-    ).decode()
+    fields = {name: getattr(profile, name) for name in _Settings.__struct_fields__}
+    return _json.encode(_Settings(**fields)).decode()
 
 
 def profile_from_row(row: Sequence[Any]) -> DeviceProfile:
-    """`id, organisation_id, name, settings` as a profile."""
-    number, organisation_id, name, text = row
-    settings = msgspec.json.decode(text, type=_Settings)
+    """`id, organisation_id, name, settings, revision` as a profile."""
+    number, organisation_id, name, text, revision = row
+    settings = _settings.decode(text)
     return DeviceProfile(
         id=number,
         organisation_id=organisation_id,
         name=name,
-        provision_type=settings.provision_type,
-        transport=settings.transport,
-        description=settings.description,
-        pre_provision_allowed=settings.pre_provision_allowed,
-        require_readable_certificate=settings.require_readable_certificate,
-        sections=settings.sections,
-        source=settings.source,
+        revision=revision,
+        **{name: getattr(settings, name) for name in _Settings.__struct_fields__},
+    )
+
+
+def profile_from_settings(text: str) -> DeviceProfile:
+    """What the `settings` column alone says, for a profile whose name is of no matter."""
+    return profile_from_row((0, 0, "", text, 0))
+
+
+def device_from_row(row: Row, transport: ProfileTransport) -> Device:
+    """The first thirteen columns of `known_by_id` and `devices` as a device."""
+    (number, identity, name, kind, profile, organisation, gateway, state, created) = row[:9]
+    customer, creator, revision, generation = row[9:]
+    return Device(
+        id=number,
+        uuid=uuid_text(identity),
+        name=name,
+        type=kind,
+        profile_id=profile,
+        organisation_id=organisation,
+        gateway=bool(gateway),
+        provision_state=state,
+        created_at=created,
+        customer_id=customer,
+        creator_id=creator,
+        profile_revision=revision,
+        credentials_row=generation,
+        transport=transport,
+    )
+
+
+def event_row(event: Event) -> Row:
+    """An event as a row of the `event` table."""
+    detail = _json.encode(event.detail).decode() if event.detail else ""
+    return (
+        event.at,
+        event.kind.value,
+        event.outcome.value,
+        event.reason,
+        event.device_id,
+        event.subject,
+        event.peer.wire.value,
+        event.peer.address,
+        detail,
     )
 
 
@@ -78,4 +124,78 @@ def event_from_row(row: Sequence[Any]) -> Event:
         subject=subject,
         peer=Peer(Wire(wire), address),
         detail=msgspec.json.decode(detail, type=dict[str, str]) if detail else {},
+    )
+
+
+def call_row(call: RpcCall) -> Row:
+    """A call, with its number and outside name, as a row of `rpc_call`."""
+    return (
+        call.id,
+        uuid_bytes(call.uuid),
+        call.device_id,
+        call.method,
+        call.params,
+        int(call.two_way),
+        int(call.persistent),
+        call.created_at,
+        call.expires_at,
+        call.retries,
+        call.state.value,
+        call.response,
+    )
+
+
+def call_from_row(row: Row) -> RpcCall:
+    number, identity, device_id, method, params, two_way, persistent = row[:7]
+    created_at, expires_at, retries, state, response = row[7:]
+    return RpcCall(
+        id=number,
+        uuid=uuid_text(identity),
+        device_id=device_id,
+        method=method,
+        params=params,
+        two_way=bool(two_way),
+        persistent=bool(persistent),
+        created_at=created_at,
+        expires_at=expires_at,
+        retries=retries,
+        state=RpcState(state),
+        response=response,
+    )
+
+
+def package_row(package: Package) -> Row:
+    """A package as a row of `package`."""
+    return (
+        package.id,
+        package.kind.value,
+        package.title,
+        package.version,
+        package.tag,
+        package.size,
+        package.checksum,
+        package.algorithm.value,
+        package.file_name,
+        package.file,
+        package.url,
+        package.created_at,
+    )
+
+
+def package_from_row(row: Row) -> Package:
+    number, kind, title, version, tag, size, checksum, algorithm, *rest = row
+    file_name, file, url, created_at = rest
+    return Package(
+        id=number,
+        kind=PackageKind(kind),
+        title=title,
+        version=version,
+        tag=tag,
+        size=size,
+        checksum=checksum,
+        algorithm=ChecksumAlgorithm(algorithm),
+        file_name=file_name,
+        file=file,
+        url=url,
+        created_at=created_at,
     )

@@ -10,6 +10,7 @@ import structlog
 from gateway.core.errors import Overloaded, StoreUnavailable
 from gateway.core.ports import Clock
 from gateway.store.driver import Transaction
+from gateway.store.records import profile_from_row
 from gateway.store.sql_store import SqlStore
 from gateway.store.writer import SingleDecision
 
@@ -23,43 +24,56 @@ _PAUSE_S = 0.05
 """Between two steps, so that a sweep over a large store stays a minor part of the writing."""
 
 
-Series: TypeAlias = list[tuple[int, str]]
-"""Devices and keys."""
+_MINUTE_MS = 60_000
+_NOTICES_MS = 10 * _MINUTE_MS
+"""A gateway reads notices many times a second; one that missed ten minutes of them was stopped,
+and begins anew."""
+_CALLS_MS = 10 * _MINUTE_MS
+"""How long after its end a call that does not wait for its device is kept: its caller, who waits
+for it, reads how it ended within seconds."""
+_PERSISTENT_CALLS_MS = 7 * _DAY_MS
+"""The same for a persistent one, which is looked up by people, after a weekend."""
+
+Series: TypeAlias = list[tuple[int, str, int]]
+"""Devices, keys, and the time before which their readings are forgotten."""
 
 
 class _ForgetReadings(SingleDecision[Series]):
     """Forgets some old readings of some series. Gives the series that may have more."""
 
-    __slots__ = ("before", "series")
+    __slots__ = ("series",)
 
-    def __init__(self, series: Series, before: int) -> None:
+    def __init__(self, series: Series) -> None:
         self.series = series
-        self.before = before
 
     async def decide(self, tx: Transaction) -> Series:
         left = _ROWS_PER_STEP
-        for done, (device_id, key) in enumerate(self.series):
-            left -= len(await tx.fetch("forget_readings", device_id, key, self.before, left))
+        for done, (device_id, key, before) in enumerate(self.series):
+            left -= len(await tx.fetch("forget_readings", device_id, key, before, left))
             if left <= 0:
                 return self.series[done:]
             await tx.fetch("forget_orphans", device_id, key)
         return []
 
 
-class _ForgetEvents(SingleDecision[bool]):
-    """Forgets some old events. True when there may be more."""
+class _Forget(SingleDecision[bool]):
+    """Runs a statement that forgets some old rows. True when there may be more."""
 
-    __slots__ = ("before",)
+    __slots__ = ("name", "params")
 
-    def __init__(self, before: int) -> None:
-        self.before = before
+    def __init__(self, name: str, *params: int) -> None:
+        self.name = name
+        self.params = params
 
     async def decide(self, tx: Transaction) -> bool:
-        return bool(await tx.fetch("forget_events", self.before, _ROWS_PER_STEP))
+        return len(await tx.fetch(self.name, *self.params, _ROWS_PER_STEP)) == _ROWS_PER_STEP
 
 
 class Retention:
     """`readings_keep_days` and `events_keep_days`, enforced every `every_s` seconds.
+
+    A profile's own `readings_keep_days` stands above the store's. Calls that ended, claims that
+    expired and notices go after times of their own.
 
     The newest event always stays, so that sequence numbers never start again. The latest value
     of a key is kept for ever: it is the device's state, not its history.
@@ -90,19 +104,40 @@ class Retention:
                 log.warning("retention.postponed", reason=str(exc))
 
     async def sweep(self) -> None:
-        """One pass over all series and the oldest events."""
-        await self._sweep_readings(self._clock() - self._readings_ms)
-        while await self._store.writer.submit(_ForgetEvents(self._clock() - self._events_ms)):
+        """One pass over all that grows old."""
+        now = self._clock()
+        await self._sweep_readings(now)
+        await self._forget("forget_events", now - self._events_ms)
+        await self._forget("forget_notices", now - _NOTICES_MS)
+        await self._forget("forget_calls", 0, now - _CALLS_MS)
+        await self._forget("forget_calls", 1, now - _PERSISTENT_CALLS_MS)
+        await self._forget("forget_claims", now)
+
+    async def _forget(self, name: str, *params: int) -> None:
+        while await self._store.writer.submit(_Forget(name, *params)):
             await asyncio.sleep(_PAUSE_S)
 
-    async def _sweep_readings(self, before: int) -> None:
+    async def _sweep_readings(self, now: int) -> None:
+        kept_ms = await self._kept_by_profiles()
         after: tuple[int, str] = (0, "")
         while True:
             rows = await self._store.driver.rows("series_after", *after, _SERIES_PER_STEP)
-            series = [(int(row[0]), str(row[1])) for row in rows]
-            if not series:
+            if not rows:
                 return
-            after = series[-1]
-            while series := await self._store.writer.submit(_ForgetReadings(series, before)):
+            after = rows[-1][:2]
+            series = [
+                (int(device_id), str(key), now - kept_ms.get(profile_id, self._readings_ms))
+                for device_id, key, profile_id in rows
+            ]
+            while series := await self._store.writer.submit(_ForgetReadings(series)):
                 await asyncio.sleep(_PAUSE_S)
             await asyncio.sleep(_PAUSE_S)
+
+    async def _kept_by_profiles(self) -> dict[int, int]:
+        """The profiles that keep readings for a time of their own, in ms."""
+        profiles = map(profile_from_row, await self._store.driver.rows("profiles"))
+        return {
+            one.id: one.readings_keep_days * _DAY_MS
+            for one in profiles
+            if one.readings_keep_days is not None
+        }

@@ -8,20 +8,53 @@ lets one writer in after the other, and every statement here decides by itself.
 from __future__ import annotations
 
 import uuid
-from typing import TypeAlias
+from collections.abc import Sequence
 
-from gateway.core.errors import KeyTaken
-from gateway.core.model import DeviceProfile, Event, FleetTicket, ProfileTransport, Reading, Secret
+import msgspec
+
+from gateway.core.model import (
+    Aggregation,
+    Attribute,
+    AttributesChange,
+    AttributeScope,
+    ClaimResult,
+    DeviceCredentials,
+    DeviceProfile,
+    Download,
+    Event,
+    FleetTicket,
+    Package,
+    PackageKind,
+    Presence,
+    ProfileTransport,
+    Reading,
+    RpcCall,
+    Secret,
+    SeriesQuery,
+)
 from gateway.core.ports import DeviceListing, KnownCredentials, NewProfile
-from gateway.store.decisions import event_row
-from gateway.store.driver import Transaction
-from gateway.store.records import event_from_row, profile_from_row, settings_of
-from gateway.store.sql_store import SqlStore, device_from_row
+from gateway.store.assignments import AssignPackage, AssignToProfile, RemovePackage, SavePackage
+from gateway.store.attributes import ChangeAttributes, ChangeProfileAttributes, listed_attributes
+from gateway.store.calls import SaveCall
+from gateway.store.claims import ClaimFor, Unclaim
+from gateway.store.credentials import sealed_credentials
+from gateway.store.devices import ForgetDevice, RearmDevice, RemoveDevice, ReplaceCredentials
+from gateway.store.presence import NODE_LIVES_MS, presence_from_row
+from gateway.store.profiles import RemoveProfile, RotateTicket, SaveProfile, sealed_pair
+from gateway.store.records import (
+    call_from_row,
+    device_from_row,
+    event_from_row,
+    package_from_row,
+    profile_from_row,
+)
+from gateway.store.series import interval_of, reading_from_interval
+from gateway.store.sql_store import SqlStore
 from gateway.store.values import from_columns
-from gateway.store.vault import Vault
-from gateway.store.writer import SingleDecision
 
-_ROWS_PER_STEP = 2000
+_MOST_ATTRIBUTES = 30_000
+"""Of one device in one answer, over all scopes."""
+_FAR = 2**61
 
 
 class SqlRegistrar:
@@ -38,8 +71,8 @@ class SqlRegistrar:
         vault, fresh = self._store.vault, None
         if new.spare is not None:
             key, secret = new.spare
-            fresh = _sealed_pair(vault, new.key or key, new.secret or secret)
-        save = _SaveProfile(new, event, _sealed_pair(vault, new.key, new.secret), fresh)
+            fresh = sealed_pair(vault, new.key or key, new.secret or secret)
+        save = SaveProfile(new, event, sealed_pair(vault, new.key, new.secret), fresh)
         try:
             return await self._submit(save)
         finally:
@@ -54,25 +87,38 @@ class SqlRegistrar:
 
     async def remove_profile(self, profile_id: int, event: Event) -> bool:
         try:
-            return await self._submit(_RemoveProfile(profile_id, event))
+            return await self._submit(RemoveProfile(profile_id, event))
         finally:
             self._store.forget_tickets()
 
     async def rotate_ticket(
         self, profile_id: int, key: Secret | None, secret: Secret, event: Event
     ) -> bool:
-        pair = _sealed_pair(self._store.vault, key, secret)
+        pair = sealed_pair(self._store.vault, key, secret)
         try:
-            return await self._submit(_RotateTicket(profile_id, pair, event))
+            return await self._submit(RotateTicket(profile_id, pair, event))
         finally:
             self._store.forget_tickets()
 
     # ── devices ─────────────────────────────────────────────────────────────────────────────
 
     async def devices(
-        self, *, after_id: int, limit: int, profile_id: int | None, text: str
+        self,
+        *,
+        after_id: int,
+        limit: int,
+        profile_id: int | None,
+        text: str,
+        online_at: int | None = None,
     ) -> list[DeviceListing]:
-        rows = await self._driver.rows("devices", after_id, limit, profile_id, text)
+        page = (after_id, limit, text)
+        if online_at is not None:
+            seen = online_at - NODE_LIVES_MS
+            rows = await self._driver.rows("devices_online", *page, profile_id, seen)
+        elif profile_id is not None:
+            rows = await self._driver.rows("devices_of_profile", *page, profile_id)
+        else:
+            rows = await self._driver.rows("devices", *page)
         return [
             DeviceListing(device_from_row(tuple(device), ProfileTransport.DEFAULT), profile, kind)
             for *device, profile, kind in rows
@@ -94,167 +140,154 @@ class SqlRegistrar:
         return {row[0]: row[1] for row in await self._driver.rows("devices_per_profile")}
 
     async def remove_device(self, device_id: int, event: Event) -> bool:
-        removed = await self._submit(_RemoveDevice(device_id, event))
+        removed = await self._submit(RemoveDevice(device_id, event))
         # Its readings may be millions: in steps, so that others are served in between. What an
         # interruption leaves is found by the retention sweep.
-        while removed and await self._submit(_ForgetDevice(device_id)):
+        while removed and await self._submit(ForgetDevice(device_id)):
             pass
         return removed
 
     async def rearm_device(self, device_id: int, event: Event) -> bool:
-        return await self._submit(_RearmDevice(device_id, event))
+        return await self._submit(RearmDevice(device_id, event))
 
     # ── what happened, what was measured ────────────────────────────────────────────────────
 
     async def events(self, *, after_seq: int, limit: int, device_id: int | None) -> list[Event]:
-        rows = await self._driver.rows("events", after_seq, limit, device_id)
+        page = (after_seq, limit)
+        if device_id is None:
+            rows = await self._driver.rows("events", *page)
+        else:
+            rows = await self._driver.rows("events_of_device", *page, device_id)
         return [event_from_row(row) for row in rows]
 
     async def last_events(self, *, limit: int, device_id: int | None) -> list[Event]:
-        rows = await self._driver.rows("last_events", limit, device_id)
+        if device_id is None:
+            rows = await self._driver.rows("last_events", limit)
+        else:
+            rows = await self._driver.rows("last_events_of_device", limit, device_id)
         return [event_from_row(row) for row in reversed(rows)]
 
     async def latest(self, device_id: int) -> list[Reading]:
         rows = await self._driver.rows("latest", device_id)
         return [Reading(ts, key, from_columns(*columns)) for ts, key, *columns in rows]
 
-    async def readings(
-        self, device_id: int, key: str, *, since: int, until: int, limit: int
-    ) -> list[Reading]:
-        """Readings of one key with `since <= ts < until`, oldest first."""
-        rows = await self._driver.rows("readings", device_id, key, since, until, limit)
-        return [Reading(ts, name, from_columns(*columns)) for ts, name, *columns in rows]
+    async def series(self, device_id: int, query: SeriesQuery) -> list[Reading]:
+        """An aggregated value carries the begin of its interval.
 
+        Of more values than `limit` the newest are given. Sums and extremes of whole numbers stay
+        whole while they fit 64 bits.
+        """
+        # Such times never come; beyond them the arithmetic of SQL overflows.
+        since, until = max(query.since, -_FAR), min(query.until, _FAR)
+        query = msgspec.structs.replace(query, since=since, until=until)
+        place = (device_id, query.key, since, until)
+        if query.aggregation is Aggregation.NONE:
+            rows = await self._driver.rows("readings", *place, query.limit)
+            found = [Reading(ts, key, from_columns(*columns)) for ts, key, *columns in rows]
+        else:
+            numbers_alone = int(query.aggregation is not Aggregation.COUNT)
+            interval = interval_of(query)
+            rows = await self._driver.rows(
+                "reading_intervals", *place, interval, numbers_alone, query.limit
+            )
+            found = [reading_from_interval(query, row) for row in rows]
+        return found if query.newest_first else found[::-1]
 
-_SealedPair: TypeAlias = tuple[bytes | None, bytes | None, bytes | None]
-"""A ticket's digest, sealed key and sealed secret; None: as it is."""
+    async def keys(self, device_id: int) -> list[str]:
+        return [row[0] for row in await self._driver.rows("keys", device_id)]
 
+    # ── attributes ──────────────────────────────────────────────────────────────────────────
 
-def _sealed_pair(vault: Vault, key: Secret | None, secret: Secret | None) -> _SealedPair:
-    return (
-        vault.digest(key.reveal()) if key else None,
-        vault.seal(key.reveal().encode(), b"key") if key else None,
-        vault.seal(secret.reveal().encode(), b"secret") if secret else None,
-    )
+    async def device_attributes(self, device_id: int) -> list[Attribute]:
+        device = await self._driver.point("device_state", device_id)
+        if device is None:
+            return []
+        profile_id, state, created_at = device
+        rows = await self._driver.rows("device_attributes", device_id, _MOST_ATTRIBUTES)
+        packages = await self._driver.rows("packages_for", device_id, profile_id)
+        return listed_attributes(rows, packages, state, created_at)
 
+    async def change_attributes(
+        self, device_id: int, scope: AttributeScope, change: AttributesChange, event: Event
+    ) -> AttributesChange | None:
+        return await self._submit(ChangeAttributes(device_id, scope, change, event))
 
-async def _update_ticket(tx: Transaction, profile_id: int, pair: _SealedPair) -> bool:
-    """Change what the pair gives. False when there is no ticket; raises `KeyTaken`."""
-    if await tx.fetch("update_ticket", profile_id, *pair):
-        return True
-    if await tx.fetch("fleet_ticket_of_profile", profile_id):
-        raise KeyTaken("another profile already has this provision key")
-    return False
+    async def change_profile_attributes(
+        self, profile_id: int, scope: AttributeScope, change: AttributesChange, event: Event
+    ) -> int:
+        return await self._submit(ChangeProfileAttributes(profile_id, scope, change, event))
 
+    # ── credentials, claims ─────────────────────────────────────────────────────────────────
 
-class _SaveProfile(SingleDecision[DeviceProfile]):
-    """Creates a profile and its ticket, or updates the one of that name.
+    async def replace_credentials(
+        self, device_id: int, credentials: DeviceCredentials, event: Event
+    ) -> bool:
+        digest, sealed = sealed_credentials(self._store.vault, credentials)
+        kind = credentials.type.value
+        return await self._submit(ReplaceCredentials(device_id, kind, digest, sealed, event))
 
-    `given` changes a ticket that is there, `fresh` makes one where there is none.
-    """
+    async def claim_for(
+        self, device_id: int, customer: str, key: Secret | None, event: Event
+    ) -> ClaimResult:
+        return await self._submit(ClaimFor(device_id, customer, key, event, self._store.vault))
 
-    __slots__ = ("event", "fresh", "given", "new")
+    async def unclaim(self, device_id: int, event: Event) -> bool:
+        return await self._submit(Unclaim(device_id, event))
 
-    def __init__(
-        self, new: NewProfile, event: Event, given: _SealedPair, fresh: _SealedPair | None
+    async def customer_name(self, organisation_id: int) -> str | None:
+        row = await self._driver.point("customer_name", organisation_id)
+        return None if row is None else str(row[0])
+
+    # ── calls, presence ─────────────────────────────────────────────────────────────────────
+
+    async def save_call(self, call: RpcCall, event: Event) -> RpcCall | None:
+        return await self._submit(SaveCall(call, event))
+
+    async def calls(self, device_id: int, *, limit: int) -> list[RpcCall]:
+        return [call_from_row(row) for row in await self._driver.rows("calls", device_id, limit)]
+
+    async def presence(self, device_ids: Sequence[int], now: int) -> dict[int, Presence]:
+        """As far as anything is known of them."""
+        listed = msgspec.json.encode(device_ids).decode()
+        rows = await self._driver.rows("presence", listed)
+        return {row[0]: presence_from_row(row[1:], now) for row in rows}
+
+    # ── packages ────────────────────────────────────────────────────────────────────────────
+
+    async def save_package(self, package: Package, event: Event) -> Package | None:
+        return await self._submit(SavePackage(package, event))
+
+    async def packages(self) -> list[Package]:
+        return [package_from_row(row) for row in await self._driver.rows("packages")]
+
+    async def remove_package(self, package_id: int, event: Event) -> bool:
+        return await self._submit(RemovePackage(package_id, event))
+
+    async def assign_package(
+        self,
+        kind: PackageKind,
+        package_id: int | None,
+        event: Event,
+        *,
+        device_id: int | None = None,
+        profile_id: int | None = None,
     ) -> None:
-        self.new = new
-        self.event = event
-        self.given = given
-        self.fresh = fresh
+        """Raises `ConfigError` when package, device or profile are no more."""
+        if device_id is not None:
+            await self._submit(AssignPackage(kind, package_id, event, device_id))
+        else:
+            assert profile_id is not None, "a package is assigned to a device or to a profile"
+            await self._submit(AssignToProfile(kind, package_id, event, profile_id))
 
-    async def decide(self, tx: Transaction) -> DeviceProfile:
-        profile, at = self.new.profile, self.event.at
-        organisation_id, settings = profile.organisation_id, settings_of(profile)
-        transport = profile.transport.value
-        number = (await tx.fetch("next_ids", "profile", 1))[0][0]
-        made = await tx.fetch(
-            "insert_profile", number, organisation_id, profile.name, settings, transport, at
-        )
-        if not made:
-            number = (await tx.fetch("profile_named", organisation_id, profile.name))[0][0]
-            await tx.fetch("update_profile", number, settings, transport)
-        if not await _update_ticket(tx, number, self.given) and self.fresh is not None:
-            ticket = (await tx.fetch("next_ids", "ticket", 1))[0][0]
-            if not await tx.fetch(
-                "insert_ticket", ticket, organisation_id, number, *self.fresh, at
-            ):
-                raise KeyTaken("another profile already has this provision key")
-        await tx.insert_rows("insert_events", [event_row(self.event)])
-        row = (await tx.fetch("profile_named", organisation_id, profile.name))[0]
-        return profile_from_row(row)
+    async def assigned(
+        self, kind: PackageKind, *, device_id: int | None = None, profile_id: int | None = None
+    ) -> Package | None:
+        row = await self._driver.point("package_for", device_id, profile_id, kind.value)
+        return None if row is None else package_from_row(row)
 
-
-class _RemoveProfile(SingleDecision[bool]):
-    __slots__ = ("event", "profile_id")
-
-    def __init__(self, profile_id: int, event: Event) -> None:
-        self.profile_id = profile_id
-        self.event = event
-
-    async def decide(self, tx: Transaction) -> bool:
-        removed = bool(await tx.fetch("remove_profile", self.profile_id))
-        if removed:
-            await tx.insert_rows("insert_events", [event_row(self.event)])
-        return removed
-
-
-class _RotateTicket(SingleDecision[bool]):
-    __slots__ = ("event", "pair", "profile_id")
-
-    def __init__(self, profile_id: int, pair: _SealedPair, event: Event) -> None:
-        self.profile_id = profile_id
-        self.pair = pair
-        self.event = event
-
-    async def decide(self, tx: Transaction) -> bool:
-        if not await _update_ticket(tx, self.profile_id, self.pair):
-            return False
-        await tx.fetch("touch_profile", self.profile_id)
-        await tx.insert_rows("insert_events", [event_row(self.event)])
-        return True
-
-
-class _RemoveDevice(SingleDecision[bool]):
-    __slots__ = ("device_id", "event")
-
-    def __init__(self, device_id: int, event: Event) -> None:
-        self.device_id = device_id
-        self.event = event
-
-    async def decide(self, tx: Transaction) -> bool:
-        if not await tx.fetch("delete_device", self.device_id):
-            return False
-        await tx.fetch("delete_credentials", self.device_id)
-        await tx.fetch("delete_attributes", self.device_id)
-        await tx.insert_rows("insert_events", [event_row(self.event)])
-        return True
-
-
-class _ForgetDevice(SingleDecision[bool]):
-    """Forgets some readings of a removed device. True when there may be more."""
-
-    __slots__ = ("device_id",)
-
-    def __init__(self, device_id: int) -> None:
-        self.device_id = device_id
-
-    async def decide(self, tx: Transaction) -> bool:
-        if await tx.fetch("forget_device_readings", self.device_id, _ROWS_PER_STEP):
-            return True
-        await tx.fetch("delete_latest", self.device_id)
-        return False
-
-
-class _RearmDevice(SingleDecision[bool]):
-    __slots__ = ("device_id", "event")
-
-    def __init__(self, device_id: int, event: Event) -> None:
-        self.device_id = device_id
-        self.event = event
-
-    async def decide(self, tx: Transaction) -> bool:
-        if not await tx.fetch("rearm_device", self.device_id):
-            return False
-        await tx.insert_rows("insert_events", [event_row(self.event)])
-        return True
+    async def downloads(self, device_id: int) -> list[Download]:
+        rows = await self._driver.rows("downloads", device_id)
+        return [
+            Download(kind=PackageKind(kind), package_id=package_id, sent=sent, at=at)
+            for kind, package_id, sent, at in rows
+        ]

@@ -10,41 +10,49 @@ import structlog
 
 from gateway.core.errors import CredentialsGone
 from gateway.core.model import (
-    AccessToken,
     Attributes,
     AttributeScope,
     AttributesSelection,
-    Certificate,
     Device,
-    DeviceCredentials,
-    DeviceCredentialsType,
     DeviceProfile,
+    Download,
     Event,
     FleetTicket,
-    MqttBasic,
+    Notice,
+    Package,
+    PackageKind,
     ProfileTransport,
     Provisioned,
     ProvisionResult,
     Reading,
     RefusalReason,
     Refused,
+    RpcCall,
+    RpcState,
     Secret,
     Value,
 )
-from gateway.core.ports import KnownCredentials, NewDevice
-from gateway.core.tokens import random_bytes
-from gateway.store.decisions import (
-    Born,
-    ClaimDevice,
-    CreateDevice,
-    Probe,
-    RecordEvent,
-    SaveAttributes,
-    SaveReadings,
-)
+from gateway.core.ports import KnownCredentials, NewChild, NewDevice, PresenceUpdate
+from gateway.store.assignments import SaveDownloads
+from gateway.store.attributes import SaveAttributes, announced, may_announce
+from gateway.store.births import Birth
+from gateway.store.calls import MOST_WAITING, EndCalls, MarkCall
+from gateway.store.children import EnterChild, child_from_row
+from gateway.store.claims import OfferClaim, claim_digest
+from gateway.store.credentials import credentials_from_bytes, sealed_credentials
+from gateway.store.decisions import Born, ClaimDevice, CreateDevice, Probe, RecordEvent
 from gateway.store.driver import Driver, Row, Transaction
+from gateway.store.identity import uuid7, uuid_text
 from gateway.store.migrate import migrations
-from gateway.store.records import profile_from_row
+from gateway.store.notices import notice_from_row
+from gateway.store.presence import EnterNode, SavePresence
+from gateway.store.readings import SaveReadings
+from gateway.store.records import (
+    call_from_row,
+    device_from_row,
+    package_from_row,
+    profile_from_row,
+)
 from gateway.store.values import from_columns
 from gateway.store.vault import Vault
 from gateway.store.writer import Writer
@@ -155,14 +163,11 @@ class SqlStore:
         )
 
     async def create_device(self, new: NewDevice) -> ProvisionResult:
-        identity = uuid7(new.at)
-        digest = self.vault.digest(new.credentials.id.reveal())
-        sealed = self.vault.seal(credentials_to_bytes(new.credentials), digest)
-        result = await self.writer.submit(
-            CreateDevice(new, identity, digest, sealed, self.known_from_row)
-        )
+        digest, sealed = sealed_credentials(self.vault, new.credentials)
+        birth = Birth(new, uuid7(new.at), digest, sealed)
+        result = await self.writer.submit(CreateDevice(birth, self.known_from_row))
         if isinstance(result, Born):
-            return Provisioned(_born(new, result.device_id, identity), new.credentials)
+            return Provisioned(_born(new, result.device_id, birth.uuid), new.credentials)
         return _claimed(result)
 
     async def claim_device(
@@ -195,10 +200,31 @@ class SqlStore:
         credentials = credentials_from_bytes(kind, self.vault.open(sealed, digest))
         return KnownCredentials(device_from_row(tuple(device), _TRANSPORTS[transport]), credentials)
 
+    async def profile(self, profile_id: int) -> DeviceProfile | None:
+        row = await self.driver.point("profile", profile_id)
+        return None if row is None else profile_from_row(row)
+
+    async def child(self, new: NewChild) -> Device | Refused:
+        # Most are there already; only those that are not wait for a commit.
+        row = await self.driver.point("child_named", new.gateway.organisation_id, new.name)
+        if row is not None:
+            return child_from_row(row, new.gateway)
+        return await self.writer.submit(EnterChild(new, self.vault))
+
+    async def offer_claim(self, device: Device, key: Secret, event: Event, expires_at: int) -> bool:
+        digest = claim_digest(self.vault, device.id, key)
+        return await self.writer.submit(OfferClaim(device, digest, event, expires_at))
+
     # ── readings and attributes ─────────────────────────────────────────────────────────────
 
     async def save_readings(self, device: Device, readings: Sequence[Reading]) -> None:
-        await self.writer.submit(SaveReadings(device.id, device.credentials_row, readings))
+        if not (await self.writer.submit(SaveReadings(((device, readings),))))[0]:
+            raise CredentialsGone
+
+    async def save_many_readings(
+        self, sent: Sequence[tuple[Device, Sequence[Reading]]]
+    ) -> list[bool]:
+        return await self.writer.submit(SaveReadings(sent))
 
     async def save_attributes(
         self, device: Device, scope: AttributeScope, values: Mapping[str, Value], at: int
@@ -211,9 +237,14 @@ class SqlStore:
         await self.writer.settled()
         if await self.driver.point("is_good_login", device.id, device.credentials_row) is None:
             raise CredentialsGone
+        wanted = selection.shared
+        shared = await self._scope(device.id, AttributeScope.SHARED, wanted)
+        if wanted is None or may_announce(wanted):
+            for key, (value, _) in (await self._announced(device)).items():
+                if wanted is None or key in wanted:
+                    shared[key] = value
         return Attributes(
-            await self._scope(device.id, AttributeScope.CLIENT, selection.client),
-            await self._scope(device.id, AttributeScope.SHARED, selection.shared),
+            await self._scope(device.id, AttributeScope.CLIENT, selection.client), shared
         )
 
     async def _scope(
@@ -227,6 +258,67 @@ class SqlStore:
             keys = msgspec.json.encode(wanted).decode()
             rows = await self.driver.rows("attributes_named", device_id, scope.value, keys)
         return {key: from_columns(*columns) for key, *columns in rows}
+
+    async def _announced(self, device: Device) -> dict[str, tuple[Value, int]]:
+        place = (device.id, device.profile_id)
+        if await self.driver.point("has_package", *place) is None:
+            return {}
+        return announced(await self.driver.rows("packages_for", *place))
+
+    # ── calls ───────────────────────────────────────────────────────────────────────────────
+
+    async def waiting_calls(self, device_id: int, now: int) -> list[RpcCall]:
+        """At most `MOST_WAITING` of them."""
+        if await self.driver.point("has_waiting_call", device_id, now) is None:
+            return []
+        rows = await self.driver.rows("waiting_calls", device_id, now, MOST_WAITING)
+        return [call_from_row(row) for row in rows]
+
+    async def stored_call(self, call_id: int) -> RpcCall | None:
+        row = await self.driver.point("stored_call", call_id)
+        return None if row is None else call_from_row(row)
+
+    async def mark_call(
+        self, call_id: int, state: RpcState, *, response: str | None = None
+    ) -> bool:
+        return await self.writer.submit(MarkCall(call_id, state, response))
+
+    async def end_calls(self, now: int) -> int:
+        ended = 0
+        # Asked first: no commit while there is nothing to end.
+        while await self.driver.point("overdue_call", now) is not None:
+            ended += await self.writer.submit(EndCalls(now))
+        return ended
+
+    # ── packages ────────────────────────────────────────────────────────────────────────────
+
+    async def package_for(self, device: Device, kind: PackageKind) -> Package | None:
+        row = await self.driver.point("package_for", device.id, device.profile_id, kind.value)
+        return None if row is None else package_from_row(row)
+
+    async def save_downloads(self, downloads: Mapping[int, Sequence[Download]]) -> None:
+        if downloads:
+            self.writer.submit_unawaited(SaveDownloads(downloads))
+
+    # ── presence and notices ────────────────────────────────────────────────────────────────
+
+    async def enter_node(self, now: int) -> int:
+        return await self.writer.submit(EnterNode(now))
+
+    async def save_presence(
+        self, node: int, updates: Mapping[int, PresenceUpdate], now: int
+    ) -> None:
+        await self.writer.submit(SavePresence(node, updates, now))
+
+    async def last_notice(self) -> int:
+        row = await self.driver.point("last_notice")
+        return 0 if row is None else int(row[0])
+
+    async def notices(self, after_seq: int, limit: int) -> list[Notice]:
+        if await self.last_notice() <= after_seq:
+            return []
+        rows = await self.driver.rows("notices", after_seq, limit)
+        return [notice_from_row(row) for row in rows]
 
 
 def _claimed(result: KnownCredentials | RefusalReason) -> ProvisionResult:
@@ -248,65 +340,3 @@ def _born(new: NewDevice, number: int, identity: bytes) -> Device:
         credentials_row=1,
         created_at=new.at,
     )
-
-
-def device_from_row(row: Row, transport: ProfileTransport) -> Device:
-    """The first ten columns of `known_by_id` and `devices` as a device."""
-    number, identity, name, kind, profile, organisation, gateway, state, created, generation = row
-    return Device(
-        id=number,
-        uuid=uuid_text(identity),
-        name=name,
-        type=kind,
-        profile_id=profile,
-        organisation_id=organisation,
-        gateway=bool(gateway),
-        provision_state=state,
-        created_at=created,
-        credentials_row=generation,
-        transport=transport,
-    )
-
-
-def uuid_text(identity: bytes) -> str:
-    """The 36 characters of a UUID."""
-    text = identity.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def uuid7(at: int) -> bytes:
-    """A version 7 UUID (RFC 9562, section 5.7) for the time `at` in milliseconds."""
-    tail = bytearray(random_bytes(10))
-    tail[0] = 0x70 | (tail[0] & 0x0F)
-    tail[2] = 0x80 | (tail[2] & 0x3F)
-    return (at & 0xFFFF_FFFF_FFFF).to_bytes(6) + bytes(tail)
-
-
-class _MqttBasicRecord(msgspec.Struct, array_like=True):
-    client_id: str
-    username: str
-    password: str
-
-
-def credentials_to_bytes(credentials: DeviceCredentials) -> bytes:
-    """What is sealed. Its kind is known from the row."""
-    match credentials:
-        case AccessToken(token):
-            return token.reveal().encode()
-        case MqttBasic(client_id, username, password):
-            record = _MqttBasicRecord(client_id, username, password.reveal())
-            return msgspec.json.encode(record)
-        case Certificate(text):
-            return text.encode()
-
-
-def credentials_from_bytes(kind: str, clear: bytes) -> DeviceCredentials:
-    """The inverse of `credentials_to_bytes`."""
-    match DeviceCredentialsType(kind):
-        case DeviceCredentialsType.MQTT_BASIC:
-            record = msgspec.json.decode(clear, type=_MqttBasicRecord)
-            return MqttBasic(record.client_id, record.username, Secret(record.password))
-        case DeviceCredentialsType.X509_CERTIFICATE:
-            return Certificate(clear.decode())
-        case _:
-            return AccessToken(Secret(clear.decode()))

@@ -10,42 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.core.model import Peer
-from gateway.transports.http_connection import SERVER, Connection, Full
+from gateway.transports.http_answers import Answers, BadBody, ErrorBody
+from gateway.transports.http_connection import Connection, Full
+from gateway.transports.http_pieces import asked_range, send_pieces
 from gateway.transports.listening import listen_tcp, port_of
-from gateway.wire.call import NOTHING, Format, Reply, Status
+from gateway.wire.call import NOTHING, Reply, Source, Status
 from gateway.wire.route import Address, Route
 from gateway.wire.router import Router
 
-ErrorBody = Callable[[int, str], bytes]
-"""Makes the body of an answer that is an error: `(HTTP status, sentence for the peer)`."""
-
-CODES: Mapping[Status, int] = {
-    Status.OK: 200,
-    Status.REFUSED: 403,
-    Status.UNDECODABLE: 400,
-    Status.BAD_REQUEST: 400,
-    Status.UNAUTHENTICATED: 401,
-    Status.NOT_FOUND: 404,
-    Status.METHOD_NOT_ALLOWED: 405,
-    Status.GONE: 401,
-    Status.OVERLOADED: 503,
-    Status.INTERNAL: 500,
-}
-_MEDIA_TYPES = {
-    Format.JSON: "application/json",
-    Format.TEXT: "text/plain; charset=utf-8",
-    Format.PROTOBUF: "application/x-protobuf",
-}
-_EXPLAINED = frozenset({400, 404, 405, 503})
-"""Statuses whose empty body becomes an error body. 401 and 500 stay empty (contract, 11)."""
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 
 
@@ -69,6 +47,7 @@ class HttpListener:
     - `max_body_bytes`: larger bodies are answered 413 and not read on.
     - `max_connections`: one more is answered 503 and closed.
     - `read_timeout_s`: how long a client may take for its first request, and for any body.
+    - `write_timeout_s`: how long a client may take nothing of an answer that waits for it.
     - `error_body`: makes the bodies of errors, in the shape the served dialects expect.
     """
 
@@ -82,14 +61,16 @@ class HttpListener:
         max_body_bytes: int = 1_048_576,
         max_connections: int = 10_000,
         read_timeout_s: float = 30.0,
+        write_timeout_s: float = 60.0,
     ) -> None:
         self._router = router
         self._host = host
         self._want_port = port
-        self._error_body = error_body
+        self._answers = Answers(error_body, max_body_bytes)
         self._max_body = max_body_bytes
         self._max_connections = max_connections
         self._read_timeout_s = read_timeout_s
+        self._write_timeout_s = write_timeout_s
         self._in_flight = 0
         self._stopping = False
         self._connections: set[Connection] = set()
@@ -113,7 +94,8 @@ class HttpListener:
     async def stop(self, grace_s: float) -> None:
         """Stop accepting, answer what was taken, close the connections.
 
-        A request is taken once its body has arrived: half an upload is not waited for.
+        A request is taken once its body has arrived: half an upload is not waited for. Those that
+        wait for something to happen are told to come back.
         """
         if self._web is None or self._sweeper is None:
             return
@@ -121,6 +103,9 @@ class HttpListener:
         self._stopping = True
         for server in self._servers:
             server.close()
+        for connection in list(self._connections):
+            if self._waits(connection):
+                connection.dismiss()
         deadline = time.monotonic() + grace_s
         while self._in_flight and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
@@ -153,7 +138,7 @@ class HttpListener:
         assert self._web is not None
         if len(self._connections) >= self._max_connections:
             return Full()
-        connection = Connection(self._web, forget=self._forget, unreadable=self._unreadable)
+        connection = Connection(self._web, forget=self._forget, unreadable=self._answers.unreadable)
         self._connections.add(connection)
         self._silent[connection] = time.monotonic()
         return connection
@@ -162,12 +147,30 @@ class HttpListener:
         """A connection is closed."""
         self._connections.discard(connection)
         self._silent.pop(connection, None)
+        if self._waits(connection):
+            assert connection.task is not None
+            connection.task.cancel()  # what it waits for must not be given to nobody
+
+    def _waits(self, connection: Connection) -> bool:
+        """Whether the request under way waits for something that may never come."""
+        return connection.task is not None and self._is_patient(connection.address)
+
+    def _is_patient(self, address: Address) -> bool:
+        found = self._router.match(address)
+        return found is not None and found[0].patient
 
     async def _sweep(self) -> None:
-        """Close connections that never sent a whole request. aiohttp minds only kept-alive ones."""
+        """Close connections that never sent a whole request, or take no answer.
+
+        aiohttp minds only kept-alive ones.
+        """
+        period_s = max(0.05, min(self._read_timeout_s, self._write_timeout_s) / 6)
         while True:
-            await asyncio.sleep(max(0.05, self._read_timeout_s / 6))
-            oldest = time.monotonic() - self._read_timeout_s
+            await asyncio.sleep(period_s)
+            now = time.monotonic()
+            for connection in list(self._connections):
+                connection.cut_if_stuck(now, self._write_timeout_s)
+            oldest = now - self._read_timeout_s
             late = [connection for connection, opened in self._silent.items() if opened < oldest]
             for connection in late:
                 self._forget(connection)
@@ -179,15 +182,15 @@ class HttpListener:
         self._silent.pop(connection, None)
         try:
             body = await self._read(request, connection)
-        except _BadBody as exc:
-            return self._bad_body(exc)
+        except BadBody as exc:
+            return self._answers.bad_body(exc)
         except web.HTTPRequestEntityTooLarge:
-            return self._too_large()
+            return self._answers.too_large()
         except OSError:
-            return self._error(400, "the body did not arrive", close=True)  # nobody is there
+            return self._answers.error(400, "the body did not arrive", close=True)  # to nobody
         self._in_flight += 1
         try:
-            response = await self._answer(request, body, connection.peer)
+            response = await self._answer(request, body, connection)
         finally:
             self._in_flight -= 1
         if self._stopping:
@@ -195,7 +198,9 @@ class HttpListener:
             response.force_close()
         return response
 
-    async def _answer(self, request: web.BaseRequest, body: bytes, peer: Peer) -> web.Response:
+    async def _answer(
+        self, request: web.BaseRequest, body: bytes, connection: Connection
+    ) -> web.StreamResponse:
         raw = request.raw_path
         if not raw.startswith("/"):
             raw = request.path_qs  # the absolute form of RFC 9112, section 3.2.2
@@ -203,15 +208,65 @@ class HttpListener:
         method = request.method
         if method == "HEAD":
             method = "GET"  # aiohttp leaves the body out (RFC 9110, section 9.3.2)
-        route, reply = await self._router.answer(
-            _address(method, path), body, peer, query=_query(query_text) if query_text else NOTHING
-        )
+        address = _address(method, path)
+        if (request.method == "HEAD" or self._stopping) and self._is_patient(address):
+            # A HEAD would be given what it waited for, and nobody would see it.
+            return self._answers.stopping() if self._stopping else self._unrouted(path)
+        connection.begin(address)
+        try:
+            route, reply = await self._router.answer(
+                address, body, connection.peer, query=_query(query_text) if query_text else NOTHING
+            )
+        except asyncio.CancelledError:
+            if connection.was_dismissed():
+                return self._answers.stopping()
+            raise
+        finally:
+            connection.end()
         if route is None:
             return self._unrouted(path)
-        return self._response(route, reply)
+        if reply.source is not None:
+            return await self._answer_in_pieces(request, connection, route, reply, reply.source)
+        return self._answers.reply(route, reply)
+
+    async def _answer_in_pieces(
+        self,
+        request: web.BaseRequest,
+        connection: Connection,
+        route: Route,
+        reply: Reply,
+        source: Source,
+    ) -> web.StreamResponse:
+        size = source.size
+        asked = request.headers.get("Range") if request.method == "GET" else None
+        span = None
+        if asked and reply.status is Status.OK and "If-Range" not in request.headers:
+            # If-Range names a validator, and nothing we send is one: then all of it is sent.
+            span = asked_range(asked, size)
+        if span is not None and not span:
+            return self._answers.no_such_bytes(size)
+        if span is None:
+            span = range(size)
+        response = self._answers.pieces(route, reply, size, span)
+        if self._stopping:
+            response.force_close()
+        if request.method != "HEAD":
+            await send_pieces(request, response, connection, source, span)
+        return response
+
+    def _unrouted(self, path: str) -> web.Response:
+        """Nothing is served at `path` by the method that was asked for."""
+        allowed = []
+        for method in _METHODS:
+            found = self._router.match(_address(method, path))
+            if found is not None:
+                allowed.append(method)
+                if method == "GET" and not found[0].patient:
+                    allowed.append("HEAD")
+        return self._answers.unrouted(allowed)
 
     async def _read(self, request: web.BaseRequest, connection: Connection) -> bytes:
-        """The whole body. Raises `_BadBody`, or `OSError` when the client is gone."""
+        """The whole body. Raises `BadBody`, or `OSError` when the client is gone."""
         content = request.content
         if content.at_eof():
             return b""
@@ -220,7 +275,7 @@ class HttpListener:
             raise web.HTTPRequestEntityTooLarge(self._max_body, length)
         encoding = request.headers.get("Content-Encoding")
         if encoding is not None and encoding.lower() != "identity":
-            raise _BadBody(415, "send the body without a Content-Encoding")
+            raise BadBody(415, "send the body without a Content-Encoding")
         if not content.is_eof():
             return await self._receive(request, connection)
         body = content.read_nowait()
@@ -238,80 +293,11 @@ class HttpListener:
             async with asyncio.timeout(self._read_timeout_s):
                 body = await request.read()
         except TimeoutError:
-            raise _BadBody(408, "the body did not arrive in time") from None
+            raise BadBody(408, "the body did not arrive in time") from None
         finally:
             whole = connection.body_is_whole()
         if whole:
             return body
         if self._stopping:
-            raise _BadBody(503, "shutting down, try again later")
-        raise _BadBody(400, "the body cannot be read")
-
-    def _response(self, route: Route, reply: Reply) -> web.Response:
-        status = reply.status
-        code = route.http_codes.get(status) or CODES[status]
-        if not reply.body and code in _EXPLAINED:
-            return self._error(code, reply.reason, retry_after_s=reply.retry_after_s)
-        headers = {"Server": SERVER}
-        media_type = _MEDIA_TYPES.get(reply.format)
-        if media_type is not None:
-            headers["Content-Type"] = media_type
-        return web.Response(body=reply.body, status=code, headers=headers)
-
-    def _unrouted(self, path: str) -> web.Response:
-        allowed = [
-            method for method in _METHODS if self._router.match(_address(method, path)) is not None
-        ]
-        if not allowed:
-            return self._error(404, "nothing is served here")
-        response = self._error(405, f"use {' or '.join(allowed)} here")
-        if "GET" in allowed:
-            allowed.insert(1, "HEAD")
-        response.headers["Allow"] = ", ".join(allowed)
-        return response
-
-    def _unreadable(self) -> web.Response:
-        """The answer to what is not HTTP. It repeats nothing of it."""
-        return self._error(400, "the request is not valid HTTP", close=True)
-
-    def _bad_body(self, why: _BadBody) -> web.Response:
-        response = self._error(why.code, why.message, close=True)
-        if why.code == 415:
-            response.headers["Accept-Encoding"] = "identity"  # RFC 9110, section 12.5.3
-        elif why.code == 503:
-            response.headers["Retry-After"] = "5"
-        return response
-
-    def _too_large(self) -> web.Response:
-        """ThingsBoard's own text, a JSON string (contract, section 3)."""
-        response = web.Response(
-            body=f'"Payload size exceeds the limit of {self._max_body} bytes"'.encode(),
-            status=413,
-            content_type="application/json",
-        )
-        response.force_close()
-        return response
-
-    def _error(
-        self, code: int, message: str, *, retry_after_s: int = 0, close: bool = False
-    ) -> web.Response:
-        response = web.Response(
-            body=self._error_body(code, message),
-            status=code,
-            content_type="application/json",
-            headers={"Server": SERVER},
-        )
-        if retry_after_s:
-            response.headers["Retry-After"] = str(retry_after_s)
-        if close:
-            response.force_close()
-        return response
-
-
-class _BadBody(Exception):
-    """The body of a request cannot be had; what the client is told."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
+            raise BadBody(503, "shutting down, try again later")
+        raise BadBody(400, "the body cannot be read")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct, field
 
@@ -28,8 +28,18 @@ class Status(Enum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     GONE = "gone"
     """The credentials of this session are no longer good (device removed, credentials changed)."""
+    DELETED = "deleted"
+    """The device was removed while its request waited."""
+    TIMEOUT = "timeout"
+    """What the request waited for did not come in time."""
     OVERLOADED = "overloaded"
     """Later: a bound of the configuration is reached. `Reply.retry_after_s` says when."""
+    LIMITED = "limited"
+    """Too much from this device: a rate limit is hit. `Reply.retry_after_s` says when."""
+    FAILED = "failed"
+    """One of the devices a gateway speaks for could not be served."""
+    IGNORED = "ignored"
+    """No answer of any kind is sent (contract of the dialect; only MQTT has this)."""
     INTERNAL = "internal"
     """It broke, here. The peer is told nothing about it."""
 
@@ -41,6 +51,38 @@ class Format(Enum):
     JSON = "json"
     PROTOBUF = "protobuf"
     TEXT = "text"
+    BYTES = "bytes"
+
+
+class Source(Protocol):
+    """A body too large to be held in memory: read piece by piece, as the peer takes it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes from `offset` on; fewer at the end alone."""
+
+
+class Observer(Protocol):
+    """The transport's side of an observation (RFC 7641): where notifications go.
+
+    Two observers of one peer are told apart by `identity` (address, port and token).
+    """
+
+    @property
+    def identity(self) -> str: ...
+
+    def notify(self, reply: Reply, delivered: Callable[[], None] | None = None) -> bool:
+        """Send one notification, 2.05 with the next Observe number.
+
+        `delivered` is called when the peer acknowledged it; for a non-confirmable one at once.
+        False when the observation is over or too much is unacknowledged; it is over then.
+        """
+
+    def end(self) -> None:
+        """Send the final 2.02 Deleted and forget the observation. `on_end` is not called."""
 
 
 class Call(Struct, frozen=True):
@@ -49,6 +91,8 @@ class Call(Struct, frozen=True):
     `device` is set when the session already proved who it is (MQTT); else the route's handler
     finds it from `params`. `session` is where a dialect may keep what it must remember between
     the calls of one connection (which payload format was last used); None on other wires.
+    `guest` is the dialect's own side of an MQTT session. `observer` is set when a CoAP GET asks
+    to observe: a handler that agrees answers with `Reply.on_end`.
     """
 
     body: bytes
@@ -57,6 +101,8 @@ class Call(Struct, frozen=True):
     query: Mapping[str, str] = NOTHING
     device: Device | None = None
     session: dict[str, Any] | None = None
+    guest: Any = None
+    observer: Observer | None = None
 
     def __repr__(self) -> str:
         return f"Call({len(self.body)} bytes from {self.peer.wire})"  # a body may hold a secret
@@ -65,7 +111,12 @@ class Call(Struct, frozen=True):
 class Reply(Struct, frozen=True):
     """One answer. `reason` is for the log and, where the wire has room, a sentence for the peer.
 
-    It never holds what the peer sent. `retry_after_s` goes with `OVERLOADED`.
+    It never holds what the peer sent. `retry_after_s` goes with `OVERLOADED` and `LIMITED`.
+
+    `topic` is where an MQTT answer goes when the route cannot say it beforehand. `close` ends the
+    MQTT session after the answer, with that MQTT 5 reason. `source` is a body in pieces, instead
+    of `body`. `headers` are for HTTP. `on_end` accepts a CoAP observation: it is called once when
+    the peer ends it (cancel, reset, or silence), not after `Observer.end`.
     """
 
     body: bytes = b""
@@ -73,6 +124,11 @@ class Reply(Struct, frozen=True):
     format: Format = Format.EMPTY
     reason: str = ""
     retry_after_s: int = 0
+    topic: str = ""
+    close: int | None = None
+    source: Source | None = None
+    headers: Mapping[str, str] = NOTHING
+    on_end: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         return f"Reply({self.status.value}, {len(self.body)} bytes)"  # a body may hold a secret
@@ -110,6 +166,7 @@ class Conduct(Struct, frozen=True):
     says it and the transport obeys. `ack` and `close` are MQTT 5 reason codes, None meaning
     "not at all"; `ack_v3`, `close_v3` say whether an older client gets a PUBACK, or the door.
     `close_qos0` replaces `close` for a QoS 0 publish, which cannot be acknowledged.
+    A publish answered IGNORED is neither acknowledged nor a reason to close, whatever this says.
     """
 
     ack: int | None
@@ -119,8 +176,47 @@ class Conduct(Struct, frozen=True):
     close_qos0: int | None = None
 
 
-class Admitted(Struct, frozen=True):
-    """A session is open. What it may do is said here, once, at CONNECT.
+class Link(Protocol):
+    """The transport's side of an open MQTT session: how a dialect speaks unasked."""
+
+    @property
+    def version(self) -> int:
+        """The protocol level: 3, 4 or 5."""
+
+    def push(
+        self, topic: str, body: bytes, delivered: Callable[[], None] | None = None
+    ) -> bool:
+        """Publish to the client, with the granted quality of the matching subscription, else 1.
+
+        `delivered` is called once when the client acknowledged it; with quality 0, at once.
+        False when the session is over, or its outgoing queue is full: it is then closed.
+        """
+
+    def close(self, code: int, reason: str = "") -> None:
+        """End the session with an MQTT 5 reason code; older clients see the connection close."""
+
+
+class Guest(Protocol):
+    """The dialect's side of an open MQTT session. Called by the transport; never raises."""
+
+    def opened(self, link: Link) -> None:
+        """CONNACK is sent; from now on `link` may be used."""
+
+    def subscribed(self, topic_filter: str) -> None:
+        """A filter was granted (again), and its SUBACK sent."""
+
+    def unsubscribed(self, topic_filter: str) -> None: ...
+
+    def heard(self) -> None:
+        """A PINGREQ arrived: the client lives."""
+
+    def closed(self) -> None:
+        """The session is over, whoever ended it. Called once, if `opened` was."""
+
+
+class Admitted(Struct):
+    """A session is open. What it may do is said here, at CONNECT; `router`, `filters` and
+    `conduct` may be replaced while it lasts.
 
     - `name`: the kind of session, for logs (`provision`, `device`).
     - `device`: who it is; None for a session that may only provision.
@@ -129,6 +225,7 @@ class Admitted(Struct, frozen=True):
     - `conduct`: what to do when a publish ends in another status than OK or REFUSED.
     - `idle_s`: closed when nothing arrives for so long, beside keep-alive; None: never.
     - `linger_s`: closed so long after its last answer was sent; None: never.
+    - `guest`: told what happens to the session, when the dialect has things to say unasked.
     """
 
     name: str
@@ -139,6 +236,7 @@ class Admitted(Struct, frozen=True):
     idle_s: float | None = None
     linger_s: float | None = None
     state: dict[str, Any] = field(default_factory=dict)
+    guest: Guest | None = None
 
 
 class Rejected(Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from gateway.core.model import Wire
-from gateway.wire.call import Call, Reply, Status
+from gateway.wire.call import Call, Conduct, Format, Reply, Status
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]
 
@@ -22,12 +22,17 @@ class Route(Struct, frozen=True, kw_only=True):
 
     `http` and `coap` are a method and a path template (`POST /api/v1/{token}/telemetry`), `mqtt`
     is a topic template (`v1/devices/me/attributes/request/{id}`). A template's last segment may
-    be `{rest*}`, which takes whatever follows, nothing included. `mqtt_reply` is the topic the
-    answer is published on, made from the same names; without it the answer has no body on MQTT.
+    be `{rest*}`, which takes whatever follows, nothing included; `{}` takes any one segment, an
+    empty one included, as MQTT's `+` does. `mqtt_reply` is the topic the answer is published on,
+    made from the same names; without it the answer has no body on MQTT.
 
     `http_codes` and `coap_codes` replace the wire's own number for a status (CoAP 2.01 is
-    written 201). `quiet` routes are logged at debug level when all went well: telemetry would
-    otherwise drown the log.
+    written 201). `coap_formats` fixes the Content-Format of a body, None for no label, whatever
+    the request's own was. `quiet` routes are logged at debug level when all went well: telemetry
+    would otherwise drown the log. `conduct` stands above the session's where it names the status.
+
+    `patient` routes wait for something that may never come (a long poll): the router's time-out
+    does not hold for them, and they are counted apart.
     """
 
     name: str
@@ -38,7 +43,10 @@ class Route(Struct, frozen=True, kw_only=True):
     mqtt_reply: str | None = None
     http_codes: Mapping[Status, int] = {}
     coap_codes: Mapping[Status, int] = {}
+    coap_formats: Mapping[Format, int | None] = {}
+    conduct: Mapping[Status, Conduct] = {}
     quiet: bool = False
+    patient: bool = False
 
     def addresses(self, wire: Wire) -> tuple[str, ...]:
         """The templates of this operation on `wire`, method first where the wire has methods."""
@@ -102,6 +110,8 @@ class PathTable:
         params: dict[str, str] = {}
         for want, have in zip(segments, given, strict=True):
             if want.startswith("{"):
+                if want == "{}":
+                    continue
                 if not have:
                     return None
                 params[want[1:-1]] = have

@@ -11,7 +11,7 @@ import structlog
 
 from gateway.core.errors import CredentialsGone, Overloaded, StoreUnavailable
 from gateway.core.model import Device, Peer, Wire
-from gateway.wire.call import NOTHING, BadPayload, Call, Reply, Status
+from gateway.wire.call import NOTHING, BadPayload, Call, Observer, Reply, Status
 from gateway.wire.deadlines import Deadlines
 from gateway.wire.route import Address, PathTable, Route
 
@@ -22,7 +22,7 @@ _LATE = Reply(status=Status.INTERNAL, reason="no answer from the core in time")
 _UNAVAILABLE = Reply(status=Status.INTERNAL, reason="the store cannot be written")
 _GONE = Reply(status=Status.GONE, reason="the credentials of this session are no longer good")
 _BROKEN = Reply(status=Status.INTERNAL)
-_QUIET = frozenset({Status.OK, Status.REFUSED})
+_QUIET = frozenset({Status.OK, Status.REFUSED, Status.TIMEOUT, Status.IGNORED, Status.LIMITED})
 
 
 class Gauge:
@@ -38,15 +38,23 @@ class Gauge:
 class Router:
     """Turns an address and a body into a `Reply`. It never raises, except for cancellation.
 
-    `gauge` bounds the calls under way over all wires; beyond it the answer is OVERLOADED.
-    `timeout_s` is how long the core may take (ThingsBoard contract, section 2.9: 10 s).
+    `gauge` bounds the calls under way over all wires; beyond it the answer is OVERLOADED. `polls`
+    does the same for calls of patient routes. `timeout_s` is how long the core may take
+    (ThingsBoard contract, section 2.9: 10 s).
     """
 
     def __init__(
-        self, routes: Iterable[Route], wire: Wire, gauge: Gauge, *, timeout_s: float = 10.0
+        self,
+        routes: Iterable[Route],
+        wire: Wire,
+        gauge: Gauge,
+        *,
+        polls: Gauge | None = None,
+        timeout_s: float = 10.0,
     ) -> None:
         self._wire = wire
         self._gauge = gauge
+        self._polls = polls or gauge
         self._deadlines = Deadlines(timeout_s)
         self._table = PathTable(
             [(address, route) for route in routes for address in route.addresses(wire)],
@@ -66,22 +74,27 @@ class Router:
         query: Mapping[str, str] = NOTHING,
         device: Device | None = None,
         session: dict[str, Any] | None = None,
+        guest: Any = None,
+        observer: Observer | None = None,
     ) -> tuple[Route | None, Reply]:
         """Serve one request. The route is None when nothing lives at `address` (NOT_FOUND)."""
         found = self._table.find(address)
         if found is None:
             return None, Reply(status=Status.NOT_FOUND, reason="nothing is served here")
         route, params = found
-        gauge = self._gauge
+        gauge = self._polls if route.patient else self._gauge
         if gauge.now >= gauge.most:
             return route, _OVERLOADED
         gauge.now += 1
         started = time.perf_counter()
         task = asyncio.current_task()
         assert task is not None
-        self._deadlines.begin(task)
+        if not route.patient:
+            self._deadlines.begin(task)
         try:
-            reply = await route.handler(Call(body, peer, params, query, device, session))
+            reply = await route.handler(
+                Call(body, peer, params, query, device, session, guest, observer)
+            )
         except BadPayload as exc:
             status = Status.UNDECODABLE if exc.undecodable else Status.BAD_REQUEST
             reply = Reply(status=status, reason=str(exc))

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,12 @@ def missing(what: str, remedy: str) -> None:
     if os.environ.get("GATEHOUSE_REQUIRE_CLIENTS") == "1":
         pytest.fail(told)
     pytest.skip(told)
+
+
+@pytest.fixture(scope="session")
+def client_missing() -> Callable[[str, str], None]:
+    """Says that a program is not here and how to get it: skips the test, or fails it."""
+    return missing
 
 
 @dataclass(frozen=True)
@@ -210,9 +216,41 @@ class RunningGateway:
             check=False,
             capture_output=True,
             text=True,
+            timeout=60,
         )
         assert done.returncode == 0, done
         return done.stdout
+
+    def rpc(self, name: str, method: str, params: Any = None) -> Future[Any]:
+        """Call a method of a device, as an operator does; the future holds its answer."""
+        given = () if params is None else (json.dumps(params),)
+        caller = ThreadPoolExecutor(1)
+        answer = caller.submit(
+            lambda: json.loads(self.operate("device", "rpc", name, method, *given))
+        )
+        caller.shutdown(wait=False)
+        return answer
+
+    def share(self, name: str, **values: Any) -> None:
+        """Set shared attributes of a device, as an operator does."""
+        pairs = (f"{key}={json.dumps(value)}" for key, value in values.items())
+        self.operate("device", "attributes", "set", name, *pairs)
+
+    def offer_firmware(self, file: Path, title: str, version: str, device: str) -> None:
+        """Add a firmware and assign it to a device, as an operator does."""
+        self.operate("firmware", "add", str(file), "--title", title, "--version", version)
+        self.operate("firmware", "assign", title, version, "--device", device)
+
+    def device(self, name: str) -> Answer:
+        """What `gatehouse device show` tells of a device."""
+        told: Answer = json.loads(self.operate("device", "show", name, "--json"))
+        return told
+
+    def token(self, name: str, **more: Any) -> str:
+        """The access token of a new device."""
+        asked = json.dumps(self.request(name, **more)).encode()
+        with urlopen(Request(f"{self.http_url}/api/v1/provision", asked), timeout=10) as reply:
+            return self.succeeded(json.load(reply))
 
     def pre_provision(self, name: str) -> None:
         """Let `name` wait for its one claim, as an operator does while the gateway runs."""

@@ -25,12 +25,18 @@ install_python() {
     "$programs/python/bin/pip" install --quiet --requirement "$here/requirements.txt"
 }
 
+install_iot_gateway() {
+    "$python" -m venv "$programs/iot-gateway"
+    "$programs/iot-gateway/bin/pip" install --quiet --requirement "$here/requirements-gateway.txt"
+}
+
 install_npm() {
     cp "$here/package.json" "$programs/npm/"
     npm install --prefix "$programs/npm" --no-audit --no-fund --no-package-lock --loglevel=error
 }
 
 fill "$programs/python" "$here/requirements.txt" install_python
+fill "$programs/iot-gateway" "$here/requirements-gateway.txt" install_iot_gateway
 
 missing=()
 if command -v npm >/dev/null; then

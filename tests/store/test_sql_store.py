@@ -25,18 +25,15 @@ from gateway.core.model import (
     ProvisionType,
     Reading,
     Secret,
+    SeriesQuery,
     Wire,
 )
+from gateway.store.credentials import credentials_from_bytes, credentials_to_bytes
+from gateway.store.identity import uuid7, uuid_text
 from gateway.store.migrate import migrations
 from gateway.store.queries import QUERIES, rows_statement
 from gateway.store.retention import Retention
-from gateway.store.sql_store import (
-    SqlStore,
-    credentials_from_bytes,
-    credentials_to_bytes,
-    uuid7,
-    uuid_text,
-)
+from gateway.store.sql_store import SqlStore
 from gateway.store.sqlite import SqliteDriver, _statements
 from gateway.store.vault import Vault
 
@@ -87,7 +84,7 @@ async def test_readings_and_their_latest(store, registry, device):
     await store.save_readings(device, [Reading(20, "t", 2.5), Reading(10, "t", 1)])
     await store.save_readings(device, [Reading(15, "t", 9), Reading(20, "t", 3)])
     assert await registry._registrar.latest(device.id) == [Reading(20, "t", 3)]
-    readings = await registry._registrar.readings(device.id, "t", since=0, until=100, limit=10)
+    readings = await registry._registrar.series(device.id, SeriesQuery(key="t", since=0, until=100))
     assert readings == [Reading(10, "t", 1), Reading(15, "t", 9), Reading(20, "t", 3)]
 
 
@@ -115,7 +112,7 @@ async def test_old_readings_and_events_are_forgotten(store, registry, device, cl
     retention = Retention(store, clock, readings_keep_days=7, events_keep_days=1)
     await retention.sweep()
     registrar = registry._registrar
-    assert await registrar.readings(device.id, "t", since=0, until=2**62, limit=9) == [
+    assert await registrar.series(device.id, SeriesQuery(key="t", since=0, until=2**62)) == [
         Reading(new, "t", 2)
     ]
     assert [reading.key for reading in await registrar.latest(device.id)] == ["only", "t"]
@@ -310,7 +307,7 @@ async def test_a_removed_devices_readings_go_with_it(store, registry, device):
     await store.save_readings(device, [Reading(ts, "t", ts) for ts in range(5000)])
     await registry.remove_device(await registry.device("d"))
     registrar = registry._registrar
-    assert await registrar.readings(device.id, "t", since=0, until=2**62, limit=9) == []
+    assert await registrar.series(device.id, SeriesQuery(key="t", since=0, until=2**62)) == []
     assert await registrar.latest(device.id) == []
 
 

@@ -24,7 +24,24 @@ The contract is kept to the byte, except for these differences, each on purpose:
 - JSON answers over CoAP are labelled 50 (JSON), not 0 (text).
 - Overload is said in the wire's words: HTTP 503 with Retry-After, CoAP 5.03 with Max-Age, MQTT 5
   reason 0x97.
-- A client RPC with a method we do not know is answered at once with `{"error":...}`.
+- A client RPC with a method nobody answers is answered at once with `{"error":...}`. One over CoAP
+  that takes too long is 5.04, where ThingsBoard says nothing.
+- Rate limits: a GET of attributes, a long poll, an observation or a client RPC that is too much is
+  told when to come again (HTTP 429 with Retry-After, CoAP 4.29 with Max-Age), where ThingsBoard
+  leaves the client unanswered. Everything else is its 500, 5.00, or the end of the MQTT session.
+  `getSessionLimits` costs no message.
+- A long poll over 300 s is cut to 300 s and ends in 408, not 503; a time-out that is no number, or
+  below zero, is 400. New credentials end a poll with 401.
+- The exact repeat of a CoAP registration is answered like the first, and without an observation
+  more. A change while an observation begins is never lost: it follows the first answer.
+- Of a device's own MQTT session and its place behind a gateway the newer stands; its CoAP
+  observations and its long polls stand beside either.
+- An answer to a call that nobody waits for is taken like any other. Over HTTP it must be JSON.
+- Without the filter subscribed to last, what we say goes out on the one subscribed to before it.
+- To a profile's `attributes_subscribe_topic` with wildcards we publish on a topic it matches: `+`
+  is `me`, and a final `#` the level above it.
+- A changed profile holds for open sessions at once: topics, filters, formats and conduct.
+- A request id is a whole number from 0 to 2147483647.
 - One message holds at most so many values (10,000 unless configured), numbers with exponents from
   -324 to 308, and keys of at most 255 characters; one request asks for at most 1,000 attributes by
   name. Beyond that it is a bad payload. ThingsBoard writes `1e1000` out, for every value.
@@ -34,22 +51,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import structlog
+
 from gateway.core.access import Access
-from gateway.core.model import ProfileTransport, Secret, Wire
+from gateway.core.children import Children
+from gateway.core.claiming import Claiming
+from gateway.core.limits import RateLimiter
+from gateway.core.methods import Methods
+from gateway.core.model import Device, ProfileTransport, Secret, Wire
+from gateway.core.packages import Packages
 from gateway.core.ports import Clock
+from gateway.core.presence import Attendance
+from gateway.core.profiles import Profiles
 from gateway.core.provisioning import Provisioner
+from gateway.core.rpc import Rpc
+from gateway.core.sessions import Sessions
 from gateway.core.traffic import Traffic
-from gateway.dialects.thingsboard.device import (
-    DEVICE_FILTERS,
-    GATEWAY_FILTERS,
-    DeviceApi,
-    DeviceLimits,
-)
+from gateway.dialects.thingsboard.callers import Callers
+from gateway.dialects.thingsboard.claim import ClaimApi
+from gateway.dialects.thingsboard.device import DeviceApi, DeviceLimits
+from gateway.dialects.thingsboard.firmware import FirmwareApi
+from gateway.dialects.thingsboard.gateway import GatewayApi
+from gateway.dialects.thingsboard.gateway_guest import GatewayGuest
+from gateway.dialects.thingsboard.gateway_messages import JsonGatewayCodec
+from gateway.dialects.thingsboard.guests import DeviceGuest, Household
 from gateway.dialects.thingsboard.payloads import error_body as thingsboard_error_body
+from gateway.dialects.thingsboard.plans import Plans
 from gateway.dialects.thingsboard.provision import RESPONSE_TOPIC, ProvisionApi
+from gateway.dialects.thingsboard.renewals import Renewals
+from gateway.dialects.thingsboard.rpc import RpcApi
 from gateway.wire.call import Admitted, Conduct, Hello, Rejected, Status
 from gateway.wire.route import Route
 from gateway.wire.router import Gauge, Router
+
+log = structlog.get_logger()
 
 PROVISION = "provision"
 """The user name, or client id, of a session that may only provision (contract, 4.1)."""
@@ -61,22 +96,19 @@ _PROVISION_CONDUCT = {
     Status.INTERNAL: Conduct(ack=0x83, close=0x83, ack_v3=True, close_v3=True),
     Status.NOT_FOUND: Conduct(ack=0x90, close=0x90, ack_v3=True, close_v3=True),
 }
-# Contract, section 7.4: what a device's session does.
-_BAD_PAYLOAD = Conduct(ack=0x99, close=None, ack_v3=False, close_v3=True, close_qos0=0x99)
-_DEVICE_CONDUCT = {
-    Status.UNDECODABLE: _BAD_PAYLOAD,
-    Status.BAD_REQUEST: _BAD_PAYLOAD,
-    Status.NOT_FOUND: Conduct(ack=0x90, close=None, ack_v3=True, close_v3=False),
-    Status.INTERNAL: Conduct(ack=None, close=0x83, ack_v3=False, close_v3=True),
-    Status.GONE: Conduct(ack=None, close=0x98, ack_v3=False, close_v3=True),
-}
 
 
 class ThingsBoard:
     """The dialect: its routes for every wire, and who may open which MQTT session.
 
-    `provision_idle_s` closes a provision-only session that says nothing, and one whose last
-    answer is that long ago.
+    - `gauge`, `polls`: calls under way over all wires; those of patient routes apart.
+    - `timeout_s`: how long the core may take.
+    - `provision_idle_s`: closes a provision-only session that says nothing, and one whose last
+      answer is that long ago.
+    - `session_idle_s`: closes a device's session that says nothing (contract, section 7.4).
+    - `max_children`: devices one gateway may speak for in one session.
+
+    `stop` it once the listeners are stopped, before the store is closed.
     """
 
     name = "thingsboard"
@@ -86,26 +118,96 @@ class ThingsBoard:
         *,
         provisioner: Provisioner,
         access: Access,
+        profiles: Profiles,
         traffic: Traffic,
+        sessions: Sessions,
+        rpc: Rpc,
+        methods: Methods,
+        claiming: Claiming,
+        children: Children,
+        attendance: Attendance,
+        limiter: RateLimiter,
+        packages: Packages,
         clock: Clock,
         gauge: Gauge,
+        polls: Gauge,
+        limits: DeviceLimits,
         timeout_s: float = 10.0,
         provision_idle_s: float = 60.0,
-        limits: DeviceLimits,
+        session_idle_s: float = 600.0,
+        max_children: int = 10_000,
     ) -> None:
         self._access = access
         self._clock = clock
+        self._provision_idle_s = provision_idle_s
+        self._session_idle_s = session_idle_s
+        self._callers = callers = Callers(access, profiles, limiter, attendance, clock)
+        self._renewals = renewals = Renewals(callers)
         self._provision = ProvisionApi(provisioner)
-        self._device = DeviceApi(access, traffic, clock, limits)
-        self._idle_s = provision_idle_s
+        self._device = DeviceApi(
+            callers=callers,
+            traffic=traffic,
+            sessions=sessions,
+            renewals=renewals,
+            clock=clock,
+            limits=limits,
+        )
+        self._rpc = RpcApi(
+            callers=callers,
+            rpc=rpc,
+            methods=methods,
+            sessions=sessions,
+            renewals=renewals,
+            limiter=limiter,
+            limits=limits,
+        )
+        self._claim = ClaimApi(callers=callers, claiming=claiming)
+        self._firmware = FirmwareApi(callers, packages)
+        gateway = GatewayApi(
+            callers=callers,
+            traffic=traffic,
+            children=children,
+            claiming=claiming,
+            rpc=rpc,
+            attendance=attendance,
+            clock=clock,
+            max_values=limits.max_values,
+            max_children=max_children,
+        )
+        self._plans = Plans(
+            device=self._device,
+            rpc=self._rpc,
+            claim=self._claim,
+            firmware=self._firmware,
+            gateway=gateway,
+            gauge=gauge,
+            polls=polls,
+            timeout_s=timeout_s,
+        )
+        self._house = Household(
+            sessions=sessions,
+            rpc=rpc,
+            attendance=attendance,
+            renewals=renewals,
+            plan_of=self._plans.of,
+        )
         self._provision_router = Router(
             self._provision.routes(), Wire.MQTT, gauge, timeout_s=timeout_s
         )
-        self._device_router = Router(self._device.routes(), Wire.MQTT, gauge, timeout_s=timeout_s)
 
     def routes(self) -> Iterable[Route]:
         """Every operation, for the wires whose requests stand alone (HTTP, CoAP)."""
-        return (*self._provision.routes(), *self._device.routes())
+        return (
+            *self._provision.routes(),
+            *self._firmware.routes(),
+            *self._rpc.routes(),
+            *self._claim.routes(),
+            *self._device.routes(),
+        )
+
+    async def stop(self) -> None:
+        """Nothing is begun any more on behalf of sessions."""
+        await self._renewals.stop()
 
     async def connect(self, hello: Hello) -> Admitted | Rejected:
         """Open a session: provision-only, or a device's. Touches no other session."""
@@ -115,8 +217,8 @@ class ThingsBoard:
                 router=self._provision_router,
                 filters=frozenset({RESPONSE_TOPIC}),
                 conduct=_PROVISION_CONDUCT,
-                idle_s=self._idle_s,
-                linger_s=self._idle_s,
+                idle_s=self._provision_idle_s,
+                linger_s=self._provision_idle_s,
             )
         password = hello.password
         device = await self._access.by_mqtt(
@@ -128,13 +230,40 @@ class ThingsBoard:
             return _rejected(hello)
         if device.transport is ProfileTransport.COAP:
             return Rejected(3, 0x88, "the device's profile is for another transport")
-        return Admitted(
-            name="device",
-            router=self._device_router,
-            filters=GATEWAY_FILTERS if device.gateway else DEVICE_FILTERS,
-            conduct=_DEVICE_CONDUCT,
+        try:
+            limited = await self._callers.limited(device)
+            if limited is not None:
+                return Rejected(3, 0x9F, limited.reason)
+            return await self._admitted(device, hello)
+        except ValueError as exc:
+            # Proven when it was read from its file: it was written by another version.
+            log.error("profile.unusable", profile=device.type, reason=str(exc))
+            return Rejected(3, 0x88, "the device's profile cannot be used")
+
+    async def _admitted(self, device: Device, hello: Hello) -> Admitted:
+        """A device's session, or that of a gateway with a place for its devices."""
+        plan = self._plans.of(device, await self._callers.settings(device))
+        own = DeviceGuest(self._house, device, hello.peer, plan)
+        admitted = Admitted(
+            name="gateway" if device.gateway else "device",
+            router=plan.router,
+            filters=plan.filters,
+            conduct=plan.conduct,
             device=device,
+            idle_s=self._session_idle_s,
+            guest=own,
         )
+        own.admit(admitted)
+        if device.gateway:
+            admitted.guest = GatewayGuest(
+                own,
+                device,
+                hello.peer,
+                JsonGatewayCodec(),
+                self._house.sessions,
+                self._house.rpc,
+            )
+        return admitted
 
     def error_body(self, status: int, message: str) -> bytes:
         """The body of an HTTP error, in ThingsBoard's shape (contract, section 3)."""

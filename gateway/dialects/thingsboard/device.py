@@ -1,53 +1,37 @@
-"""What a provisioned device says: telemetry, attributes, session limits (contract, 8, 10 to 13)."""
+"""What a provisioned device says of itself and asks for: telemetry and attributes (8, 10 to 13)."""
 
 from __future__ import annotations
 
-import msgspec
+import asyncio
+from functools import partial
+
 from msgspec import Struct
 
-from gateway.core.access import Access
-from gateway.core.model import AttributesSelection, Device, ProfileTransport, Secret, Wire
+from gateway.core.model import Attributes, AttributesChange, AttributesSelection, Device
 from gateway.core.ports import Clock
+from gateway.core.sessions import Sessions, Slot
 from gateway.core.traffic import Traffic
-from gateway.dialects.thingsboard.readings import (
-    MOST_VALUES,
-    decode_attributes,
-    decode_attributes_request,
-    decode_telemetry,
-    encode_attributes,
-    selection_from_query,
-)
-from gateway.wire.call import BadPayload, Call, Format, Reply, Status
+from gateway.dialects.thingsboard.callers import Callers
+from gateway.dialects.thingsboard.codecs import JSON, Codec
+from gateway.dialects.thingsboard.readings import MOST_VALUES, selection_from_query
+from gateway.dialects.thingsboard.renewals import Renewals
+from gateway.dialects.thingsboard.topics import Voice, request_id
+from gateway.dialects.thingsboard.watches import Observation, Poll, poll_timeout_s
+from gateway.wire.call import Call, Format, Observer, Reply, Status
 from gateway.wire.route import Route
 
-DEVICE_FILTERS = frozenset(
-    {
-        "v1/devices/me/attributes",
-        "v1/devices/me/attributes/response/+",
-        "v1/devices/me/rpc/request/+",
-        "v1/devices/me/rpc/response/+",
-        "v2/fw/response/+/chunk/+",
-        "v2/fw/error",
-        "v2/sw/response/+/chunk/+",
-        "v2/sw/error",
-    }
-)
-"""The filters of section 8, exactly; `v2/fw/response/+`, which the SDK tries, is not among them."""
+# What is limited is told in the words of ThingsBoard where it has any (contract, section 10, 11).
+LIMITED_500 = {Status.LIMITED: 500}
+CREATED = {Status.OK: 201, Status.LIMITED: 500}
 
-GATEWAY_FILTERS = DEVICE_FILTERS | {
-    "v1/gateway/attributes",
-    "v1/gateway/attributes/response",
-    "v1/gateway/rpc",
-}
-
+_ALL_SHARED = AttributesSelection((), None)
 _DONE = Reply()
-_UNAUTHENTICATED = Reply(status=Status.UNAUTHENTICATED, reason="unknown token")
+_NOT_FOUND = Reply(status=Status.NOT_FOUND, reason="no such attributes")
 _NOT_SERVED = Reply(status=Status.BAD_REQUEST, reason="no such feature")
-_OTHER_TRANSPORT = Reply(status=Status.INTERNAL, reason="the profile is for another transport")
 
 
 class DeviceLimits(Struct, frozen=True):
-    """How much a device may send. Rates are unlimited.
+    """How much a device may send at once. How often is another matter (section 12).
 
     `getSessionLimits` tells the first two; `max_values` bounds the values of one message.
     """
@@ -57,32 +41,38 @@ class DeviceLimits(Struct, frozen=True):
     max_values: int = MOST_VALUES
 
 
-class _RpcRequest(Struct):
-    method: str
-    params: msgspec.Raw = msgspec.Raw()
-
-
 class DeviceApi:
-    """Device traffic of all three wires. The device is the session's (MQTT) or the token's."""
+    """Telemetry and attributes on all three wires. The device is the session's or the token's."""
 
     def __init__(
-        self, access: Access, traffic: Traffic, clock: Clock, limits: DeviceLimits
+        self,
+        *,
+        callers: Callers,
+        traffic: Traffic,
+        sessions: Sessions,
+        renewals: Renewals,
+        clock: Clock,
+        limits: DeviceLimits,
     ) -> None:
-        self._access = access
+        self._callers = callers
         self._traffic = traffic
+        self._sessions = sessions
+        self._renewals = renewals
         self._clock = clock
-        self._limits = limits
+        self._max_values = limits.max_values
+
+    # ── where it is found ───────────────────────────────────────────────────────────────────
 
     def routes(self) -> tuple[Route, ...]:
-        created = {Status.OK: 201}
+        """HTTP and CoAP."""
         return (
             Route(
                 name="thingsboard.telemetry",
                 handler=self.telemetry,
                 http=("POST /api/v1/{token}/telemetry",),
                 coap=("POST /api/v1/{token}/telemetry", "POST /api/v1/telemetry"),
-                mqtt=("v1/devices/me/telemetry",),
-                coap_codes=created,
+                http_codes=LIMITED_500,
+                coap_codes=CREATED,
                 quiet=True,
             ),
             Route(
@@ -90,8 +80,8 @@ class DeviceApi:
                 handler=self.post_attributes,
                 http=("POST /api/v1/{token}/attributes",),
                 coap=("POST /api/v1/{token}/attributes", "POST /api/v1/attributes"),
-                mqtt=("v1/devices/me/attributes",),
-                coap_codes=created,
+                http_codes=LIMITED_500,
+                coap_codes=CREATED,
                 quiet=True,
             ),
             Route(
@@ -101,23 +91,16 @@ class DeviceApi:
                 quiet=True,
             ),
             Route(
+                name="thingsboard.attributes.poll",
+                handler=self.poll_attributes,
+                http=("GET /api/v1/{token}/attributes/updates",),
+                quiet=True,
+                patient=True,
+            ),
+            Route(
                 name="thingsboard.attributes.get.coap",
-                handler=self.get_attributes_or_not_found,
+                handler=self.get_or_observe_attributes,
                 coap=("GET /api/v1/{token}/attributes", "GET /api/v1/attributes"),
-                quiet=True,
-            ),
-            Route(
-                name="thingsboard.attributes.request",
-                handler=self.request_attributes,
-                mqtt=("v1/devices/me/attributes/request/{id}",),
-                mqtt_reply="v1/devices/me/attributes/response/{id}",
-                quiet=True,
-            ),
-            Route(
-                name="thingsboard.rpc.client",
-                handler=self.client_rpc,
-                mqtt=("v1/devices/me/rpc/request/{id}",),
-                mqtt_reply="v1/devices/me/rpc/response/{id}",
                 quiet=True,
             ),
             Route(
@@ -127,87 +110,139 @@ class DeviceApi:
             ),
         )
 
-    async def telemetry(self, call: Call) -> Reply:
-        device = await self._device(call)
+    def mqtt_routes(self, voice: Voice) -> tuple[Route, ...]:
+        """The topics of one family."""
+        name, topics = voice.family.name, voice.family
+        return (
+            Route(
+                name=f"thingsboard.telemetry.{name}",
+                handler=partial(self.telemetry, codec=voice.up),
+                mqtt=(voice.telemetry,),
+                quiet=True,
+            ),
+            Route(
+                name=f"thingsboard.attributes.post.{name}",
+                handler=partial(self.post_attributes, codec=voice.up),
+                mqtt=(voice.attributes,),
+                quiet=True,
+            ),
+            Route(
+                name=f"thingsboard.attributes.request.{name}",
+                handler=partial(self.request_attributes, voice=voice),
+                mqtt=(topics.attributes_request + "{id}",),
+                mqtt_reply=topics.attributes_response + "{id}",
+                quiet=True,
+            ),
+        )
+
+    # ── what it says ────────────────────────────────────────────────────────────────────────
+
+    async def telemetry(self, call: Call, codec: Codec | None = None) -> Reply:
+        device = await self._callers.device(call)
         if isinstance(device, Reply):
             return device
-        readings = decode_telemetry(call.body, self._clock(), max_values=self._limits.max_values)
+        codec = codec or await self._callers.codec(call, device)
+        readings = codec.telemetry(call.body, self._clock(), self._max_values)
+        limited = await self._callers.limited(device, len(readings))
+        if limited is not None:
+            return limited
         await self._traffic.save_readings(device, readings)
         return _DONE
 
-    async def post_attributes(self, call: Call) -> Reply:
-        device = await self._device(call)
+    async def post_attributes(self, call: Call, codec: Codec | None = None) -> Reply:
+        device = await self._callers.device(call)
         if isinstance(device, Reply):
             return device
-        values = decode_attributes(call.body, max_values=self._limits.max_values)
+        codec = codec or await self._callers.codec(call, device)
+        values = codec.attributes(call.body, self._max_values)
+        limited = await self._callers.limited(device, len(values))
+        if limited is not None:
+            return limited
         await self._traffic.save_client_attributes(device, values)
         return _DONE
 
-    async def get_attributes(self, call: Call) -> Reply:
-        return await self._attributes(call, selection_from_query(call.query))
-
-    async def get_attributes_or_not_found(self, call: Call) -> Reply:
-        """CoAP answers 4.04 when nothing was found (contract, section 10)."""
-        reply = await self._attributes(call, selection_from_query(call.query))
-        if reply.status is Status.OK and reply.body == b"{}":
-            return Reply(status=Status.NOT_FOUND, reason="no such attributes")
-        return reply
-
-    async def request_attributes(self, call: Call) -> Reply:
-        _check_request_id(call)
-        return await self._attributes(call, decode_attributes_request(call.body))
-
-    async def client_rpc(self, call: Call) -> Reply:
-        """`getSessionLimits` is answered here; the SDK and the IoT gateway wait for it."""
-        _check_request_id(call)
-        device = await self._device(call)
-        if isinstance(device, Reply):
-            return device
-        try:
-            asked = msgspec.json.decode(call.body, type=_RpcRequest)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise BadPayload("an RPC needs a JSON object with a method") from None
-        if asked.method == "getSessionLimits":
-            return Reply(self._session_limits(device), format=Format.JSON)
-        return Reply(b'{"error":"no such method"}', format=Format.JSON)
-
     async def unknown_feature(self, call: Call) -> Reply:
-        device = await self._device(call)
+        device = await self._callers.device(call)
         return device if isinstance(device, Reply) else _NOT_SERVED
 
-    def _session_limits(self, device: Device) -> bytes:
-        rates = {"messages": None, "telemetryMessages": None, "telemetryDataPoints": None}
-        told: dict[str, object] = {
-            "maxPayloadSize": self._limits.max_payload_bytes,
-            "maxInflightMessages": self._limits.max_inflight,
-            "rateLimits": rates,
-        }
-        if device.gateway:
-            told["gatewayRateLimits"] = rates
-        return msgspec.json.encode(told)
+    # ── what it asks for ────────────────────────────────────────────────────────────────────
 
-    async def _attributes(self, call: Call, selection: AttributesSelection) -> Reply:
-        device = await self._device(call)
+    async def request_attributes(self, call: Call, voice: Voice) -> Reply:
+        """On MQTT, answered on the family of the request."""
+        number = request_id(call)
+        selection = voice.up.attributes_request(call.body)
+        found = await self._attributes(call, selection)
+        if isinstance(found, Reply):
+            return found
+        return Reply(voice.down.attributes_response(number, found), format=voice.down.format)
+
+    async def get_attributes(self, call: Call) -> Reply:
+        """Over HTTP `{}` when there are none."""
+        found = await self._attributes(call, selection_from_query(call.query))
+        if isinstance(found, Reply):
+            return found
+        return Reply(JSON.attributes_response(0, found), format=Format.JSON)
+
+    async def get_or_observe_attributes(self, call: Call) -> Reply:
+        """Over CoAP 4.04 when there are none; an observation begins with `{}` then (section 10)."""
+        device = await self._admitted(call)
         if isinstance(device, Reply):
             return device
-        found = await self._traffic.attributes(device, selection)
-        return Reply(encode_attributes(found), format=Format.JSON)
+        codec = await self._callers.codec(call, device)
+        if call.observer is not None:
+            return await self._observe(call, call.observer, device, codec)
+        found = await self._traffic.attributes(device, selection_from_query(call.query))
+        if not found.client and not found.shared:
+            return _NOT_FOUND
+        return Reply(codec.attributes_response(0, found), format=codec.format)
 
-    async def _device(self, call: Call) -> Device | Reply:
-        """Who calls: the session's device, or the token's; a reply when nobody we know."""
-        if call.device is not None:
-            return call.device
-        token = call.params.get("token")
-        device = await self._access.by_token(Secret(token)) if token else None
-        if device is None:
-            return _UNAUTHENTICATED
-        if call.peer.wire is Wire.COAP and device.transport is ProfileTransport.MQTT:
-            return _OTHER_TRANSPORT  # HTTP never checks this (contract, section 7.3)
-        return device
+    async def _observe(self, call: Call, observer: Observer, device: Device, codec: Codec) -> Reply:
+        """Answer with the shared attributes as they are, then each change."""
+        observation = Observation(observer, device, codec, self._renewals)
+        # Opened before the attributes are read, so that no change is lost in between.
+        session = self._sessions.open(
+            device, call.peer, observation, slot=Slot.OBSERVED_ATTRIBUTES, wants_attributes=True
+        )
+        try:
+            found = await self._traffic.attributes(device, _ALL_SHARED)
+        except BaseException:
+            self._sessions.close(session)
+            raise
+        asyncio.get_running_loop().call_soon(observation.release)
+        return Reply(
+            codec.attributes_update(AttributesChange(found.shared)),
+            format=codec.format,
+            on_end=partial(self._sessions.close, session),
+        )
 
+    async def poll_attributes(self, call: Call) -> Reply:
+        """The next change, over HTTP (section 11)."""
+        device = await self._admitted(call)
+        if isinstance(device, Reply):
+            return device
+        poll = Poll()
+        timeout_s = poll_timeout_s(call.query)
+        session = self._sessions.open(
+            device, call.peer, poll, slot=Slot.POLL, wants_attributes=True
+        )
+        try:
+            came = await poll.wait(timeout_s)
+        finally:
+            self._sessions.close(session)
+        if isinstance(came, AttributesChange):
+            return Reply(JSON.attributes_update(came), format=Format.JSON)
+        assert isinstance(came, Reply), "a poll that wants no calls is given none"
+        return came
 
-def _check_request_id(call: Call) -> None:
-    """Raises `BadPayload` unless the requester's topic ends in a decimal integer."""
-    text = call.params["id"]
-    if not (text.isascii() and text.isdigit() and len(text) <= 10):
-        raise BadPayload("the request id in the topic must be a whole number")
+    async def _attributes(self, call: Call, selection: AttributesSelection) -> Attributes | Reply:
+        device = await self._admitted(call)
+        if isinstance(device, Reply):
+            return device
+        return await self._traffic.attributes(device, selection)
+
+    async def _admitted(self, call: Call) -> Device | Reply:
+        """Who asks, once the question is counted."""
+        device = await self._callers.device(call)
+        if isinstance(device, Reply):
+            return device
+        return await self._callers.limited(device) or device

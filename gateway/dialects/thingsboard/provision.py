@@ -57,6 +57,7 @@ class ProvisionApi:
                     "POST /api/v1/{token}/provision/{rest*}",
                 ),
                 coap_codes={Status.OK: 201, Status.REFUSED: 400},
+                coap_formats={Format.JSON: 50, Format.PROTOBUF: None},
                 mqtt=(REQUEST_TOPIC,),
                 mqtt_reply=RESPONSE_TOPIC,
                 quiet=True,

@@ -16,9 +16,11 @@ It also finds repeats by address and message id alone, and so replays stale answ
 used again; here the token counts as well.
 
     message.py      bytes ⇄ messages, no I/O
-    exchanges.py    what is remembered: answers given, responses unacknowledged
+    exchanges.py    what is remembered: answers given, messages unacknowledged, ids
     endpoint.py     the message layer: once each, piggybacked or separate
+    observations.py who observes, and notifications in line (RFC 7641)
     blocks.py       bodies in blocks
+    request.py      what a request's options ask for
     resources.py    requests to calls, replies to responses
     listener.py     the UDP socket
 """

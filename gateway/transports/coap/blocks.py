@@ -10,13 +10,16 @@ from msgspec import Struct
 
 from gateway.transports.coap import message as coap
 from gateway.transports.coap.message import Answer, Option, Settled, encode_options, encode_uint
+from gateway.wire.call import Source
+from gateway.wire.route import Address
 
 _LARGEST_EXPONENT: Final = 6
 _BAD_REQUEST: Final = Answer(coap.BAD_REQUEST)
 _INCOMPLETE: Final = Answer(coap.REQUEST_ENTITY_INCOMPLETE)
+_SHORT: Final = Answer(coap.INTERNAL_SERVER_ERROR)
 
 V = TypeVar("V")
-Key: TypeAlias = tuple[str, str, tuple[bytes, ...], tuple[bytes, ...]]
+Key: TypeAlias = tuple[str, Address, tuple[bytes, ...], tuple[bytes, ...]]
 """Whose body it is: the peer, method and path, query, and Request-Tag if the body has one."""
 
 
@@ -89,28 +92,55 @@ class Recent(Generic[V]):
 
 
 class Stored(Struct, frozen=True):
-    """A response sent in blocks, kept whole until its last block was surely fetched."""
+    """A response sent in blocks: a whole `body`, or a `source` that is read block by block.
+
+    `options` hold an ETag, the same for every block.
+    """
 
     code: int
     options: tuple[Option, ...]
-    body: bytes
+    body: bytes = b""
+    source: Source | None = None
 
     def __repr__(self) -> str:
-        return f"Stored({len(self.body)} bytes)"
+        return f"Stored({self.size} bytes)"
 
-    def block(self, wanted: Block, block1: Block | None) -> Answer:
-        """The block `wanted`; 4.00 for one beyond the end."""
-        start = wanted.start
-        if start >= len(self.body):
+    @property
+    def size(self) -> int:
+        return len(self.body) if self.source is None else self.source.size
+
+    def block(self, wanted: Block, block1: Block | None, first: tuple[Option, ...] = ()) -> Answer:
+        """The block `wanted` of a whole body; 4.00 for one beyond the end.
+
+        `first` are options of this one message, beside those of the response.
+        """
+        piece = self.body[wanted.start : wanted.start + wanted.size]
+        return self._cut(wanted, piece, block1, first) if piece else _BAD_REQUEST
+
+    async def read(self, wanted: Block, block1: Block | None = None) -> Answer:
+        """The same from the source; 5.00 when it holds less than it said. Raises what it raises."""
+        assert self.source is not None, "a whole body"
+        length = min(wanted.size, self.source.size - wanted.start)
+        if length <= 0:
             return _BAD_REQUEST
-        end = start + wanted.size
-        sent = Block(wanted.number, end < len(self.body), wanted.exponent)
-        options = [*self.options, (coap.BLOCK2, sent.encode())]
-        if not start:
-            options.append((coap.SIZE2, encode_uint(len(self.body))))
+        piece = await self.source.read(wanted.start, length)
+        return self._cut(wanted, piece, block1) if len(piece) == length else _SHORT
+
+    def _cut(
+        self,
+        wanted: Block,
+        piece: bytes,
+        block1: Block | None,
+        first: tuple[Option, ...] = (),
+    ) -> Answer:
+        more = wanted.start + len(piece) < self.size
+        sent = Block(wanted.number, more, wanted.exponent)
+        options = [*first, *self.options, (coap.BLOCK2, sent.encode())]
+        if not wanted.number:
+            options.append((coap.SIZE2, encode_uint(self.size)))
         if block1 is not None:
             options.append((coap.BLOCK1, block1.encode()))
-        return Answer(self.code, encode_options(options), self.body[start:end])
+        return Answer(self.code, encode_options(options), piece)
 
 
 class Assemblies:

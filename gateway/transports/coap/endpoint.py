@@ -8,27 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from gateway.transports.coap.exchanges import Address, Remembered, Unacknowledged
+from gateway.transports.coap.exchanges import Address, MessageIds, Remembered, Unacknowledged
 from gateway.transports.coap.message import (
     ACK,
     BAD_OPTION,
     CON,
+    DELETED,
     EMPTY,
     FIRST_RESPONSE_CODE,
     NON,
+    RST,
     Answer,
     MalformedMessage,
     Message,
     assemble,
     decode,
 )
-from gateway.transports.coap.resources import BROKEN, BUSY, Ask, Resources
+from gateway.transports.coap.observations import Observation, Observations, Observed
+from gateway.transports.coap.request import CANCEL, Ask
+from gateway.transports.coap.resources import BROKEN, BUSY, Resources
 
 EXCHANGE_LIFETIME_S: Final = 247.0
 """How long a CON may be repeated by its sender or the network (RFC 7252, section 4.8.2)."""
@@ -43,6 +46,7 @@ _EMPTY_ACK: Final = b"\x60\x00"
 _RESET: Final = b"\x70\x00"
 _HEADER: Final = 4
 _CANCEL_S: Final = 1.0
+_CANCELLED: Final = Answer(DELETED)
 
 
 def describe(addr: Address) -> str:
@@ -81,7 +85,11 @@ class Endpoint:
     - `max_exchanges` (1 or more): answers remembered, the oldest forgotten first; about 0.3 KB
       each for a provisioning answer, 1.2 KB at most unless a client takes larger datagrams.
     - `max_under_way`: requests being served at one time; further ones are 5.03, not remembered.
-    - `max_unacknowledged`: separate responses being repeated until acknowledged.
+    - `max_unacknowledged`: separate responses and notifications being repeated until
+      acknowledged; the oldest is given up for one more.
+    - `max_observations`, `max_waiting`: see `Observations`; beyond the first a registration is
+      5.03.
+    - `writable`: false while `send` would drop.
     - `jitter`: 0 to 1, where in its range a retransmission's first wait lies.
     - `now`: seconds, monotonic.
     """
@@ -93,12 +101,15 @@ class Endpoint:
         *,
         max_exchanges: int = 100_000,
         max_under_way: int = 4096,
-        max_unacknowledged: int = 4096,
+        max_unacknowledged: int = 20_000,
+        max_observations: int = 20_000,
+        max_waiting: int = 100,
         piggyback_s: float = 0.5,
         ack_timeout_s: float = 2.0,
         max_retransmit: int = 4,
         jitter: Callable[[], float] = random.random,
         now: Callable[[], float] = time.monotonic,
+        writable: Callable[[], bool] = lambda: True,
     ) -> None:
         self._resources = resources
         self._send = send
@@ -117,7 +128,19 @@ class Endpoint:
             jitter=jitter,
             now=now,
         )
-        self._message_id = secrets.randbelow(0x10000)
+        self._writable = writable
+        message_ids = MessageIds(self._unacknowledged)
+        self._next_message_id = message_ids.next
+        self._observations = Observations(
+            resources,
+            send,
+            self._unacknowledged,
+            message_ids,
+            most=max_observations,
+            most_waiting=max_waiting,
+            now=now,
+            writable=writable,
+        )
         self._closing = False
         self._idle = asyncio.Event()
 
@@ -133,8 +156,13 @@ class Endpoint:
 
     @property
     def unacknowledged(self) -> int:
-        """Separate responses the peer has not acknowledged yet."""
+        """Separate responses and notifications the peer has not acknowledged yet."""
         return len(self._unacknowledged)
+
+    @property
+    def observations(self) -> int:
+        """Observations that stand, or whose registration is being served."""
+        return len(self._observations)
 
     def received(self, datagram: bytes, addr: Address) -> None:
         """Take one datagram. Never raises; answers at most one message to what is no request."""
@@ -169,7 +197,8 @@ class Endpoint:
             if exchange.type == CON and not exchange.acked:
                 exchange.acked = True
                 self._send(_EMPTY_ACK + exchange.tail[:2], exchange.addr)
-        self._unacknowledged.tick(now)
+        if self._writable():
+            self._unacknowledged.tick(now)
         for answered in self._answered:
             answered.age(now)
         self._resources.expire()
@@ -179,9 +208,11 @@ class Endpoint:
         """Take no new requests; wait until those taken are answered, and the answers arrived.
 
         New requests are met with silence: their senders repeat them, perhaps to our successor.
-        What is not done after `grace_s` is cancelled and answered 5.00.
+        What is not done after `grace_s` is cancelled and answered 5.00. Observers are told 5.03
+        at once, so that they may look for a successor.
         """
         self._closing = True
+        self._observations.close(BUSY)
         self._tell_if_idle()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
@@ -197,11 +228,15 @@ class Endpoint:
         if message.type == CON:
             self._send(_RESET + datagram[2:_HEADER], addr)
         elif message.type > NON and message.code == EMPTY:
-            self._unacknowledged.settle(message.message_id, addr)
+            message_id, reset = message.message_id, message.type == RST
+            if not self._unacknowledged.settle(message_id, addr, reset=reset) and reset:
+                self._observations.reset(message_id, addr)
             self._tell_if_idle()
 
     def _repeat(self, answered: bytes, tail: bytes, addr: Address) -> None:
         """The answer of old. A confirmable one was separate: its empty ACK came first, then too."""
+        if not answered:
+            return
         if answered[0] >> 4 == _SEPARATE >> 4:
             self._send(_EMPTY_ACK + tail[:2], addr)
         self._send(answered, addr)
@@ -211,6 +246,8 @@ class Endpoint:
             self._send(self._compose(exchange, BUSY), exchange.addr)
             return
         taken = self._resources.take(message, peer)
+        if isinstance(taken, Ask) and taken.observe is not None:
+            taken = self._observe(taken, exchange)
         if isinstance(taken, Ask):
             exchange.since = self._now()
             self._under_way[exchange.key] = exchange
@@ -221,26 +258,53 @@ class Endpoint:
         else:
             self._answer(exchange, taken)
 
+    def _observe(self, ask: Ask, exchange: Exchange) -> Answer | Ask:
+        """Begin an observation or end one (RFC 7641, sections 4.1 and 3.6)."""
+        addr, token = exchange.addr, exchange.tail[2:]
+        if ask.observe == CANCEL:
+            return _CANCELLED if self._observations.cancel(addr, token) else ask
+        exponent = None if ask.block2 is None else ask.block2.exponent
+        observed = Observed(ask.key(), ask.content_format, exponent)
+        ask.observer = self._observations.begin(addr, token, exchange.type == CON, observed)
+        return BUSY if ask.observer is None else ask
+
     async def _serve(self, exchange: Exchange, ask: Ask) -> None:
-        answer = BROKEN
+        answer: Answer | None = BROKEN
         try:
             answer = await self._resources.ask(ask)
         finally:
             del self._under_way[exchange.key]
-            self._answer(exchange, answer)
+            if answer is None:
+                self._acknowledge_only(exchange)
+            else:
+                self._answer(exchange, answer, ask.observer)
+            if ask.observer is not None:
+                ask.observer.answered(separately=exchange.acked)
             if self._closing:
                 self._tell_if_idle()
 
-    def _answer(self, exchange: Exchange, answer: Answer) -> None:
+    def _acknowledge_only(self, exchange: Exchange) -> None:
+        """No response ever. A CON is acknowledged all the same, lest it be sent again."""
+        datagram = _EMPTY_ACK + exchange.tail[:2] if exchange.type == CON else b""
+        if datagram and not exchange.acked:
+            self._send(datagram, exchange.addr)
+        self._remember(exchange, datagram)
+
+    def _answer(
+        self, exchange: Exchange, answer: Answer, observer: Observation | None = None
+    ) -> None:
         """Send the one answer of an exchange, and remember it."""
         addr = exchange.addr
         if exchange.acked:
             message_id = self._next_message_id(addr)
             datagram = self._compose_own(exchange, answer, _SEPARATE, message_id)
-            self._unacknowledged.send(message_id, datagram, addr)
+            self._unacknowledged.send(message_id, datagram, addr, observer)
         else:
             datagram = self._compose(exchange, answer)
             self._send(datagram, addr)
+        self._remember(exchange, datagram)
+
+    def _remember(self, exchange: Exchange, datagram: bytes) -> None:
         confirmable, unreliable = self._answered
         if len(confirmable) + len(unreliable) >= self._max_exchanges:
             older = confirmable if confirmable.oldest <= unreliable.oldest else unreliable
@@ -262,13 +326,6 @@ class Endpoint:
         token = exchange.tail[2:]
         start = bytes((first | len(token), answer.code)) + message_id.to_bytes(2, "big") + token
         return assemble(start, answer.options, answer.payload)
-
-    def _next_message_id(self, addr: Address) -> int:
-        """A message id of ours that no unacknowledged message to `addr` has."""
-        while True:
-            self._message_id = message_id = self._message_id + 1 & 0xFFFF
-            if (addr, message_id) not in self._unacknowledged:
-                return message_id
 
     def _tell_if_idle(self) -> None:
         if self._closing and not self._under_way and not len(self._unacknowledged):

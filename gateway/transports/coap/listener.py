@@ -23,7 +23,8 @@ class CoapListener:
 
     - `host`: `0.0.0.0`, `::` (both protocols), or one address; `port` 0 picks one.
     - `links`: the paths shown at `/.well-known/core`.
-    - `receive_buffer`: bytes the kernel may keep for us; it grants what its own limit allows.
+    - `receive_buffer`, `send_buffer`: bytes the kernel may keep for us; it grants what its own
+      limits allow.
     - the rest: see `Endpoint` and `Resources`.
     """
 
@@ -35,9 +36,12 @@ class CoapListener:
         port: int,
         links: Iterable[str] = (),
         receive_buffer: int = 4 * 1024 * 1024,
+        send_buffer: int = 4 * 1024 * 1024,
         max_exchanges: int = 100_000,
         max_under_way: int = 4096,
-        max_unacknowledged: int = 4096,
+        max_unacknowledged: int = 20_000,
+        max_observations: int = 20_000,
+        max_waiting: int = 100,
         piggyback_s: float = 0.5,
         max_body: int = 65536,
         max_assemblies: int = 1024,
@@ -47,7 +51,7 @@ class CoapListener:
     ) -> None:
         self._host = host
         self._port = port
-        self._receive_buffer = receive_buffer
+        self._buffers = (receive_buffer, send_buffer)
         self._resources = Resources(
             router,
             links=links,
@@ -64,8 +68,11 @@ class CoapListener:
             max_exchanges=max_exchanges,
             max_under_way=max_under_way,
             max_unacknowledged=max_unacknowledged,
+            max_observations=max_observations,
+            max_waiting=max_waiting,
             piggyback_s=piggyback_s,
             now=now,
+            writable=self._socket.writable,
         )
         self._endpoint: Endpoint | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -84,7 +91,7 @@ class CoapListener:
     async def start(self) -> None:
         """Bind and serve. Raises OSError when the address cannot be had."""
         loop = asyncio.get_running_loop()
-        udp = await bind(self._host, self._port, self._receive_buffer)
+        udp = await bind(self._host, self._port, *self._buffers)
         self._port = udp.getsockname()[1]
         self._endpoint = self._socket.endpoint = self._make_endpoint()
         await loop.create_datagram_endpoint(lambda: self._socket, sock=udp)
@@ -124,11 +131,15 @@ class UdpSocket(asyncio.DatagramProtocol):
     def send(self, datagram: bytes, addr: Address) -> None:
         """Send, or drop when the kernel takes no more: a queue of ours would only grow.
 
-        The peer asks again, and the answer is remembered.
+        The peer asks again, and the answer is remembered; notifications wait for `writable`.
         """
         transport = self._transport
         if transport is not None and not self._paused:
             transport.sendto(datagram, addr)
+
+    def writable(self) -> bool:
+        """Whether `send` sends."""
+        return not self._paused
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -147,12 +158,13 @@ class UdpSocket(asyncio.DatagramProtocol):
             await self._closed.wait()
 
 
-async def bind(host: str, port: int, receive_buffer: int) -> socket.socket:
-    """A bound UDP socket with as much of `receive_buffer` as the system allows."""
+async def bind(host: str, port: int, receive_buffer: int, send_buffer: int) -> socket.socket:
+    """A bound UDP socket with buffers as large as that, as far as the system allows."""
     found = (await resolve(host, port, socket.SOCK_DGRAM))[0]
     udp = open_socket(host, found)
     try:
-        _grow_receive_buffer(udp, receive_buffer)
+        _grow_buffer(udp, socket.SO_RCVBUF, receive_buffer)
+        _grow_buffer(udp, socket.SO_SNDBUF, send_buffer)
         udp.bind(found[4])
     except BaseException:
         udp.close()
@@ -160,11 +172,11 @@ async def bind(host: str, port: int, receive_buffer: int) -> socket.socket:
     return udp
 
 
-def _grow_receive_buffer(udp: socket.socket, size: int) -> None:
+def _grow_buffer(udp: socket.socket, which: int, size: int) -> None:
     """Linux grants what it may; other systems refuse a size over their limit, so ask for less."""
     while size >= 65536:
         try:
-            udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+            udp.setsockopt(socket.SOL_SOCKET, which, size)
         except OSError:
             size //= 2
         else:

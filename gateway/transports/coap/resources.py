@@ -3,9 +3,6 @@
 `Resources.take` judges a request at once: it answers what needs no waiting (rejections, blocks,
 discovery) and returns an `Ask` for the rest, which `Resources.ask` puts to the router. It knows no
 socket and no message id, so any number of endpoints can share one.
-
-Accept is taken and not obeyed: a reply has one form, and a device that asked for another is
-better served with it than with 4.06.
 """
 
 from __future__ import annotations
@@ -15,23 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Final
 
-from msgspec import Struct
+import structlog
 
 from gateway.core.model import Peer, Wire
 from gateway.transports.coap import message as coap
-from gateway.transports.coap.blocks import (
-    WHOLE,
-    Assemblies,
-    Block,
-    Key,
-    Recent,
-    Stored,
-    decode_block,
-)
+from gateway.transports.coap.blocks import WHOLE, Assemblies, Block, Recent, Stored
 from gateway.transports.coap.message import (
-    ACCEPT,
-    URI_PATH,
-    URI_QUERY,
     Answer,
     Message,
     Option,
@@ -39,11 +25,14 @@ from gateway.transports.coap.message import (
     encode_options,
     encode_uint,
 )
-from gateway.wire.call import NOTHING, Format, Reply, Status
+from gateway.transports.coap.observations import Notice
+from gateway.transports.coap.request import METHODS, Ask, understand
+from gateway.wire.call import Format, Reply, Source, Status
 from gateway.wire.route import Route
 from gateway.wire.router import Router
 
-_METHODS: Final = {coap.GET: "GET", coap.POST: "POST", coap.PUT: "PUT", coap.DELETE: "DELETE"}
+log = structlog.get_logger()
+
 _CODES: Final = {
     Status.OK: coap.CHANGED,
     Status.REFUSED: coap.BAD_REQUEST,
@@ -53,122 +42,36 @@ _CODES: Final = {
     Status.NOT_FOUND: coap.NOT_FOUND,
     Status.METHOD_NOT_ALLOWED: coap.METHOD_NOT_ALLOWED,
     Status.GONE: coap.UNAUTHORIZED,
+    Status.DELETED: coap.NOT_FOUND,
+    Status.TIMEOUT: coap.GATEWAY_TIMEOUT,
     Status.OVERLOADED: coap.SERVICE_UNAVAILABLE,
+    Status.LIMITED: coap.TOO_MANY_REQUESTS,
+    Status.FAILED: coap.INTERNAL_SERVER_ERROR,
     Status.INTERNAL: coap.INTERNAL_SERVER_ERROR,
 }
+_SAY_WHEN: Final = frozenset({coap.SERVICE_UNAVAILABLE, coap.TOO_MANY_REQUESTS})
+"""The codes whose Max-Age says when to come back (RFC 7252 section 5.9.3.4, RFC 8516)."""
+_LONGEST_AGE: Final = 0xFFFFFFFF
 
-_FORMATS: Final[Mapping[Format, tuple[Option, ...]]] = {
-    Format.EMPTY: (),
-    Format.JSON: ((coap.CONTENT_FORMAT, encode_uint(50)),),
-    Format.PROTOBUF: (),  # ThingsBoard labels JSON alone (its contract, section 5)
-    Format.TEXT: ((coap.CONTENT_FORMAT, encode_uint(0)),),
+# Contract, section 10.
+_JSON: Final = encode_uint(50)
+_OCTETS: Final = encode_uint(42)
+_TEXT: Final = encode_uint(0)
+_LABELS: Final[Mapping[Format, bytes | None]] = {
+    Format.EMPTY: None,
+    Format.JSON: _JSON,
+    Format.PROTOBUF: _OCTETS,
+    Format.TEXT: _TEXT,
+    Format.BYTES: _OCTETS,
 }
-_ENCODED_FORMATS: Final = {format_: encode_options(_FORMATS[format_]) for format_ in Format}
 _LINK_FORMAT: Final = ((coap.CONTENT_FORMAT, encode_uint(40)),)
-_DISCOVERY: Final = frozenset(f"{method} /.well-known/core" for method in _METHODS.values())
-
-# The critical options of a request that are understood, with the longest value each may have
-# (RFC 7252 table 4, RFC 7959 table 1). Elective ones are even and may be ignored.
-_CRITICAL: Final = {
-    coap.URI_HOST: 255,
-    coap.URI_PORT: 2,
-    coap.URI_PATH: 255,
-    coap.URI_QUERY: 255,
-    coap.ACCEPT: 2,
-    coap.BLOCK2: 3,
-    coap.BLOCK1: 3,
-    coap.PROXY_URI: 1034,
-    coap.PROXY_SCHEME: 255,
-}
-_REPEATABLE: Final = frozenset({coap.URI_PATH, coap.URI_QUERY})
+_DISCOVERY: Final = frozenset(f"{method} /.well-known/core" for method in METHODS.values())
 
 BROKEN: Final = Answer(coap.INTERNAL_SERVER_ERROR)
 BUSY: Final = Answer(coap.SERVICE_UNAVAILABLE, encode_options([(coap.MAX_AGE, encode_uint(1))]))
 _NOT_FOUND: Final = Answer(coap.NOT_FOUND)
 _WRONG_METHOD: Final = Answer(coap.METHOD_NOT_ALLOWED)
-_NO_PROXY: Final = Answer(coap.PROXYING_NOT_SUPPORTED)
 _INCOMPLETE: Final = Answer(coap.REQUEST_ENTITY_INCOMPLETE)
-
-
-class Ask(Struct, gc=False):
-    """One request, understood: `address` is `POST /api/v1/provision`."""
-
-    method: int
-    address: str
-    peer: str
-    body: bytes
-    raw_query: tuple[bytes, ...] = ()
-    query: Mapping[str, str] = NOTHING
-    block1: Block | None = None
-    block2: Block | None = None
-    size1: int = 0
-    request_tag: bytes = b""
-
-    def __repr__(self) -> str:
-        # The address may name a token, the body a secret.
-        return f"Ask({_METHODS[self.method]}, {len(self.body)} bytes)"
-
-
-def understand(message: Message, peer: str) -> Ask:
-    """Read the options of a request. Raises `Settled` with the response for what is not served."""
-    method = _METHODS.get(message.code)
-    if method is None:
-        raise Settled(_WRONG_METHOD)
-    path: list[bytes] = []
-    query: list[bytes] = []
-    rare: list[Option] = []
-    previous = 0
-    for number, value in message.options:
-        if number & 1:
-            longest = _CRITICAL.get(number)
-            if (
-                longest is None
-                or len(value) > longest
-                or (number == previous and number not in _REPEATABLE)
-            ):
-                raise Settled(_bad_option(number))
-        if number == URI_PATH:
-            path.append(value)
-        elif number == URI_QUERY:
-            query.append(value)
-        elif number > ACCEPT:
-            rare.append((number, value))
-        previous = number
-    try:
-        # One option holding "/api/v1/provision" is as good as three (contract, section 5).
-        address = f"{method} /{b'/'.join(path).decode().lstrip('/')}"
-        ask = Ask(message.code, address, peer, message.payload)
-        if query:
-            ask.raw_query = tuple(query)
-            ask.query = dict(_parameter(part) for part in query)
-    except UnicodeDecodeError:
-        raise Settled(_bad_option(coap.URI_PATH)) from None
-    if rare:
-        _add_rare(ask, rare)
-    return ask
-
-
-def _parameter(part: bytes) -> tuple[str, str]:
-    name, _, value = part.decode().partition("=")
-    return name, value
-
-
-def _bad_option(number: int) -> Answer:
-    return Answer(coap.BAD_OPTION, payload=b"option %d" % number)
-
-
-def _add_rare(ask: Ask, options: list[Option]) -> None:
-    for number, value in options:
-        if number == coap.BLOCK1:
-            ask.block1 = decode_block(value)
-        elif number == coap.BLOCK2:
-            ask.block2 = decode_block(value)
-        elif number == coap.SIZE1 and len(value) <= 4:
-            ask.size1 = int.from_bytes(value, "big")
-        elif number == coap.REQUEST_TAG:
-            ask.request_tag = value
-        elif number in (coap.PROXY_URI, coap.PROXY_SCHEME):
-            raise Settled(_NO_PROXY)
 
 
 class Resources:
@@ -178,9 +81,10 @@ class Resources:
     - `max_body`: bytes of one request body; a larger one is 4.13 with Size1.
     - `max_assemblies`: request bodies arriving in blocks at one time; memory is bounded by
       `max_assemblies * max_body`.
-    - `max_stored`: responses kept for the blocks still to be fetched.
-    - `block_age_s`: how long a body is kept: a request's after its last block, a response's after
-      its first.
+    - `max_stored`: responses kept for the blocks still to be fetched, notifications and sources
+      among them. When one is gone, its GET is put to the router again.
+    - `block_age_s`: how long a body is kept: a request's and a source after the last block, a
+      whole response after its first.
     """
 
     def __init__(
@@ -203,10 +107,12 @@ class Resources:
         """Judge a request from `peer` (`192.0.2.7:50123`); an `Ask` is for `ask` to be served."""
         try:
             ask = understand(message, peer)
+            if ask.segments and self._router.match(ask.segments) is not None:
+                ask.address = ask.segments
             if ask.block2 is not None and ask.block2.number:
                 return self._later_block(ask, ask.block2)
             if ask.block1 is not None:
-                key = _key(ask, ask.request_tag)
+                key = ask.key(ask.request_tag)
                 ask.body = self._assemblies.join(key, ask.block1, ask.body, ask.size1)
             else:
                 self._assemblies.check(len(ask.body))
@@ -216,26 +122,60 @@ class Resources:
             return self._discover(ask)
         return ask
 
-    async def ask(self, ask: Ask) -> Answer:
-        """Have the router serve `ask`, and make a response of its reply."""
+    async def ask(self, ask: Ask) -> Answer | None:
+        """Have the router serve `ask`, and make a response of its reply; None for no response.
+
+        Raises nothing but cancellation. `ask.observer` is accepted if the reply does so.
+        """
+        if ask.stored is not None:
+            return await self._read(ask, ask.stored)
         route, reply = await self._router.answer(
-            ask.address, ask.body, Peer(Wire.COAP, ask.peer), query=ask.query
+            ask.address,
+            ask.body,
+            Peer(Wire.COAP, ask.peer),
+            query=ask.query,
+            observer=ask.observer,
         )
         if route is None:
             return _unserved(ask)
+        status = reply.status
+        if status is Status.IGNORED:
+            return None
         code = _code(route, reply, ask.method)
         body = reply.body
-        if (
-            ask.block1 is None
-            and ask.block2 is None
-            and len(body) <= WHOLE.size
-            and reply.status is not Status.OVERLOADED
-        ):
-            return Answer(code, _ENCODED_FORMATS[reply.format] if body else b"", body)
-        options = _FORMATS[reply.format] if body else ()
-        if reply.status is Status.OVERLOADED:
-            options = (*options, (coap.MAX_AGE, encode_uint(reply.retry_after_s)))
-        return self._in_blocks(ask, code, options, body)
+        later = status is Status.OVERLOADED or status is Status.LIMITED
+        if ask.plain and not later and len(body) <= WHOLE.size and reply.source is None:
+            if not body:
+                return Answer(code)
+            return Answer(code, encode_options(_label(route, reply, ask)), body)
+        options = _label(route, reply, ask) if body or reply.source else ()
+        if later and code in _SAY_WHEN:
+            age = min(max(reply.retry_after_s, 1), _LONGEST_AGE)
+            options = (*options, (coap.MAX_AGE, encode_uint(age)))
+        if reply.source is not None:
+            options = ((coap.ETAG, _source_etag(ask, reply, reply.source)), *options)
+            return await self._read(ask, Stored(code, options, source=reply.source))
+        return self._in_blocks(ask, code, options, body, _accept(ask, reply))
+
+    def notify(self, notice: Notice) -> Answer:
+        """The response that is one notification: 2.05 with its number (RFC 7641, section 4.2).
+
+        A long body is begun here; its other blocks are fetched like any response's (RFC 7959,
+        section 2.6).
+        """
+        observed, reply = notice.observed, notice.reply
+        first = ((coap.OBSERVE, encode_uint(notice.number)),)
+        body = reply.body
+        options: tuple[Option, ...] = ()
+        if body and (value := _own_label(reply.format, observed.content_format)) is not None:
+            options = ((coap.CONTENT_FORMAT, value),)
+        exponent = observed.exponent
+        wanted = WHOLE if exponent is None else Block(0, False, exponent)
+        if len(body) <= wanted.size:
+            return Answer(coap.CONTENT, encode_options((*first, *options)), body)
+        stored = Stored(coap.CONTENT, ((coap.ETAG, _etag(body)), *options), body)
+        self._stored.put(observed.key, stored)
+        return stored.block(wanted, None, first)
 
     def expire(self) -> None:
         """Drop what nobody came back for."""
@@ -249,29 +189,87 @@ class Resources:
 
     def _later_block(self, ask: Ask, wanted: Block) -> Answer | Ask:
         """A further block of a response. Only a GET may run again when the response is gone."""
-        stored = self._stored.get(_key(ask))
-        if stored is not None:
+        ask.observe = None  # a notification's other blocks are no registration (RFC 7959, 2.6)
+        stored = self._stored.get(ask.key())
+        if stored is None:
+            return ask if ask.method == coap.GET else _INCOMPLETE
+        if stored.source is None:
             return stored.block(wanted, None)
-        return ask if ask.method == coap.GET else _INCOMPLETE
+        ask.stored = stored
+        return ask
 
-    def _in_blocks(self, ask: Ask, code: int, options: tuple[Option, ...], body: bytes) -> Answer:
+    async def _read(self, ask: Ask, stored: Stored) -> Answer:
+        """A block of a response that is not in memory."""
+        wanted = ask.block2 or WHOLE
+        if wanted.size < stored.size:
+            self._stored.put(ask.key(), stored)
+        elif not stored.size:
+            return Answer(stored.code, encode_options(stored.options))
+        try:
+            return await stored.read(wanted, ask.block1)
+        except Exception:
+            log.exception("source.failed", wire=Wire.COAP, peer=ask.peer)
+            return BROKEN
+
+    def _in_blocks(
+        self,
+        ask: Ask,
+        code: int,
+        options: tuple[Option, ...],
+        body: bytes,
+        first: tuple[Option, ...] = (),
+    ) -> Answer:
         """The response, cut where it is too long for one message or for what was asked."""
         wanted = ask.block2 or WHOLE
         if not body or (ask.block2 is None and len(body) <= wanted.size):
+            options = (*first, *options)
+            if ask.size2 and body:
+                options = (*options, (coap.SIZE2, encode_uint(len(body))))
             if ask.block1 is not None:
                 options = (*options, (coap.BLOCK1, ask.block1.encode()))
             return Answer(code, encode_options(options), body)
-        # The ETag lets the device notice that two blocks belong to different responses.
-        etag = blake2b(body, digest_size=8).digest()
-        stored = Stored(code, ((coap.ETAG, etag), *options), body)
+        stored = Stored(code, ((coap.ETAG, _etag(body)), *options), body)
         if len(body) > wanted.size:
-            self._stored.put(_key(ask), stored)
-        return stored.block(wanted, ask.block1)
+            self._stored.put(ask.key(), stored)
+        return stored.block(wanted, ask.block1, first)
 
 
-def _key(ask: Ask, *tag: bytes) -> Key:
-    """What a body in blocks is known by. `tag` tells apart bodies sent at once (RFC 9175)."""
-    return ask.peer, ask.address, ask.raw_query, tag
+def _accept(ask: Ask, reply: Reply) -> tuple[Option, ...]:
+    """Begin the observation if both sides want it: what the response says of it."""
+    if ask.observer is None or reply.on_end is None or reply.status is not Status.OK:
+        return ()
+    return ((coap.OBSERVE, b""),) if ask.observer.accept(reply.on_end) else ()
+
+
+def _etag(whole: bytes) -> bytes:
+    """Lets the device notice that two blocks belong to different responses."""
+    return blake2b(whole, digest_size=8).digest()
+
+
+def _source_etag(ask: Ask, reply: Reply, source: Source) -> bytes:
+    """The source's own `etag`, if it has one; else of all that tells this source from another."""
+    own = getattr(source, "etag", None)
+    if isinstance(own, bytes) and 1 <= len(own) <= 8:
+        return own
+    told = (ask.key(), source.size, sorted(reply.headers.items()))
+    return _etag(own if isinstance(own, bytes) and own else repr(told).encode())
+
+
+def _label(route: Route, reply: Reply, ask: Ask) -> tuple[Option, ...]:
+    """The Content-Format of a reply with a body."""
+    if reply.format in route.coap_formats:
+        fixed = route.coap_formats[reply.format]
+        value = None if fixed is None else encode_uint(fixed)
+    else:
+        value = _own_label(reply.format, ask.content_format)
+    return () if value is None else ((coap.CONTENT_FORMAT, value),)
+
+
+def _own_label(format_: Format, asked: bytes | None) -> bytes | None:
+    """JSON goes by the name the request had for its own body, if it had one."""
+    if format_ is Format.JSON and asked is not None:
+        return asked
+    return _LABELS[format_]
 
 
 def _code(route: Route, reply: Reply, method: int) -> int:

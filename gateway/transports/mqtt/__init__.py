@@ -21,9 +21,11 @@ classes are the baseline that `gatehouse bench` holds the gateway against over M
 
 - `packets`: what packets hold; `reading`, `decoder` and `encoder`: bytes to packets and back; no
   sockets.
-- `session`: what one connection may do next; no sockets, no clock.
-- `connection`, `wheel` and `listener`: one client's socket and tasks, the deadlines of all, and
-  the listening socket.
+- `session`, `outbox` and `steps`: what one connection may do next, which of our publishes waits
+  for which, and the values they say it in; no sockets, no clock.
+- `connection` and `sender`: the two halves of one client's socket, and its tasks; `outflow`: the
+  bodies that leave it in pieces.
+- `wheel` and `listener`: the deadlines of all, and the listening socket.
 """
 
 from gateway.transports.mqtt.listener import MqttListener

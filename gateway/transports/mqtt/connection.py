@@ -1,31 +1,44 @@
 """One client's connection: from bytes to packets to calls of the core, and back.
 
 No task while it idles and no timer of its own. A CONNECT and a served PUBLISH are one task each,
-because they wait for the core; the router's time limit needs a task to cancel.
+because they wait for the core; the router's time limit needs a task to cancel. So are bodies that
+leave in pieces, because they wait for the peer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import structlog
 
 from gateway.core.model import Peer, Wire
 from gateway.transports.listening import peer_name
 from gateway.transports.mqtt.decoder import Decoder
-from gateway.transports.mqtt.packets import AUTH_METHOD, Connect, MalformedPacket, Packet, Publish
+from gateway.transports.mqtt.packets import (
+    AUTH_METHOD,
+    Connect,
+    MalformedPacket,
+    Packet,
+    Ping,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+)
+from gateway.transports.mqtt.sender import Sender
 from gateway.transports.mqtt.session import (
     BAD_AUTHENTICATION_METHOD,
     QUOTA_EXCEEDED,
     SERVER_UNAVAILABLE,
     SERVER_UNAVAILABLE_V3,
     Session,
-    Step,
     hello,
 )
-from gateway.wire.call import Admitted, Hello, Rejected, Reply, Status
+from gateway.transports.mqtt.steps import Step
+from gateway.wire.call import Admitted, Guest, Hello, Rejected, Reply, Status
 from gateway.wire.route import Route
+from gateway.wire.router import Router
 
 if TYPE_CHECKING:
     from gateway.transports.mqtt.listener import MqttListener
@@ -36,36 +49,33 @@ _UNAVAILABLE = Rejected(SERVER_UNAVAILABLE_V3, SERVER_UNAVAILABLE)
 _ANSWERED = (Status.OK, Status.REFUSED)
 
 
-class Connection(asyncio.Protocol):
-    """One client's socket. In turn: awaiting CONNECT, being greeted, open, closed."""
+class Connection(Sender):
+    """One client's socket. In turn: awaiting CONNECT, being greeted, open, closed.
+
+    To the dialect's guest of an open session it is the `Link`. The guest's `closed` is called from
+    within whatever ended the session: `close`, or a `push` that found the client too far behind.
+    """
 
     __slots__ = (
         "_calls",
-        "_closed",
         "_decoder",
         "_early",
         "_greeting",
-        "_listener",
+        "_guest",
         "_opened_at",
-        "_out",
         "_paused",
-        "_peer",
         "_session",
-        "_transport",
-        "slot",
     )
 
     def __init__(self, listener: MqttListener) -> None:
-        self.slot = -1
-        self._listener = listener
+        super().__init__(listener)
         self._decoder = Decoder(max_packet=listener.terms.max_packet)
         self._session: Session | None = None
         self._greeting: asyncio.Task[None] | None = None
         self._early: list[Packet] | None = None
-        self._out: list[bytes] | None = None
+        self._guest: Guest | None = None
         self._calls = 0
         self._paused = False
-        self._closed = False
 
     # ── asyncio.Protocol ──────────────────────────────────────────────────────────────────────
 
@@ -88,20 +98,13 @@ class Connection(asyncio.Protocol):
         self._decoder.feed(data)
         self._advance()
 
-    def pause_writing(self) -> None:
-        """More than `max_write_buffer` bytes wait for a peer that does not read."""
-        self.cut()
-
-    def connection_lost(self, _exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._listener.forget(self)
         session = self._session
-        admitted = session.admitted if session is not None else None
-        device = admitted.device if admitted is not None else None
-        self._closed = True
-        self._early = self._out = None
-        self._abandon_greeting()
-        self._listener.forget(self, device.id if device is not None else None)
-        if admitted is not None:
-            log.debug("mqtt.closed", peer=self._peer.address, session=admitted.name)
+        if session is not None and session.admitted is not None:
+            log.debug("mqtt.closed", peer=self._peer.address, session=session.admitted.name)
+            session.admitted = None  # it holds the guest, which may hold this link
 
     # ── packets in ────────────────────────────────────────────────────────────────────────────
 
@@ -113,7 +116,7 @@ class Connection(asyncio.Protocol):
         if session is not None:
             session.heard_at = listener.loop.time()
         try:
-            while self._calls < listener.terms.max_inflight:
+            while self._under_way() < listener.terms.max_inflight:
                 packet = self._next_packet()
                 if packet is None:
                     self._read_on(True)
@@ -123,7 +126,18 @@ class Connection(asyncio.Protocol):
                     return
             self._read_on(False)
         except MalformedPacket as exc:
-            self.leave(exc.code)
+            self.close(exc.code)
+
+    def _under_way(self) -> int:
+        """Calls that are not answered, and answers that leave in pieces."""
+        return self._calls if self._outflow is None else self._calls + self._outflow.bodies
+
+    def _poured(self) -> None:
+        if self._session is not None:
+            # It took a body to its end, so it lives.
+            self._session.heard_at = self._listener.loop.time()
+        if self._paused:
+            self._advance()
 
     def _next_packet(self) -> Packet | None:
         if self._early and self._greeting is None:
@@ -150,14 +164,34 @@ class Connection(asyncio.Protocol):
             self._keep_for_later(packet)
         elif type(packet) is Publish:
             self._publish(session, packet)
+        elif type(packet) is Subscribe:
+            self._subscribe(session, packet)
+        elif type(packet) is Unsubscribe:
+            self._unsubscribe(session, packet)
         else:
             self._do(session.receive(packet))
+            if type(packet) is Ping and self._guest is not None:
+                self._guest.heard()
+
+    def _subscribe(self, session: Session, packet: Subscribe) -> None:
+        step, granted = session.subscribe(packet)
+        self._do(step)
+        for topic_filter in granted:
+            if self._guest is not None:
+                self._guest.subscribed(topic_filter)
+
+    def _unsubscribe(self, session: Session, packet: Unsubscribe) -> None:
+        step, revoked = session.unsubscribe(packet)
+        self._do(step)
+        for topic_filter in revoked:
+            if self._guest is not None:
+                self._guest.unsubscribed(topic_filter)
 
     def _keep_for_later(self, packet: Packet) -> None:
         if self._early is None:
             self._early = []
         if len(self._early) >= self._listener.max_early:
-            self.leave(QUOTA_EXCEEDED)
+            self.close(QUOTA_EXCEEDED)
             return
         self._early.append(packet)
 
@@ -170,7 +204,7 @@ class Connection(asyncio.Protocol):
         listener, now = self._listener, self._listener.loop.time()
         self._session = Session(packet, listener.terms, now)
         if AUTH_METHOD in packet.properties:
-            self.leave(BAD_AUTHENTICATION_METHOD)
+            self.close(BAD_AUTHENTICATION_METHOD)
             return
         self._opened_at = now
         listener.wheel.place(self, now + listener.greet_timeout_s)
@@ -193,13 +227,6 @@ class Connection(asyncio.Protocol):
         else:
             self._do(Step(session.reject(verdict), close=True))
 
-    def _abandon_greeting(self) -> None:
-        if self._greeting is not None:
-            # Cancelled before its first step, it never comes to take itself off the list.
-            self._listener.tasks.discard(self._greeting)
-            self._greeting.cancel()
-            self._greeting = None
-
     def _admit(self, session: Session, admitted: Admitted) -> None:
         listener = self._listener
         session.heard_at = listener.loop.time()
@@ -207,10 +234,12 @@ class Connection(asyncio.Protocol):
         self._send(session.admit(admitted, assigned))
         listener.wheel.drop(self)
         listener.wheel.place(self, session.deadline())
-        if admitted.device is not None:
-            listener.seat(self, admitted.device.id)
         log.debug("mqtt.opened", peer=self._peer.address, session=admitted.name)
-        self._advance()
+        self._guest = admitted.guest
+        if self._guest is not None:
+            self._guest.opened(self)
+        if not self._closed:
+            self._advance()
 
     # ── PUBLISH ───────────────────────────────────────────────────────────────────────────────
 
@@ -220,22 +249,12 @@ class Connection(asyncio.Protocol):
             self._do(step)
             return
         self._calls += 1
-        self._task(self._serve(session, packet))
+        assert session.admitted is not None
+        self._task(self._serve(session, session.admitted, packet))
 
-    async def _serve(self, session: Session, packet: Publish) -> None:
-        admitted = session.admitted
-        assert admitted is not None
+    async def _serve(self, session: Session, admitted: Admitted, packet: Publish) -> None:
         try:
-            route, reply = await admitted.router.answer(
-                packet.topic,
-                packet.payload,
-                self._peer,
-                device=admitted.device,
-                session=admitted.state,
-            )
-            if not self._closed:
-                topic = self._reply_topic(admitted, packet, route, reply)
-                self._settle(session, packet, reply, topic)
+            await self._answer(session, admitted, packet)
         except Exception:
             log.exception("mqtt.call_failed", peer=self._peer.address)
             self.cut()
@@ -245,34 +264,73 @@ class Connection(asyncio.Protocol):
         if self._paused and not self._closed:
             self._advance()
 
-    def _reply_topic(
-        self, admitted: Admitted, packet: Publish, route: Route | None, reply: Reply
-    ) -> str | None:
-        """Where the answer is published; None when it has no body on MQTT."""
-        if route is None or route.mqtt_reply is None or reply.status not in _ANSWERED:
-            return None
-        if "{" not in route.mqtt_reply:
-            return route.mqtt_reply
-        _, params = admitted.router.match(packet.topic)
-        return route.mqtt_reply.format_map(params)
-
-    def _settle(self, session: Session, packet: Publish, reply: Reply, topic: str | None) -> None:
-        self._do(session.settle(packet, reply, topic, self._listener.loop.time()))
+    async def _answer(self, session: Session, admitted: Admitted, packet: Publish) -> None:
+        router: Router = admitted.router  # it may be another by the time the call is answered
+        route, reply = await router.answer(
+            packet.topic,
+            packet.payload,
+            self._peer,
+            device=admitted.device,
+            session=admitted.state,
+            guest=admitted.guest,
+        )
+        if self._closed:
+            return
+        topic = self._reply_topic(router, packet, route, reply)
+        conduct = route.conduct if route is not None else {}
+        now = self._listener.loop.time()
+        self._do(session.settle(packet, reply, topic, now, conduct))
         if topic is not None and not self._closed:
             self._listener.wheel.place(self, session.deadline())
 
-    # ── tasks ─────────────────────────────────────────────────────────────────────────────────
+    def _reply_topic(
+        self, router: Router, packet: Publish, route: Route | None, reply: Reply
+    ) -> str | None:
+        """Where the answer is published; None when it has no body on MQTT."""
+        if reply.status not in _ANSWERED:
+            return None
+        if reply.topic:
+            return reply.topic
+        if route is None or route.mqtt_reply is None:
+            return None
+        if "{" not in route.mqtt_reply:
+            return route.mqtt_reply
+        found = router.match(packet.topic)
+        return route.mqtt_reply.format_map(found[1]) if found is not None else None
 
-    def _task(self, work: Any) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = self._listener.loop.create_task(work)
-        self._listener.tasks.add(task)
-        return task
+    # ── what the dialect says unasked ─────────────────────────────────────────────────────────
 
-    def _done(self) -> None:
-        """The running task is at its end. Cheaper than a callback for each."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._listener.tasks.discard(task)
+    @property
+    def version(self) -> int:
+        """The protocol level: 3, 4 or 5."""
+        assert self._session is not None
+        return self._session.version
+
+    def push(self, topic: str, body: bytes, delivered: Callable[[], None] | None = None) -> bool:
+        """Publish to the client. See `Link`; False, too, when the client takes none so large."""
+        session = self._session
+        if self._closed or session is None:
+            return False
+        step = session.push(topic, body, delivered)
+        if step is None:
+            return False
+        self._do(step)
+        return not self._closed
+
+    def close(self, code: int, reason: str = "") -> None:
+        """End the session with an MQTT 5 reason code; older clients see the connection close."""
+        if not self._closed:
+            session = self._session
+            farewell = session.farewell(code, reason) if session is not None else b""
+            self._do(Step(farewell, close=True))
+
+    def _over(self) -> None:
+        self._early = None
+        greeting, self._greeting = self._greeting, None
+        self._abandon(greeting)
+        guest, self._guest = self._guest, None
+        if guest is not None:
+            guest.closed()
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────
 
@@ -280,10 +338,10 @@ class Connection(asyncio.Protocol):
         """The wheel says that a time of this connection may have run out."""
         session = self._session
         if self._closed:
-            self._transport.abort()
+            self._check_closing(now)
         elif session is None or session.admitted is None:
             self._check_opening(now)
-        elif self._calls:
+        elif self._calls or self._outflow is not None:
             # It waits for us, not we for it; and a paused connection cannot be heard.
             self._listener.wheel.place(self, now)
         else:
@@ -302,53 +360,6 @@ class Connection(asyncio.Protocol):
             self._close()
         else:
             self._do(Step(session.reject(_UNAVAILABLE), close=True))
-
-    # ── bytes out ─────────────────────────────────────────────────────────────────────────────
-
-    def _do(self, step: Step) -> None:
-        if step.data:
-            self._send(step.data)
-        if step.close:
-            self._close()
-
-    def _send(self, data: bytes) -> None:
-        if self._out is None:
-            self._out = [data]
-            self._listener.flush_soon(self)
-        else:
-            self._out.append(data)
-
-    def flush(self) -> None:
-        """Hand what was gathered to the transport, in one write."""
-        out = self._out
-        if out is not None:
-            self._out = None
-            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
-
-    def leave(self, code: int) -> None:
-        """End the session with an MQTT 5 reason code; older clients see the connection close."""
-        if not self._closed:
-            session = self._session
-            self._do(Step(session.farewell(code) if session is not None else b"", close=True))
-
-    def _close(self) -> None:
-        """Send what there is to send, then close. A peer that does not take it is cut in time."""
-        if self._closed:
-            return
-        self.flush()
-        self._closed = True
-        self._early = None
-        self._abandon_greeting()
-        listener = self._listener
-        listener.wheel.drop(self)
-        listener.wheel.place(self, listener.loop.time() + listener.close_timeout_s)
-        self._transport.close()
-
-    def cut(self) -> None:
-        """Close at once and drop what was not sent."""
-        self._closed = True
-        self._out = None
-        self._transport.abort()
 
 
 def _size(held: list[Packet]) -> int:

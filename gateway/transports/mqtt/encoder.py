@@ -100,6 +100,16 @@ def encode_publish(
     return _packet(0x30 | dup << 3 | qos << 1 | retain, body + payload)
 
 
+def encode_publish_head(topic: bytes, size: int, qos: int, packet_id: int, version: int) -> bytes:
+    """All of a PUBLISH without properties that comes before its payload of `size` bytes."""
+    body = _binary(topic)
+    if qos:
+        body += packet_id.to_bytes(2, "big")
+    if version == 5:
+        body += b"\0"
+    return bytes((0x30 | qos << 1,)) + _varint(len(body) + size) + body
+
+
 def encode_ack(
     kind: int, packet_id: int, version: int, code: int = 0, properties: Properties = NONE
 ) -> bytes:

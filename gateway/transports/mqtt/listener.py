@@ -12,8 +12,11 @@ from typing import TypeAlias
 
 from gateway.transports.listening import listen_tcp, port_of
 from gateway.transports.mqtt.connection import Connection
+from gateway.transports.mqtt.outflow import Pace
 from gateway.transports.mqtt.packets import MAX_PACKET
-from gateway.transports.mqtt.session import SHUTTING_DOWN, TAKEN_OVER, Terms
+from gateway.transports.mqtt.sender import Sender
+from gateway.transports.mqtt.session import SHUTTING_DOWN
+from gateway.transports.mqtt.steps import Terms
 from gateway.transports.mqtt.wheel import Wheel
 from gateway.wire.call import Admitted, Hello, Rejected
 
@@ -27,9 +30,13 @@ class MqttListener:
     - `max_connections`: beyond it a connection is closed as soon as it is accepted.
     - `max_packet`: bytes of one packet; `max_inflight`: publishes served at once for each
       connection, beyond which it is not read; `max_open`: QoS 2 exchanges of one session;
-      `max_unacked`: answers an MQTT 5 client may leave unacknowledged before more are sent.
+      `max_unacked`: publishes of ours a client may leave unacknowledged. Over it, those for an
+      MQTT 5 client wait, up to `max_inflight` of them; then, and with an older client at once, the
+      session ends.
     - `max_early`: packets that may arrive before their CONNACK is sent.
-    - `max_write_buffer`: bytes a peer may leave unread before it is cut.
+    - `max_write_buffer`: bytes a peer may leave unread before it is cut; the same again may wait
+      for its acknowledgements, or behind a body that leaves in pieces of `piece` bytes.
+    - `stall_s`: how long a peer may take nothing of such a body before it is cut.
     - `connect_timeout_s`: until CONNECT is complete; `greet_timeout_s`: for `greet`'s answer;
       `close_timeout_s`: for a closed connection's last bytes to leave.
     - `tick_s`: how exactly times are kept.
@@ -48,9 +55,11 @@ class MqttListener:
         max_unacked: int = 1000,
         max_early: int = 100,
         max_write_buffer: int = 256 * 1024,
+        piece: int = 32 * 1024,
         connect_timeout_s: float = 10.0,
         greet_timeout_s: float = 10.0,
         close_timeout_s: float = 5.0,
+        stall_s: float = 30.0,
         tick_s: float = 1.0,
         backlog: int = 4096,
     ) -> None:
@@ -65,7 +74,9 @@ class MqttListener:
             max_inflight=max_inflight,
             max_open=max_open,
             max_unacked=max_unacked,
+            max_held=max_write_buffer,
         )
+        self.pace = Pace(piece=piece, stall_s=stall_s, max_waiting=max_write_buffer)
         self.tasks: set[asyncio.Task[None]] = set()
         self.stopping = False
         self._address = (host, port)
@@ -74,8 +85,7 @@ class MqttListener:
         self._tick_s = tick_s
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
-        self._by_device: dict[int, Connection] = {}
-        self._unflushed: list[Connection] = []
+        self._unflushed: list[Sender] = []
         self._assigned = 0
         self._sweep: asyncio.TimerHandle | None = None
         self._gone: asyncio.Future[None] | None = None
@@ -109,7 +119,7 @@ class MqttListener:
         if self.tasks:
             await asyncio.wait(set(self.tasks), timeout=grace_s)
         for connection in list(self._connections):
-            connection.leave(SHUTTING_DOWN)
+            connection.close(SHUTTING_DOWN)
         await self._all_gone(max(until - self.loop.time(), 0))
         await self._cut_all()
         if self._sweep is not None:
@@ -130,12 +140,6 @@ class MqttListener:
             connection.cut()
         await self._all_gone(1.0)
 
-    def close_device(self, device_id: int, code: int) -> None:
-        """End the device's session, if it has one, with an MQTT 5 reason code."""
-        connection = self._by_device.get(device_id)
-        if connection is not None:
-            connection.leave(code)
-
     # ── what connections ask of it ────────────────────────────────────────────────────────────
 
     def enter(self, connection: Connection) -> bool:
@@ -145,28 +149,19 @@ class MqttListener:
         self._connections.add(connection)
         return True
 
-    def forget(self, connection: Connection, device_id: int | None) -> None:
+    def forget(self, connection: Connection) -> None:
         """A connection is closed."""
         self.wheel.drop(connection)
         self._connections.discard(connection)
-        if device_id is not None and self._by_device.get(device_id) is connection:
-            del self._by_device[device_id]
         if self._gone is not None and not self._connections and not self._gone.done():
             self._gone.set_result(None)
-
-    def seat(self, connection: Connection, device_id: int) -> None:
-        """Make `connection` the one session of its device; the older one, if any, ends."""
-        older = self._by_device.get(device_id)
-        self._by_device[device_id] = connection
-        if older is not None:
-            older.leave(TAKEN_OVER)
 
     def new_client_id(self) -> str:
         """For a client that has none. It names nothing here, so it need not be hard to guess."""
         self._assigned += 1
         return f"auto-{self._assigned}"
 
-    def flush_soon(self, connection: Connection) -> None:
+    def flush_soon(self, connection: Sender) -> None:
         """Write what `connection` has gathered, together with the rest of this turn."""
         if not self._unflushed:
             self.loop.call_soon(self._flush)

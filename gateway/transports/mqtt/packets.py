@@ -22,6 +22,8 @@ PINGREQ, PINGRESP = b"\xc0\x00", b"\xd0\x00"
 MAX_PACKET = 65536
 """Default cap of a whole packet, bytes (ThingsBoard contract, section 1)."""
 MAX_TEXT = 65535
+MAX_REMAINING = 268_435_455
+"""The most bytes a packet may have after its fixed header (section 1.5.5)."""
 
 Properties: TypeAlias = Mapping[int, Any]
 """MQTT 5 properties by identifier. 0x26 is a list of pairs, 0x0B a list of numbers."""

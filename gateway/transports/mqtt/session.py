@@ -1,16 +1,16 @@
 """What one MQTT connection may do next. Pure: packets and times in, bytes out.
 
 ThingsBoard contract, sections 4 and 7. The session begins with a CONNECT; `admit` or `reject`
-answers it, and from then on every packet goes through `receive`, a PUBLISH through `publish` and,
-once its call is answered, `settle`. What is to be sent and whether to hang up is a `Step`.
+answers it, and from then on a PUBLISH goes through `publish` and, once its call is answered,
+`settle`; SUBSCRIBE and UNSUBSCRIBE have methods of their own, any other packet goes through
+`receive`. What the client is to be told unasked goes through `push`. What is to be sent and whether
+to hang up is a `Step`.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Mapping
 from math import inf
-
-from msgspec import Struct
 
 from gateway.core.model import Peer
 from gateway.transports.mqtt import packets
@@ -18,11 +18,12 @@ from gateway.transports.mqtt.encoder import (
     encode_ack,
     encode_connack,
     encode_disconnect,
-    encode_publish,
     encode_suback,
     encode_unsuback,
 )
+from gateway.transports.mqtt.outbox import Delivered, Outbox
 from gateway.transports.mqtt.packets import (
+    MAX_REMAINING,
     MAX_TEXT,
     NONE,
     PROTOCOL_ERROR,
@@ -39,14 +40,14 @@ from gateway.transports.mqtt.packets import (
     Subscribe,
     Unsubscribe,
 )
-from gateway.wire.call import Admitted, Conduct, Hello, Rejected, Reply, Status
+from gateway.transports.mqtt.steps import CLOSE, NOTHING, Step, Terms
+from gateway.wire.call import Admitted, Conduct, Hello, Rejected, Reply, Source, Status
 
 IMPLEMENTATION_SPECIFIC = 0x83
 SERVER_UNAVAILABLE, SERVER_UNAVAILABLE_V3 = 0x88, 3
 SHUTTING_DOWN = 0x8B
 BAD_AUTHENTICATION_METHOD = 0x8C
 KEEP_ALIVE_TIMEOUT = 0x8D
-TAKEN_OVER = 0x8E
 FILTER_INVALID, FILTER_INVALID_V3 = 0x8F, 0x80
 ID_NOT_FOUND = 0x92
 QUOTA_EXCEEDED = 0x97
@@ -56,33 +57,12 @@ SUBSCRIPTION_ID_UNSUPPORTED = 0xA1
 NO_SUBSCRIPTION_EXISTED = 0x11
 
 _BUSY = Conduct(ack=QUOTA_EXCEEDED, close=None, ack_v3=False, close_v3=True)
+_LATER = (Status.OVERLOADED, Status.LIMITED)
 _BROKEN = Conduct(ack=None, close=IMPLEMENTATION_SPECIFIC, ack_v3=False, close_v3=True)
 
-
-class Step(Struct, frozen=True, gc=False):
-    """Bytes to send, in this order, and whether to close once they are sent."""
-
-    data: bytes = b""
-    close: bool = False
-
-
-_NOTHING = Step()
-_CLOSE = Step(close=True)
+_LARGEST = MAX_REMAINING + 5
 _PONG = Step(packets.PINGRESP)
-
-
-class Terms(Struct, frozen=True, kw_only=True):
-    """What a server offers every session. `max_packet` in bytes, both ways.
-
-    `max_inflight` publishes are under way at once (announced as Receive Maximum), and as many
-    answers wait for an MQTT 5 client that takes few at a time. `max_open` QoS 2 exchanges of an
-    older client may await their PUBREL; `max_unacked` answers an MQTT 5 client's PUBACK.
-    """
-
-    max_packet: int = packets.MAX_PACKET
-    max_inflight: int = 100
-    max_open: int = 100
-    max_unacked: int = 1000
+_TOO_LARGE = Reply(status=Status.INTERNAL)
 
 
 class Session:
@@ -90,15 +70,13 @@ class Session:
 
     __slots__ = (
         "_granted",
-        "_held",
         "_keep_alive_s",
-        "_last_id",
         "_may_explain",
         "_open",
+        "_outbox",
         "_peer_takes",
         "_peer_takes_bytes",
         "_terms",
-        "_unacked",
         "_wants_expiry",
         "admitted",
         "answered_at",
@@ -118,14 +96,12 @@ class Session:
         self.has_client_id = bool(connect.client_id)
         self._wants_expiry = asked.get(packets.SESSION_EXPIRY, 0) > 0
         self._may_explain = asked.get(packets.PROBLEM_INFORMATION, 1) == 1
-        self._peer_takes = min(asked.get(packets.RECEIVE_MAXIMUM, 65535), terms.max_unacked)
-        self._peer_takes_bytes: int = asked.get(packets.MAXIMUM_PACKET, 1 << 28)
-        self._last_id = 0
+        self._peer_takes: int = asked.get(packets.RECEIVE_MAXIMUM, 65535)
+        self._peer_takes_bytes: int = min(asked.get(packets.MAXIMUM_PACKET, _LARGEST), _LARGEST)
         # Made when first needed: most sessions idle without any of them.
         self._granted: dict[str, int] | None = None
         self._open: dict[int, bool] | None = None
-        self._unacked: set[int] | None = None
-        self._held: deque[tuple[bytes, bytes]] | None = None
+        self._outbox: Outbox | None = None
 
     # ── opening and closing ───────────────────────────────────────────────────────────────────
 
@@ -195,31 +171,31 @@ class Session:
         if admitted.idle_s is not None and silent_s >= admitted.idle_s:
             return Step(self.farewell(MAXIMUM_CONNECT_TIME), close=True)
         # Contract, section 4.3: some time after its answer a session ends without a DISCONNECT.
-        return _CLOSE
+        return CLOSE
 
     # ── packets other than PUBLISH ────────────────────────────────────────────────────────────
 
     def receive(self, packet: Packet) -> Step:
-        """What to do about any packet but PUBLISH."""
+        """What to do about any packet but PUBLISH, SUBSCRIBE and UNSUBSCRIBE."""
         kind = type(packet)
         if kind is packets.Ping:
             return _PONG
         if kind is packets.Disconnect:
-            return _CLOSE
+            return CLOSE
         if isinstance(packet, Ack):
             return self._acknowledged(packet)
-        if isinstance(packet, Subscribe):
-            return self._subscribe(packet)
-        if isinstance(packet, Unsubscribe):
-            return self._unsubscribe(packet)
         code = BAD_AUTHENTICATION_METHOD if kind is packets.Auth else PROTOCOL_ERROR
         return Step(self.farewell(code), close=True)
 
-    def _subscribe(self, packet: Subscribe) -> Step:
+    def subscribe(self, packet: Subscribe) -> tuple[Step, tuple[str, ...]]:
+        """The SUBACK, and the filters it grants."""
         if packets.SUBSCRIPTION_ID in packet.properties:
-            return Step(self.farewell(SUBSCRIPTION_ID_UNSUPPORTED), close=True)
+            return Step(self.farewell(SUBSCRIPTION_ID_UNSUPPORTED), close=True), ()
         codes = [self._grant(topic_filter, qos) for topic_filter, qos in packet.filters]
-        return Step(encode_suback(packet.packet_id, codes, self.version))
+        granted = dict.fromkeys(
+            wanted for (wanted, _), code in zip(packet.filters, codes, strict=True) if code < 0x80
+        )
+        return Step(encode_suback(packet.packet_id, codes, self.version)), tuple(granted)
 
     def _grant(self, topic_filter: str, qos: int) -> int:
         assert self.admitted is not None
@@ -230,9 +206,11 @@ class Session:
         self._granted[topic_filter] = min(qos, 1)
         return min(qos, 1)
 
-    def _unsubscribe(self, packet: Unsubscribe) -> Step:
+    def unsubscribe(self, packet: Unsubscribe) -> tuple[Step, tuple[str, ...]]:
+        """The UNSUBACK, and the filters that were subscribed to until now."""
         codes = [self._revoke(topic_filter) for topic_filter in packet.filters]
-        return Step(encode_unsuback(packet.packet_id, codes, self.version))
+        revoked = tuple(left for left, code in zip(packet.filters, codes, strict=True) if not code)
+        return Step(encode_unsuback(packet.packet_id, codes, self.version)), revoked
 
     def _revoke(self, topic_filter: str) -> int:
         if self._granted is None or self._granted.pop(topic_filter, None) is None:
@@ -243,14 +221,9 @@ class Session:
         if packet.kind & 0xF0 == PUBREL & 0xF0:
             return self._release(packet.packet_id)
         # We send no QoS 2, so a PUBREC or PUBCOMP answers nothing of ours.
-        unacked = self._unacked
-        if packet.kind != PUBACK or unacked is None or packet.packet_id not in unacked:
-            return _NOTHING
-        unacked.discard(packet.packet_id)
-        if not self._held:
-            return _NOTHING
-        topic, body = self._held.popleft()
-        return Step(self._send(topic, body, 1))
+        if packet.kind != PUBACK or self._outbox is None:
+            return NOTHING
+        return self._outbox.acknowledged(packet.packet_id)
 
     def _release(self, packet_id: int) -> Step:
         known = self._open is not None and self._open.pop(packet_id, None) is not None
@@ -271,27 +244,44 @@ class Session:
         served = self._open.get(packet.packet_id)
         if served is None:
             if len(self._open) >= self._terms.max_open:
-                return _CLOSE
+                return CLOSE
             self._open[packet.packet_id] = False
             return None
-        return Step(encode_ack(PUBREC, packet.packet_id, self.version)) if served else _NOTHING
+        return Step(encode_ack(PUBREC, packet.packet_id, self.version)) if served else NOTHING
 
-    def settle(self, packet: Publish, reply: Reply, topic: str | None, now: float) -> Step:
+    def settle(
+        self,
+        packet: Publish,
+        reply: Reply,
+        topic: str | None,
+        now: float,
+        conduct: Mapping[Status, Conduct] = {},
+    ) -> Step:
         """What to send once the call of `packet` is answered; `topic` is where the body goes.
 
-        The acknowledgement comes first, then the body (contract, section 4.3).
+        The acknowledgement comes first, then the body (contract, section 4.3), then the end if
+        the reply is the last. `conduct` is the route's and stands above the session's.
         """
         status = reply.status
         if status is not Status.OK and status is not Status.REFUSED:
-            return self._misconduct(packet, reply)
+            return self._misconduct(packet, reply, conduct)
+        source = reply.source
+        if source is not None and topic and _size(topic.encode(), source) > _LARGEST:
+            return self._misconduct(packet, _TOO_LARGE, conduct)
         data = self._acknowledge(packet) if packet.qos else b""
         if topic is None:
-            return Step(data)
-        self.answered_at = now
-        body = self._answer(topic, reply.body)
-        if body is None:
-            return Step(data + self.farewell(QUOTA_EXCEEDED), close=True)
-        return Step(data + body)
+            step = Step(data)
+        else:
+            self.answered_at = now
+            answer = self.push(topic, reply.body if source is None else source) or NOTHING
+            step = Step(data + answer.data, answer.close, answer.body)
+        return step if reply.close is None or step.close else self._last(step, reply)
+
+    def _last(self, step: Step, reply: Reply) -> Step:
+        """The same, and then the end of the session, for the reason the reply gives."""
+        assert reply.close is not None
+        farewell = self.farewell(reply.close, reply.reason)
+        return Step(step.data, close=True, body=step.body, tail=farewell)
 
     def _acknowledge(self, packet: Publish) -> bytes:
         """The acknowledgement of a success."""
@@ -302,19 +292,26 @@ class Session:
             self._open[packet.packet_id] = True
         return encode_ack(PUBREC, packet.packet_id, self.version)
 
-    def _misconduct(self, packet: Publish, reply: Reply) -> Step:
+    def _misconduct(
+        self, packet: Publish, reply: Reply, of_route: Mapping[Status, Conduct]
+    ) -> Step:
         assert self.admitted is not None
-        conduct = self.admitted.conduct.get(reply.status)
+        if reply.status is Status.IGNORED:
+            if packet.qos == 2 and self._open is not None:
+                self._open.pop(packet.packet_id, None)
+            return NOTHING
+        conduct = of_route.get(reply.status) or self.admitted.conduct.get(reply.status)
         if conduct is None:
-            conduct = _BUSY if reply.status is Status.OVERLOADED else _BROKEN
+            conduct = _BUSY if reply.status in _LATER else _BROKEN
         if self.version == 5:
             return self._misconduct_v5(packet, reply, conduct)
+        close = conduct.close_v3 or reply.close is not None
         if not packet.qos:
-            return Step(close=conduct.close_v3)
+            return Step(close=close)
         if conduct.ack_v3:
-            return Step(self._acknowledge(packet), close=conduct.close_v3)
+            return Step(self._acknowledge(packet), close=close)
         # An exchange of QoS 2 that gets no PUBREC would stay open for ever.
-        return Step(close=conduct.close_v3 or packet.qos == 2)
+        return Step(close=close or packet.qos == 2)
 
     def _misconduct_v5(self, packet: Publish, reply: Reply, conduct: Conduct) -> Step:
         data, close = b"", conduct.close
@@ -323,6 +320,8 @@ class Session:
                 data = self._refusal(packet.packet_id, conduct.ack, reply.reason)
         elif conduct.close_qos0 is not None:
             close = conduct.close_qos0
+        if reply.close is not None:
+            close = reply.close
         if close is None:
             return Step(data)
         return Step(data + self.farewell(close, reply.reason), close=True)
@@ -333,50 +332,25 @@ class Session:
             return encode_ack(PUBACK, packet_id, 5, code)
         return packet
 
-    # ── answers going out ─────────────────────────────────────────────────────────────────────
+    # ── publishes going out ───────────────────────────────────────────────────────────────────
 
-    def _answer(self, topic: str, body: bytes) -> bytes | None:
-        """The PUBLISH of an answer; empty when it must wait or cannot go, None past the bound.
+    def push(self, topic: str, body: bytes | Source, delivered: Delivered = None) -> Step | None:
+        """How to publish to the client; None when it cannot be sent, because it is too large.
 
-        A client that said how many unacknowledged publishes it takes is held to that number
-        (MQTT 5, section 3.3.4), and one that said how large they may be, to that size: what is
-        larger is dropped (section 3.1.2.11.4).
+        A client that said how large a packet it takes gets none that is larger (MQTT 5, section
+        3.1.2.11.4). One that leaves too much unacknowledged is told so, and its session ends.
         """
         name = topic.encode()
-        qos = self._reply_qos(topic)
-        # Fixed header, topic length, packet id and property length: 10 bytes at most.
-        if len(name) > MAX_TEXT or len(name) + len(body) + 10 > self._peer_takes_bytes:
-            return b""
-        if not qos or self.version != 5:
-            return self._send(name, body, qos)
-        if self._unacked is None:
-            self._unacked = set()
-        if len(self._unacked) < self._peer_takes and not self._held:
-            return self._send(name, body, qos)
-        if self._held is None:
-            self._held = deque()
-        if len(self._held) >= self._terms.max_inflight:
+        if len(name) > MAX_TEXT or _size(name, body) > self._peer_takes_bytes:
             return None
-        self._held.append((name, body))
-        return b""
+        if self._outbox is None:
+            self._outbox = Outbox(self.version, self._terms, self._peer_takes)
+        step = self._outbox.add(name, body, self._quality(topic), delivered)
+        if step is None:
+            return Step(self.farewell(QUOTA_EXCEEDED), close=True)
+        return step
 
-    def _send(self, topic: bytes, body: bytes, qos: int) -> bytes:
-        packet_id = self._next_id() if qos else 0
-        return encode_publish(topic, body, qos, packet_id, self.version)
-
-    def _next_id(self) -> int:
-        """Up to 3.1.1 ids simply go round: nothing is sent twice, and 65535 answers lie between."""
-        packet_id = self._last_id % 65535 + 1
-        unacked = self._unacked
-        if unacked is not None:
-            # It ends: `_answer` lets far fewer than 65535 be unacknowledged.
-            while packet_id in unacked:
-                packet_id = packet_id % 65535 + 1
-            unacked.add(packet_id)
-        self._last_id = packet_id
-        return packet_id
-
-    def _reply_qos(self, topic: str) -> int:
+    def _quality(self, topic: str) -> int:
         """QoS of the matching subscription, the exact one first; 1 without any (section 4.3)."""
         granted = self._granted
         if granted is None:
@@ -386,6 +360,11 @@ class Session:
             return exact
         found = [qos for wanted, qos in granted.items() if matches(wanted, topic)]
         return max(found, default=1)
+
+
+def _size(topic: bytes, body: bytes | Source) -> int:
+    """Bytes of a PUBLISH at most: fixed header, topic and its length, packet id, properties."""
+    return 10 + len(topic) + (len(body) if isinstance(body, bytes) else body.size)
 
 
 def matches(topic_filter: str, topic: str) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.core.model import Wire
@@ -13,7 +15,7 @@ from gateway.transports.coap import message as coap
 from gateway.transports.coap.endpoint import Endpoint
 from gateway.transports.coap.message import Message, Option
 from gateway.transports.coap.resources import Resources
-from gateway.wire.call import BadPayload, Call, Format, Reply, Status
+from gateway.wire.call import BadPayload, Call, Format, Observer, Reply, Status
 from gateway.wire.route import Route
 from gateway.wire.router import Gauge, Router
 
@@ -28,6 +30,10 @@ class Service:
         self.gate = asyncio.Event()
         self.gate.set()
         self.reply = Reply(b'{"status":"SUCCESS"}', format=Format.JSON)
+        self.observers: list[Observer] = []
+        self.ended: list[str] = []
+        self.first: Callable[[Observer], object] = lambda observer: None
+        """What `watch` does with an observer before it answers."""
         self.links = ("/api/v1/provision", "/api/v1/{token}/telemetry")
         self.router = Router(
             [
@@ -36,10 +42,25 @@ class Service:
                     handler=self.serve,
                     coap=("POST /api/v1/provision",),
                     coap_codes={Status.OK: 201},
+                    coap_formats={Format.JSON: 50, Format.PROTOBUF: None},
                 ),
                 Route(name="plain", handler=self.serve, coap=("GET /plain", "POST /plain")),
                 Route(name="token", handler=self.serve, coap=("GET /api/v1/{token}/attributes",)),
+                Route(name="rest", handler=self.serve, coap=("POST /api/v1/{token}/{rest*}",)),
                 Route(name="bad", handler=self.bad, coap=("POST /bad",)),
+                Route(name="watch", handler=self.watch, coap=("GET /watch",)),
+                Route(
+                    name="calls",
+                    handler=self.watch,
+                    coap=("GET /calls",),
+                    coap_codes={Status.OK: 203},
+                ),
+                Route(
+                    name="odd",
+                    handler=self.serve,
+                    coap=("GET /odd",),
+                    coap_codes={Status.LIMITED: 500},
+                ),
             ],
             Wire.COAP,
             Gauge(1000),
@@ -50,6 +71,19 @@ class Service:
         await self.gate.wait()
         return self.reply
 
+    async def watch(self, call: Call) -> Reply:
+        """Accept every observation; who ended it is noted by identity."""
+        self.calls.append(call)
+        await self.gate.wait()
+        observer = call.observer
+        if observer is None:
+            return self.reply
+        self.observers.append(observer)
+        self.first(observer)
+        return msgspec.structs.replace(
+            self.reply, on_end=lambda: self.ended.append(observer.identity)
+        )
+
     async def bad(self, call: Call) -> Reply:
         raise BadPayload("provisionDeviceKey is missing")
 
@@ -57,7 +91,7 @@ class Service:
 class Desk:
     """One endpoint, its service, and the peers' side of the wire."""
 
-    def __init__(self, service: Service, **bounds: float) -> None:
+    def __init__(self, service: Service, **bounds: Any) -> None:
         self.service = service
         self.time = 1000.0
         self.sent: list[tuple[bytes, tuple[object, ...]]] = []
@@ -73,7 +107,7 @@ class Desk:
             lambda datagram, addr: self.sent.append((datagram, addr)),
             jitter=lambda: 0.0,
             now=lambda: self.time,
-            **{k: v for k, v in bounds.items() if k not in own},  # type: ignore[arg-type]
+            **{k: v for k, v in bounds.items() if k not in own},
         )
         self._ids = itertools.count(1)
 

@@ -264,3 +264,142 @@ async def test_a_short_response_needs_no_blocks(desk) -> None:
     desk.service.reply = Reply(status=Status.UNAUTHENTICATED)
     answer = await desk.ask(desk.request(options=[block2(0)]))
     assert (answer.code, answer.options) == (coap.UNAUTHORIZED, [])
+
+
+async def test_the_size_of_a_short_response(desk) -> None:
+    """Size2 in a request is answered with the size, also where no blocks are needed."""
+    desk.service.reply = Reply(b"short")
+    answer = await desk.ask(desk.request(path="plain", options=[(coap.SIZE2, b"")]))
+    assert (option(answer, coap.SIZE2), option(answer, coap.BLOCK2)) == (b"\x05", None)
+
+
+# ── sources ───────────────────────────────────────────────────────────────────────────────────
+
+
+class Shelf:
+    """A source that notes what was read; `missing` bytes are not there at the end."""
+
+    def __init__(self, content: bytes, missing: int = 0) -> None:
+        self.content = content
+        self.missing = missing
+        self.reads: list[tuple[int, int]] = []
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+    async def read(self, offset: int, size: int) -> bytes:
+        self.reads.append((offset, size))
+        return self.content[: self.size - self.missing][offset : offset + size]
+
+
+class Labelled(Shelf):
+    """A source with an ETag of its own."""
+
+    etag = b"v2"
+
+
+async def download(desk, size: int) -> bytes:
+    """GET it all, block by block; every block has the same ETag."""
+    got, number, more, tags = b"", 0, True, set()
+    while more:
+        options = [block2(number, size.bit_length() - 5)]
+        answer = await desk.ask(desk.request(coap.GET, "plain", options=options))
+        got, number = got + answer.payload, number + 1
+        more = (option(answer, coap.BLOCK2) or b"\x00")[-1] & 8 > 0
+        tags.add(option(answer, coap.ETAG))
+    assert len(tags) == 1
+    return got
+
+
+@pytest.mark.parametrize("size", [16, 64, 512, 1024])
+@pytest.mark.parametrize("length", [1, 63, 64, 2048, 3001])
+async def test_a_source_is_read_in_blocks(desk, size: int, length: int) -> None:
+    """Each block is read when it is asked for, and no more of it; the handler runs once."""
+    shelf = Shelf(bytes(n * 7 & 0xFF for n in range(length)))
+    desk.service.reply = Reply(source=shelf, format=Format.BYTES)
+    assert await download(desk, size) == shelf.content
+    assert shelf.reads == [(start, min(size, length - start)) for start in range(0, length, size)]
+    assert len(desk.service.calls) == 1
+
+
+async def test_the_first_block_of_a_source(desk) -> None:
+    """Without Block2 blocks are 1,024 bytes; the first has size, label and ETag."""
+    desk.service.reply = Reply(source=Labelled(bytes(300_001)), format=Format.BYTES)
+    first = await desk.ask(desk.request(coap.GET, "plain"))
+    assert (first.code, len(first.payload)) == (coap.CONTENT, 1024)
+    assert first.options == [
+        (coap.ETAG, b"v2"),
+        (coap.CONTENT_FORMAT, b"\x2a"),
+        (coap.BLOCK2, Block(0, True, 6).encode()),
+        (coap.SIZE2, b"\x04\x93\xe1"),
+    ]
+
+
+async def test_an_empty_source(desk) -> None:
+    """Nothing to read is an empty answer."""
+    desk.service.reply = Reply(source=Shelf(b""), format=Format.BYTES)
+    answer = await desk.ask(desk.request(coap.GET, "plain"))
+    assert (answer.code, answer.payload, option(answer, coap.BLOCK2)) == (coap.CONTENT, b"", None)
+
+
+async def test_beyond_the_end_of_a_source(desk) -> None:
+    """A block that is not there is 4.00, whether the source is known or asked for again."""
+    desk.service.reply = Reply(source=Shelf(bytes(2048)))
+    for _ in range(2):
+        answer = await desk.ask(desk.request(coap.GET, "plain", options=[block2(2, 6)]))
+        assert answer.code == coap.BAD_REQUEST
+
+
+@pytest.mark.parametrize("failing", ["short", "broken"])
+async def test_a_source_that_fails(desk, failing: str) -> None:
+    """A source with less than it said, or one that raises, is 5.00; the next request is served."""
+    shelf = Shelf(bytes(2000), missing=1000)
+
+    async def broken(offset: int, size: int) -> bytes:
+        raise OSError("the disk is gone")
+
+    if failing == "broken":
+        shelf.read = broken
+    desk.service.reply = Reply(source=shelf)
+    answer = await desk.ask(desk.request(coap.GET, "plain", options=[block2(1, 6)]))
+    assert (answer.code, answer.payload) == (coap.INTERNAL_SERVER_ERROR, b"")
+    desk.service.reply = Reply(b"well")
+    assert (await desk.ask(desk.request())).payload == b"well"
+
+
+async def test_a_source_forgotten_is_asked_for_again(make_desk) -> None:
+    """More downloads than are kept: each still gets its own, and its ETag stays the same."""
+    desk = make_desk(max_stored=1)
+    desk.service.reply = Reply(source=Shelf(bytes(range(200))))
+    peers = [("192.0.2.7", port) for port in (1, 2)]
+    tags, bodies = set(), dict.fromkeys(peers, b"")
+    for number in range(4):
+        for addr in peers:
+            request = desk.request(coap.GET, "plain", options=[block2(number, 2)])
+            answer = await desk.ask(request, addr)
+            tags.add((addr, option(answer, coap.ETAG)))
+            bodies[addr] += answer.payload
+    assert list(bodies.values()) == [bytes(range(200))] * 2
+    assert len(tags) == 2
+    assert len(desk.service.calls) == 8
+
+
+async def test_a_download_going_on_is_kept(desk) -> None:
+    """A minute without a block forgets a source; a minute in all does not."""
+    desk.service.reply = Reply(source=Shelf(bytes(400)))
+    for number in range(4):
+        await desk.ask(desk.request(coap.GET, "plain", options=[block2(number, 2)]))
+        await desk.pass_time(40)
+    assert len(desk.service.calls) == 1
+
+
+async def test_sources_differ_by_query(desk) -> None:
+    """What is asked for with another query has another transfer and another ETag."""
+    desk.service.reply = Reply(source=Shelf(bytes(300)))
+    tags = []
+    for query in (b"chunk=0", b"chunk=1"):
+        options = [(coap.URI_QUERY, query)]
+        answer = await desk.ask(desk.request(coap.GET, "plain", options=options))
+        tags.append(option(answer, coap.ETAG))
+    assert len(set(tags)) == len(desk.service.calls) == 2

@@ -108,6 +108,27 @@ async def test_separate_answers_waiting_are_bounded(make_desk) -> None:
     assert [decode(again).token for again in await desk.pass_time(2)] == [b"b", b"c"]
 
 
+@pytest.mark.parametrize(("type_", "sent"), [(coap.CON, 1), (coap.NON, 0)])
+async def test_a_call_may_be_ignored(desk, type_: int, sent: int) -> None:
+    """IGNORED gets no response at all, also when repeated; a CON is acknowledged and no more."""
+    desk.service.reply = Reply(b"unheard", status=Status.IGNORED)
+    request = desk.request(type_=type_, message_id=6)
+    for _ in range(2):
+        assert await desk.put(request) == [empty(coap.ACK, 6)] * sent
+    assert await desk.pass_time(5) == []
+    assert len(desk.service.calls) == 1
+
+
+async def test_a_slow_call_may_be_ignored(desk) -> None:
+    """After the empty ACK of a slow call nothing more is sent, not even a second ACK."""
+    desk.service.reply = Reply(status=Status.IGNORED)
+    desk.service.gate.clear()
+    await desk.put(desk.request(message_id=6))
+    assert await desk.pass_time(0.6) == [empty(coap.ACK, 6)]
+    desk.service.gate.set()
+    assert await desk.pass_time(10) == []
+
+
 # ── once each ─────────────────────────────────────────────────────────────────────────────────
 
 

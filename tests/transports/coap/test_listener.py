@@ -44,6 +44,17 @@ async def heard(udp: socket.socket, within_s: float = 3.0) -> bytes:
         return await asyncio.get_running_loop().sock_recv(udp, 2048)
 
 
+class Shelf:
+    """A source of 300 KB and a bit."""
+
+    content = bytes(n * n & 0xFF for n in range(300_001))
+    size = len(content)
+    etag = b"shelf"
+
+    async def read(self, offset: int, size: int) -> bytes:
+        return self.content[offset : offset + size]
+
+
 def provision(message_id: int, token: bytes = b"tokn", type_: int = coap.CON) -> bytes:
     path = [(coap.URI_PATH, part) for part in (b"api", b"v1", b"provision")]
     return encode(Message(type_, coap.POST, message_id, token, path, b'{"deviceName":"a"}'))
@@ -181,6 +192,77 @@ async def test_a_full_socket_drops(listener, service, device) -> None:
     assert len(service.calls) == 1
 
 
+# ── observers ─────────────────────────────────────────────────────────────────────────────────
+
+
+def observing(message_id: int, token: bytes, type_: int = coap.CON) -> bytes:
+    options = [(coap.OBSERVE, b""), (coap.URI_PATH, b"watch")]
+    return encode(Message(type_, coap.GET, message_id, token, options))
+
+
+async def test_a_lost_acknowledgement(listener, service, device) -> None:
+    """A notification whose ACK was lost comes again, byte for byte, and then no more."""
+    device.connect(("127.0.0.1", listener.port))
+    device.send(observing(1, b"w"))
+    assert dict(decode(await heard(device)).options)[coap.OBSERVE] == b""
+    delivered = asyncio.Event()
+    service.observers[0].notify(Reply(b"{}", format=Format.JSON), delivered.set)
+    first = await heard(device)
+    assert await heard(device, 3.5) == first
+    assert not delivered.is_set()
+    device.send(b"\x60\x00" + first[2:4])
+    async with asyncio.timeout(3):
+        await delivered.wait()
+    assert listener.endpoint.unacknowledged == 0
+
+
+@pytest.mark.parametrize("type_", [coap.CON, coap.NON])
+async def test_two_thousand_are_told_at_once(make_service, type_: int) -> None:
+    """2,000 observers on ten ports, all notified in one go, have it within three seconds."""
+    service = make_service()
+    served = CoapListener(service.router, host="127.0.0.1", port=0)
+    await served.start()
+    loop, told = asyncio.get_running_loop(), []
+    ports = [Acknowledging(told) for _ in range(10)]
+    for port in ports:
+        await loop.create_datagram_endpoint(
+            lambda port=port: port, remote_addr=("127.0.0.1", served.port)
+        )
+    for number in range(200):
+        for port in ports:
+            port.transport.sendto(observing(number + 1, number.to_bytes(2, "big"), type_))
+        while len(service.observers) < 10 * (number + 1):
+            await asyncio.sleep(0)
+    delivered: list[int] = []
+    for number, observer in enumerate(service.observers):
+        assert observer.notify(Reply(b"now"), lambda number=number: delivered.append(number))
+    async with asyncio.timeout(3):
+        while len(delivered) < 2000 or len(told) < 2000:
+            await asyncio.sleep(0.005)
+    assert len(set(told)) == len(set(delivered)) == 2000
+    for port in ports:
+        port.transport.close()
+    await served.stop(1)
+    assert len(service.ended) == 2000
+
+
+class Acknowledging(asyncio.DatagramProtocol):
+    """A port of many observers; it acknowledges notifications and notes whose they were."""
+
+    def __init__(self, told: list[tuple[int, bytes]]) -> None:
+        self.told = told
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        message = decode(data)
+        if dict(message.options).get(coap.OBSERVE) == b"\x01":
+            self.told.append((id(self), message.token))
+            if message.type == coap.CON:
+                self.transport.sendto(b"\x60\x00" + data[2:4])
+
+
 # ── aiocoap's client ──────────────────────────────────────────────────────────────────────────
 
 
@@ -227,6 +309,78 @@ async def test_aiocoap_waits_for_a_separate_answer(client, listener, service) ->
     assert answer.code == aiocoap.CONTENT
     while listener.endpoint.unacknowledged:
         await asyncio.sleep(0.005)
+
+
+async def aiocoap_observe(client, listener, **message):
+    """Begin to observe; the request and the iterator over its notifications."""
+    uri = f"coap://127.0.0.1:{listener.port}/watch"
+    request = client.request(aiocoap.Message(uri=uri, code=aiocoap.GET, observe=0, **message))
+    async with asyncio.timeout(5):
+        answer = await request.response
+    assert (answer.code, answer.opt.observe) == (aiocoap.CONTENT, 0)
+    return request, aiter(request.observation)
+
+
+async def wait_for(condition) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("kind", [aiocoap.CON, aiocoap.NON])
+async def test_aiocoap_observes(client, listener, service, kind) -> None:
+    """aiocoap's observer gets each notification in turn; once it stops it resets the CONs."""
+    request, notifications = await aiocoap_observe(client, listener, _mtype=kind)
+    (observer,) = service.observers
+    delivered: list[int] = []
+    for number in range(1, 6):
+        observer.notify(
+            Reply(b"%d" % number, format=Format.JSON),
+            lambda number=number: delivered.append(number),
+        )
+        async with asyncio.timeout(5):
+            told = await anext(notifications)
+        assert (told.payload, told.opt.observe) == (b"%d" % number, number)
+    await wait_for(lambda: delivered == [1, 2, 3, 4, 5])
+    request.observation.cancel()
+    if kind == aiocoap.NON:
+        return
+    async with asyncio.timeout(5):
+        while observer.notify(Reply(b"unheard")):  # aiocoap takes one more before it resets
+            await asyncio.sleep(0.01)
+    assert service.ended == [observer.identity]
+
+
+async def test_aiocoap_fetches_a_long_notification(client, listener, service) -> None:
+    """A notification longer than a block reaches aiocoap's observer whole."""
+    request, notifications = await aiocoap_observe(client, listener)
+    service.observers[0].notify(Reply(LONG, format=Format.JSON))
+    async with asyncio.timeout(5):
+        assert (await anext(notifications)).payload == LONG
+    assert len(service.calls) == 1
+    request.observation.cancel()
+
+
+async def test_aiocoap_is_told_of_the_end(client, listener, service) -> None:
+    """Displaced by `end`, aiocoap's observer hears of it, and so ends."""
+    _, notifications = await aiocoap_observe(client, listener)
+    service.observers[0].end()
+    async with asyncio.timeout(5):
+        assert (await anext(notifications)).code == aiocoap.DELETED
+        with pytest.raises((StopAsyncIteration, aiocoap.error.NotObservable)):
+            await anext(notifications)
+    assert service.ended == []
+
+
+@pytest.mark.parametrize("exponent", [6, 5])
+async def test_aiocoap_downloads(client, listener, service, exponent: int) -> None:
+    """aiocoap fetches 300 KB whose size is no multiple of a block; the handler runs once."""
+    service.reply = Reply(source=Shelf(), format=Format.BYTES)
+    block2 = aiocoap.optiontypes.BlockOption.BlockwiseTuple(0, False, exponent)
+    answer = await aiocoap_ask(client, listener, "plain", code=aiocoap.GET, block2=block2)
+    assert answer.payload == Shelf.content
+    assert int(answer.opt.content_format) == 42
+    assert len(service.calls) == 1
 
 
 async def test_aiocoap_discovers(client, listener) -> None:
@@ -302,6 +456,43 @@ async def test_libcoap_fetches_blocks(size: str, listener, service) -> None:
     )
     assert (out.rstrip("\n").encode(), err) == (LONG, "")
     assert len(service.calls) == 1
+
+
+@pytest.mark.parametrize("size", ["256", "1024"])
+async def test_libcoap_downloads(size: str, listener, service, tmp_path) -> None:
+    """libcoap fetches 300 KB in blocks of its choice; the handler runs once."""
+    service.reply = Reply(source=Shelf(), format=Format.BYTES)
+    file = tmp_path / "firmware"
+    _, err = await libcoap(
+        "coap-client-notls",
+        *("-b", size, "-o", str(file), f"coap://127.0.0.1:{listener.port}/plain"),
+    )
+    assert err == ""
+    assert file.read_bytes() == Shelf.content
+    assert len(service.calls) == 1
+
+
+@pytest.mark.parametrize("kind", [(), ("-N",)])
+async def test_libcoap_observes(kind: tuple[str, ...], listener, service, tmp_path) -> None:
+    """libcoap's observer writes down each notification, then cancels with Observe 1."""
+    file = tmp_path / "heard"
+    asking = asyncio.create_task(
+        libcoap(
+            "coap-client-notls",
+            *kind,
+            *("-s", "1", "-o", str(file), f"coap://127.0.0.1:{listener.port}/watch"),
+        )
+    )
+    await wait_for(lambda: service.observers or asking.done())
+    if asking.done():
+        await asking
+    for number in range(3):
+        assert service.observers[0].notify(Reply(b"<%d>" % number, format=Format.JSON))
+    await asking
+    heard_of = file.read_text()
+    assert [heard_of.find(f"<{number}>") >= 0 for number in range(3)] == [True] * 3
+    await wait_for(lambda: service.ended)
+    assert len(service.ended) == 1
 
 
 async def test_libcoap_waits_for_a_separate_answer(listener, service) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.transports.coap import message as coap
+from gateway.transports.coap.request import METHODS, understand
 from gateway.wire.call import Format, Reply, Status
 
 
@@ -30,6 +33,42 @@ async def test_ways_to_write_a_path(desk, segments: tuple[bytes, ...]) -> None:
     options = [(coap.URI_PATH, segment) for segment in segments]
     request = coap.Message(coap.CON, coap.POST, 1, b"", options)
     assert (await desk.ask(coap.encode(request))).code == coap.CREATED
+
+
+@pytest.mark.parametrize(
+    ("segments", "params"),
+    [
+        ((b"api", b"v1", b"to/ken", b"attributes"), {"token": "to/ken"}),
+        ((b"API", b"v1", b"to%2Fken", b"Attributes"), {"token": "to%2Fken"}),
+        ((b"api", b"v1/token", b"attributes"), {"token": "token"}),
+        ((b"api/v1/token/attributes",), {"token": "token"}),
+    ],
+)
+async def test_a_slash_within_a_segment(desk, segments, params: dict[str, str]) -> None:
+    """A segment with a slash is one segment where a route has one there; else it is several."""
+    options = [(coap.URI_PATH, segment) for segment in segments]
+    answer = await desk.ask(coap.encode(coap.Message(coap.CON, coap.GET, 1, b"", options)))
+    assert answer.code == coap.CONTENT
+    assert [call.params for call in desk.service.calls] == [params]
+
+
+@given(
+    code=st.integers(0, 31),
+    options=st.lists(st.tuples(st.integers(0, 300), st.binary(max_size=20)), max_size=12),
+    payload=st.binary(max_size=40),
+)
+@settings(deadline=None, max_examples=300)
+def test_any_options_are_understood_or_settled(code: int, options, payload: bytes) -> None:
+    """Whatever the options hold, a request is understood or has its answer already."""
+    options = sorted(options, key=lambda option: option[0])
+    try:
+        ask = understand(coap.Message(coap.CON, code, 1, b"", options, payload), "peer")
+    except coap.Settled:
+        return
+    assert ask.observe is None or code == coap.GET
+    assert ask.content_format is None or len(ask.content_format) <= 2
+    path = [value for number, value in options if number == coap.URI_PATH]
+    assert ask.address == f"{METHODS[code]} /{b'/'.join(path).decode().lstrip('/')}"
 
 
 async def test_path_and_query_reach_the_handler(desk) -> None:
@@ -125,6 +164,10 @@ async def test_method_and_path(desk, code: int, path: str, expected: int) -> Non
         (Status.GONE, "4.01"),
         (Status.INTERNAL, "5.00"),
         (Status.OVERLOADED, "5.03"),
+        (Status.LIMITED, "4.29"),
+        (Status.TIMEOUT, "5.04"),
+        (Status.DELETED, "4.04"),
+        (Status.FAILED, "5.00"),
     ],
 )
 async def test_every_status_has_a_number(desk, status: Status, expected: str) -> None:
@@ -140,6 +183,22 @@ async def test_overload_says_when_to_return(desk) -> None:
     desk.service.reply = Reply(status=Status.OVERLOADED, retry_after_s=300)
     answer = await desk.ask(desk.request())
     assert answer.options == [(coap.MAX_AGE, b"\x01\x2c")]
+
+
+@pytest.mark.parametrize(("asked", "age"), [(0, b"\x01"), (7, b"\x07"), (1 << 40, b"\xff" * 4)])
+async def test_a_rate_limit_says_when_to_return(desk, asked: int, age: bytes) -> None:
+    """LIMITED carries Max-Age (RFC 8516), a second at least, and a body if there is one."""
+    desk.service.reply = Reply(b"slow down", Status.LIMITED, Format.TEXT, retry_after_s=asked)
+    answer = await desk.ask(desk.request())
+    assert answer.options == [(coap.CONTENT_FORMAT, b""), (coap.MAX_AGE, age)]
+    assert answer.payload == b"slow down"
+
+
+async def test_a_route_may_call_a_limit_an_error(desk) -> None:
+    """With the route's own 5.00 for LIMITED there is no Max-Age: it would mean something else."""
+    desk.service.reply = Reply(status=Status.LIMITED, retry_after_s=7)
+    answer = await desk.ask(desk.request(coap.GET, "odd"))
+    assert (answer.code, answer.options) == (coap.INTERNAL_SERVER_ERROR, [])
 
 
 @pytest.mark.parametrize(
@@ -158,6 +217,35 @@ async def test_content_format(desk, reply: Reply, content_format: bytes | None) 
     desk.service.reply = reply
     answer = await desk.ask(desk.request())
     assert (option(answer, coap.CONTENT_FORMAT), answer.payload) == (content_format, reply.body)
+
+
+@pytest.mark.parametrize(
+    ("asked", "reply", "expected"),
+    [
+        (None, Reply(b"{}", format=Format.JSON), b"\x32"),
+        (b"\x3c", Reply(b"{}", format=Format.JSON), b"\x3c"),
+        (b"", Reply(b"{}", format=Format.JSON), b""),
+        (b"123", Reply(b"{}", format=Format.JSON), b"\x32"),
+        (b"\x32", Reply(b"\x08\x01", format=Format.PROTOBUF), b"\x2a"),
+        (None, Reply(b"\x08\x01", format=Format.PROTOBUF), b"\x2a"),
+        (None, Reply(b"firmware", format=Format.BYTES), b"\x2a"),
+        (b"\x32", Reply(), None),
+    ],
+)
+async def test_own_content_format(
+    desk, asked: bytes | None, reply: Reply, expected: bytes | None
+) -> None:
+    """JSON has the request's own label if that had one, else 50; protobuf and bytes are 42."""
+    desk.service.reply = reply
+    options = [] if asked is None else [(coap.CONTENT_FORMAT, asked)]
+    answer = await desk.ask(desk.request(path="plain", options=options))
+    assert (option(answer, coap.CONTENT_FORMAT), answer.payload) == (expected, reply.body)
+
+
+async def test_a_fixed_content_format(desk) -> None:
+    """A route that fixes its label keeps it, whatever the request's own was."""
+    answer = await desk.ask(desk.request(options=[(coap.CONTENT_FORMAT, b"\x3c")]))
+    assert option(answer, coap.CONTENT_FORMAT) == b"\x32"
 
 
 async def test_discovery(desk) -> None:

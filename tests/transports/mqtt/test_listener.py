@@ -7,17 +7,16 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
+from transports.mqtt.raw_client import REQUEST, Client, until
 
-from gateway.core.model import Device, Wire
+from gateway.core.model import Wire
 from gateway.transports.listening import peer_name
 from gateway.transports.mqtt import packets
-from gateway.transports.mqtt.decoder import Decoder
 from gateway.transports.mqtt.encoder import (
     encode_ack,
     encode_connect,
@@ -44,7 +43,7 @@ from gateway.wire.call import Admitted, BadPayload, Call, Conduct, Hello, Reject
 from gateway.wire.route import Route
 from gateway.wire.router import Gauge, Router
 
-REQUEST, RESPONSE = "/provision/request", "/provision/response"
+RESPONSE = "/provision/response"
 ATTRIBUTES = "v1/devices/me/attributes/response/+"
 CONDUCT = {
     Status.UNDECODABLE: Conduct(0x99, None, ack_v3=False, close_v3=True, close_qos0=0x99),
@@ -88,18 +87,11 @@ class House:
             raise RuntimeError("no")
         if hello.username == "nobody":
             return Rejected(5, 0x86)
-        device = None
-        if hello.username and hello.username.startswith("device-"):
-            number = int(hello.username[7:])
-            device = Device(
-                id=number, uuid="u", name="n", type="t", profile_id=1, credentials_row=1
-            )
         return Admitted(
             "test",
             self.router,
             frozenset({RESPONSE, ATTRIBUTES}),
             CONDUCT,
-            device=device,
             **self.admitted,
         )
 
@@ -119,55 +111,6 @@ class House:
 
     async def large(self, call: Call) -> Reply:
         return Reply(b"x" * 60_000)
-
-
-class Client:
-    """A raw MQTT client: sends exactly what it is told, and waits for exactly one packet."""
-
-    def __init__(self, port: int, version: int = 4) -> None:
-        self.port = port
-        self.version = version
-        self.decoder = Decoder(version=version, client=True)
-
-    async def __aenter__(self) -> Client:
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.writer.close()
-        with suppress(OSError):
-            await self.writer.wait_closed()
-
-    def send(self, *data: bytes) -> None:
-        self.writer.write(b"".join(data))
-
-    async def read(self) -> Packet | None:
-        """The next packet; None when the connection is closed."""
-        async with asyncio.timeout(5):
-            while (packet := self.decoder.take()) is None:
-                try:
-                    data = await self.reader.read(65536)
-                except ConnectionResetError:
-                    return None
-                if not data:
-                    return None
-                self.decoder.feed(data)
-            return packet
-
-    async def closed(self) -> bool:
-        return await self.read() is None
-
-    async def connect(self, **fields: Any) -> Packet | None:
-        self.send(encode_connect(Connect(fields.pop("client_id", "c"), self.version, **fields)))
-        return await self.read()
-
-    def publish(self, body: bytes, qos: int = 1, packet_id: int = 7, topic: str = REQUEST) -> None:
-        self.send(encode_publish(topic.encode(), body, qos, packet_id, self.version))
 
 
 Start = Callable[..., Awaitable[MqttListener]]
@@ -195,12 +138,6 @@ async def start(house: House) -> AsyncIterator[Start]:
     house.greeting.set()
     for listener in running:
         await listener.stop(0.2)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not true():
-            await asyncio.sleep(0.005)
 
 
 # ── sessions ──────────────────────────────────────────────────────────────────────────────────
@@ -628,41 +565,7 @@ async def test_four_hundred_devices_called_provision(start: Start, house: House)
     assert len(house.calls) == 400
 
 
-# ── one session of a device, and the end ──────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("version", [4, 5])
-async def test_the_newer_session_of_a_device_wins(start: Start, version: int) -> None:
-    """The older is told 0x8E and closed, whatever the client ids; other devices are left alone."""
-    listener = await start()
-    async with (
-        Client(listener.port, version) as older,
-        Client(listener.port, version) as other,
-        Client(listener.port, version) as newer,
-    ):
-        await older.connect(client_id="a", username="device-1")
-        await other.connect(client_id="a", username="device-2")
-        connack = await newer.connect(client_id="b", username="device-1")
-        assert isinstance(connack, Connack)
-        assert await older.read() == (Disconnect(0x8E) if version == 5 else None)
-        assert await older.closed()
-        for client in (other, newer):
-            client.send(packets.PINGREQ)
-            assert await client.read() == Ping()
-        listener.close_device(1, 0x98)
-        listener.close_device(99, 0x98)
-        assert await newer.read() == (Disconnect(0x98) if version == 5 else None)
-    await until(lambda: not listener._by_device)
-
-
-async def test_a_rejected_connect_displaces_nobody(start: Start) -> None:
-    """The session of a device ends only for one that was admitted."""
-    listener = await start()
-    async with Client(listener.port) as live, Client(listener.port) as wrong:
-        await live.connect(client_id="a", username="device-1")
-        assert await wrong.connect(client_id="a", username="nobody") == Connack(5)
-        live.send(packets.PINGREQ)
-        assert await live.read() == Ping()
+# ── the end ───────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_stop_lets_calls_answer_first(start: Start, house: House) -> None:

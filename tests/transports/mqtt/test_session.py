@@ -9,6 +9,7 @@ import pytest
 
 from gateway.transports.mqtt import packets
 from gateway.transports.mqtt.decoder import Decoder
+from gateway.transports.mqtt.outbox import Outbox
 from gateway.transports.mqtt.packets import (
     Ack,
     Auth,
@@ -23,7 +24,8 @@ from gateway.transports.mqtt.packets import (
     Unsuback,
     Unsubscribe,
 )
-from gateway.transports.mqtt.session import Session, Step, Terms, matches
+from gateway.transports.mqtt.session import Session, matches
+from gateway.transports.mqtt.steps import Step, Terms
 from gateway.wire.call import Admitted, Conduct, Rejected, Reply, Status
 
 REPLY = "/provision/response"
@@ -56,6 +58,11 @@ def said(step: Step | bytes, version: int) -> list[Packet]:
     decoder = Decoder(version=version, client=True)
     decoder.feed(step if isinstance(step, bytes) else step.data)
     return list(decoder)
+
+
+def outbox(session: Session) -> Outbox:
+    assert session._outbox is not None
+    return session._outbox
 
 
 def publish(qos: int = 1, packet_id: int = 7) -> Publish:
@@ -105,23 +112,26 @@ def test_only_allowed_filters_are_granted(version: int, refused: int) -> None:
     """Allowed filters get at most QoS 1, anything else is refused and the session goes on."""
     session = opened(version)
     asked = ((REPLY, 2), (ATTRIBUTES, 1), (REPLY, 0), ("#", 1), ("v1/devices/me/#", 0))
-    step = session.receive(Subscribe(3, asked))
+    step, granted = session.subscribe(Subscribe(3, asked))
     assert said(step, version) == [Suback(3, (1, 1, 0, refused, refused))]
     assert not step.close
+    assert granted == (REPLY, ATTRIBUTES)
 
 
 def test_unsubscribe_says_whether_there_was_a_subscription() -> None:
     """MQTT 5 gets 0x00 or 0x11 for each filter, older clients a bare UNSUBACK."""
     session = opened(5)
-    session.receive(Subscribe(1, ((REPLY, 1),)))
+    session.subscribe(Subscribe(1, ((REPLY, 1),)))
     leave = Unsubscribe(2, (REPLY, REPLY, "nothing"))
-    assert said(session.receive(leave), 5) == [Unsuback(2, (0, 0x11, 0x11))]
-    assert said(opened(4).receive(leave), 4) == [Unsuback(2)]
+    step, revoked = session.unsubscribe(leave)
+    assert said(step, 5) == [Unsuback(2, (0, 0x11, 0x11))]
+    assert revoked == (REPLY,)
+    assert said(opened(4).unsubscribe(leave)[0], 4) == [Unsuback(2)]
 
 
 def test_a_subscription_identifier_is_refused() -> None:
     """They were announced as not available: DISCONNECT 0xA1."""
-    step = opened(5).receive(Subscribe(1, ((REPLY, 1),), {0x0B: [4]}))
+    step, _ = opened(5).subscribe(Subscribe(1, ((REPLY, 1),), {0x0B: [4]}))
     assert said(step, 5) == [Disconnect(0xA1)]
     assert step.close
 
@@ -163,7 +173,7 @@ def test_an_answer_goes_out_at_the_granted_qos(
     """The QoS of an answer is the subscription's, and 1 without one."""
     session = opened()
     if subscribed:
-        session.receive(Subscribe(1, subscribed))
+        session.subscribe(Subscribe(1, subscribed))
     (answer,) = said(settled(session, 0, OK, topic), 4)
     assert isinstance(answer, Publish)
     assert (answer.topic, answer.qos, answer.payload) == (topic, qos, b"{}")
@@ -257,12 +267,13 @@ def test_a_peer_that_takes_one_at_a_time_gets_one_at_a_time() -> None:
 def test_packet_ids_go_round_and_pass_over_those_in_use() -> None:
     """Ids of answers run from 1 to 65535, never 0, never one still unacknowledged."""
     session = opened(4)
-    session._last_id = 65534
+    settled(session, 0, OK, REPLY)
+    outbox(session)._last_id = 65534
     numbers = [said(settled(session, 0, OK, REPLY), 4)[0] for _ in range(2)]
     assert [one.packet_id for one in numbers if isinstance(one, Publish)] == [65535, 1]
     session = opened(5)
     settled(session, 0, OK, REPLY)
-    session._last_id = 65535
+    outbox(session)._last_id = 65535
     (answer,) = said(settled(session, 0, OK, REPLY), 5)
     assert isinstance(answer, Publish)
     assert answer.packet_id == 2
@@ -347,3 +358,126 @@ def test_without_times_nothing_ever_runs_out() -> None:
     session = opened(4)
     assert session.deadline() == inf
     assert session.expire(1e9) is None
+
+
+# ── what a reply may ask for ──────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("qos", [0, 1])
+def test_an_ignored_publish_is_not_answered_in_any_way(version: int, qos: int) -> None:
+    """IGNORED: no PUBACK, no close, whatever the conduct says."""
+    session = opened(version)
+    session.admitted.conduct = {Status.IGNORED: Conduct(0x83, 0x83, True, True)}  # type: ignore[union-attr]
+    assert settled(session, qos, Reply(status=Status.IGNORED, close=0x83)) == Step()
+
+
+def test_an_ignored_exchange_of_qos_2_is_forgotten() -> None:
+    """It takes no place among the open exchanges, and its repetition is served again."""
+    session = opened(4, terms=Terms(max_open=1))
+    assert settled(session, 2, Reply(status=Status.IGNORED)) == Step()
+    assert session.publish(publish(2)) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "packets_out", "close"),
+    [
+        (5, Status.LIMITED, [Ack(0x40, 7, 0x97)], False),
+        (4, Status.LIMITED, [], True),
+        (5, Status.FAILED, [Disconnect(0x83)], True),
+        (5, Status.TIMEOUT, [Disconnect(0x83)], True),
+        (5, Status.DELETED, [Disconnect(0x83)], True),
+        (4, Status.FAILED, [], True),
+    ],
+)
+def test_statuses_without_conduct_have_one(
+    version: int, status: Status, packets_out: list[Packet], close: bool
+) -> None:
+    """LIMITED ends like OVERLOADED, the others like INTERNAL, when nobody said otherwise."""
+    step = settled(opened(version), 1, Reply(status=status))
+    assert said(step, version) == packets_out
+    assert step.close is close
+
+
+def test_the_conduct_of_the_route_stands_above_the_sessions() -> None:
+    """A status the route names is treated as it says; the others as the session's conduct says."""
+    own = {Status.BAD_REQUEST: Conduct(0x99, None, ack_v3=True, close_v3=False)}
+    session, packet = opened(5), publish()
+    step = session.settle(packet, Reply(status=Status.BAD_REQUEST), None, 1.0, own)
+    assert (said(step, 5), step.close) == ([Ack(0x40, 7, 0x99)], False)
+    step = session.settle(packet, Reply(status=Status.NOT_FOUND), None, 1.0, own)
+    assert said(step, 5) == [Ack(0x40, 7, 0x90)]
+    older = opened(4)
+    assert older.settle(packet, Reply(status=Status.BAD_REQUEST), None, 1.0, own).close is False
+
+
+@pytest.mark.parametrize("status", [Status.OK, Status.NOT_FOUND])
+def test_a_reply_may_be_the_last(status: Status) -> None:
+    """`close` ends the session after the answer, for MQTT 5 with that code and the reason."""
+    reply = Reply(b"bye", status, reason="done", close=0x98)
+    code = 0 if status is Status.OK else 0x90
+    topic = REPLY if status is Status.OK else None
+    step = settled(opened(5), 1, reply, topic)
+    sent = [*said(step, 5), *said(step.tail, 5)]
+    assert step.close
+    assert (sent[0].code, sent[-1]) == (code, Disconnect(0x98, {0x1F: "done"}))  # type: ignore[union-attr]
+    assert len(sent) == (3 if topic else 2)
+    assert settled(opened(4), 1, reply, topic).close
+    assert settled(opened(4), 1, Reply(close=0x98), None).close
+
+
+# ── bodies in pieces ──────────────────────────────────────────────────────────────────────────
+
+
+class Sized:
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    async def read(self, offset: int, size: int) -> bytes:
+        return bytes(size)
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_a_body_in_pieces_has_the_head_of_one_publish(version: int) -> None:
+    """The head and as many bytes as the source has are exactly one PUBLISH at the granted QoS."""
+    for size in (0, 1, 100, 127, 128, 20_000):
+        step = settled(opened(version), 1, Reply(source=Sized(size)), REPLY)
+        assert said(step, version) == [Ack(packets.PUBACK, 7)]
+        assert step.body is not None
+        assert said(step.body.head + bytes(size), version) == [Publish(REPLY, bytes(size), 1, 1)]
+
+
+def test_a_body_no_packet_can_hold_is_an_error() -> None:
+    """Over 268435455 bytes: as a call that broke, not as a success without its body."""
+    step = settled(opened(5), 1, Reply(source=Sized(packets.MAX_REMAINING)), REPLY)
+    assert said(step, 5) == [Disconnect(0x83)]
+    assert step.body is None
+
+
+def test_a_body_too_large_for_the_peer_is_dropped() -> None:
+    """Maximum Packet Size holds for a source: acknowledged, and never sent."""
+    step = settled(opened(5, properties={0x27: 1000}), 1, Reply(source=Sized(1000)), REPLY)
+    assert (said(step, 5), step.body) == ([Ack(0x40, 7)], None)
+
+
+# ── pushes ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_the_peer_cannot_take_is_not_pushed() -> None:
+    """Too large for the peer, or a topic too long for MQTT: None, and the session goes on."""
+    session = opened(5, properties={0x27: 100})
+    assert session.push(REPLY, b"x" * 100) is None
+    assert session.push("x" * 65536, b"") is None
+    assert opened(4).push("x" * 65536, b"") is None
+    step = session.push(REPLY, b"x")
+    assert step is not None
+    assert said(step, 5) == [Publish(REPLY, b"x", 1, 1)]
+
+
+def test_a_peer_that_acknowledges_nothing_is_disconnected() -> None:
+    """One push more than may wait for its acknowledgement: DISCONNECT 0x97."""
+    session = opened(5, terms=Terms(max_unacked=1, max_inflight=1))
+    steps = [session.push(REPLY, b"x") for _ in range(3)]
+    assert steps[2] is not None
+    assert said(steps[2], 5) == [Disconnect(0x97)]
+    assert [step and step.close for step in steps] == [False, False, True]

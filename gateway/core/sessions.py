@@ -1,0 +1,170 @@
+"""Which devices are here now, and how each is told things.
+
+A session is whatever a device can be reached by: an MQTT connection, its place behind a gateway, a
+CoAP observation, an HTTP long poll. The dialect gives each an `Outlet`, which knows the words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import Protocol
+
+from gateway.core.model import AttributesChange, Device, Peer, RpcCall
+from gateway.core.presence import Attendance
+
+
+class Cause(Enum):
+    """Why a session is ended from this side."""
+
+    CREDENTIALS_CHANGED = "credentials_changed"
+    REMOVED = "removed"
+    TAKEN_OVER = "taken_over"
+    """A newer session of the same device stands in its place."""
+
+
+class Slot(Enum):
+    """What kind of session it is. A device has one of each at a time, but any number of polls."""
+
+    LIVE = "live"
+    """A connection of its own, or a place behind a gateway: the newer of the two stands."""
+    OBSERVED_ATTRIBUTES = "observed_attributes"
+    OBSERVED_CALLS = "observed_calls"
+    POLL = "poll"
+
+
+class Outlet(Protocol):
+    """The dialect's side of a session. Nothing here waits or raises."""
+
+    def attributes_changed(self, change: AttributesChange) -> None: ...
+
+    def call(self, request_id: int, call: RpcCall, delivered: Callable[[], None]) -> bool:
+        """Send a call to the device. False when it cannot be sent; it is offered elsewhere then.
+
+        `delivered` is called once the device's side has acknowledged it.
+        """
+
+    def profile_changed(self) -> None:
+        """The settings of the device's profile are others from now on."""
+
+    def end(self, cause: Cause) -> None:
+        """Say goodbye and let go. The session is already closed."""
+
+
+class Session:
+    """One way to reach a device. `wants_attributes` and `wants_calls` are what it subscribed to."""
+
+    __slots__ = (
+        "closed",
+        "device",
+        "gateway_id",
+        "outlet",
+        "peer",
+        "slot",
+        "wants_attributes",
+        "wants_calls",
+    )
+
+    def __init__(
+        self, device: Device, peer: Peer, outlet: Outlet, slot: Slot, gateway_id: int | None
+    ) -> None:
+        self.device = device
+        self.peer = peer
+        self.outlet = outlet
+        self.slot = slot
+        self.gateway_id = gateway_id
+        self.wants_attributes = False
+        self.wants_calls = False
+        self.closed = False
+
+
+class Sessions:
+    """All sessions of this process. One device's are found by its number."""
+
+    def __init__(self, attendance: Attendance) -> None:
+        self._attendance = attendance
+        self._by_device: dict[int, list[Session]] = {}
+
+    def __len__(self) -> int:
+        """How many devices have a session."""
+        return len(self._by_device)
+
+    def __iter__(self) -> Iterator[Session]:
+        """All sessions; it may change while it is walked."""
+        for sessions in list(self._by_device.values()):
+            yield from list(sessions)
+
+    def of(self, device_id: int) -> tuple[Session, ...]:
+        """The sessions of a device, oldest first."""
+        return tuple(self._by_device.get(device_id, ()))
+
+    def open(
+        self,
+        device: Device,
+        peer: Peer,
+        outlet: Outlet,
+        *,
+        slot: Slot = Slot.LIVE,
+        gateway_id: int | None = None,
+        wants_attributes: bool = False,
+        wants_calls: bool = False,
+    ) -> Session:
+        """A device can be reached by `outlet` from now on; the older in its slot is taken over."""
+        session = Session(device, peer, outlet, slot, gateway_id)
+        session.wants_attributes = wants_attributes
+        session.wants_calls = wants_calls
+        older = None
+        if slot is not Slot.POLL:
+            older = next((one for one in self.of(device.id) if one.slot is slot), None)
+        self._by_device.setdefault(device.id, []).append(session)
+        if slot is not Slot.POLL:
+            self._attendance.connected(device.id, peer, gateway_id)
+        if older is not None:
+            self._end(older, Cause.TAKEN_OVER)
+        return session
+
+    def close(self, session: Session) -> None:
+        """The session is over. Closing it again is nothing."""
+        if session.closed:
+            return
+        session.closed = True
+        device_id = session.device.id
+        left = self._by_device[device_id]
+        left.remove(session)
+        if not left:
+            del self._by_device[device_id]
+        if session.slot is not Slot.POLL:
+            if any(one.slot is not Slot.POLL for one in left):
+                return
+            self._attendance.disconnected(device_id)
+
+    def end(self, device_id: int, cause: Cause, *, but_generation: int = 0) -> None:
+        """End all sessions of a device, except those logged in with `but_generation`."""
+        for session in self.of(device_id):
+            if not but_generation or session.device.credentials_row != but_generation:
+                self._end(session, cause)
+
+    def attributes_changed(
+        self, change: AttributesChange, *, device_id: int | None, profile_id: int | None
+    ) -> None:
+        """Tell whoever subscribed: the sessions of one device, or of all of a profile."""
+        for session in self._concerned(device_id, profile_id):
+            if session.wants_attributes:
+                session.outlet.attributes_changed(change)
+
+    def profile_changed(self, profile_id: int) -> None:
+        for session in self._concerned(None, profile_id):
+            session.outlet.profile_changed()
+
+    def _concerned(self, device_id: int | None, profile_id: int | None) -> Iterator[Session]:
+        if device_id is not None:
+            yield from self.of(device_id)
+            return
+        for session in self:
+            if session.device.profile_id == profile_id and not session.closed:
+                yield session
+
+    def _end(self, session: Session, cause: Cause) -> None:
+        if not session.closed:
+            self.close(session)
+            session.outlet.end(cause)

@@ -1,0 +1,117 @@
+"""Who calls, and may it now? The device of a session or a token, its profile and its limits."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec import Struct
+
+from gateway.core.access import Access
+from gateway.core.limits import Limits, RateLimiter
+from gateway.core.model import Device, ProfileTransport, Secret, Wire
+from gateway.core.ports import Clock
+from gateway.core.presence import Attendance
+from gateway.core.profiles import Profiles
+from gateway.dialects.thingsboard.codecs import JSON, Codec
+from gateway.dialects.thingsboard.profile import PayloadKind, ThingsBoardProfile, read_section
+from gateway.wire.call import Call, Reply, Status
+
+UNAUTHENTICATED = Reply(status=Status.UNAUTHENTICATED, reason="unknown token")
+OTHER_TRANSPORT = Reply(status=Status.INTERNAL, reason="the profile is for another transport")
+
+_MOST_SECTIONS = 4096
+
+
+class Settings(Struct, frozen=True):
+    """How a device's profile wants it treated: its own limits, the dialect's section, its codec."""
+
+    revision: int
+    limits: Limits
+    dialect: ThingsBoardProfile
+    codec: Codec
+
+
+class Callers:
+    """Finds out who sent a call, and counts what it takes of its rates."""
+
+    def __init__(
+        self,
+        access: Access,
+        profiles: Profiles,
+        limiter: RateLimiter,
+        attendance: Attendance,
+        clock: Clock,
+    ) -> None:
+        self._access = access
+        self._profiles = profiles
+        self._limiter = limiter
+        self._attendance = attendance
+        self._clock = clock
+        self._settings: dict[tuple[int, bool], Settings] = {}
+
+    async def device(self, call: Call) -> Device | Reply:
+        """The session's device, or the token's; a reply when it is nobody we know."""
+        if call.device is not None:
+            self._attendance.heard(call.device.id)
+            return call.device
+        token = call.params.get("token")
+        device = await self._access.by_token(Secret(token)) if token else None
+        if device is None:
+            return UNAUTHENTICATED
+        if call.peer.wire is Wire.COAP and device.transport is ProfileTransport.MQTT:
+            return OTHER_TRANSPORT  # HTTP never checks this (contract, section 7.3)
+        self._attendance.heard(device.id)
+        return device
+
+    async def codec(self, call: Call, device: Device) -> Codec:
+        """What a call that names no format is in: JSON over HTTP, else the profile's format."""
+        return JSON if call.peer.wire is Wire.HTTP else (await self.settings(device)).codec
+
+    async def settings(self, device: Device) -> Settings:
+        """The settings of the device's profile, read once for each revision."""
+        kept = self._settings.get((device.profile_id, device.gateway))
+        if kept is not None and kept.revision >= device.profile_revision:
+            return kept
+        return await self.fresh_settings(device)
+
+    async def fresh_settings(self, device: Device) -> Settings:
+        """The same, as it is now."""
+        profile = await self._profiles.fresh(device)
+        section = read_section(profile.sections.get("thingsboard", {}))
+        settings = Settings(
+            profile.revision,
+            self._limiter.own_limits(profile.limits, gateway=device.gateway),
+            section,
+            await _codec_of(section),
+        )
+        if len(self._settings) >= _MOST_SECTIONS:
+            self._settings.clear()
+        self._settings[device.profile_id, device.gateway] = settings
+        return settings
+
+    async def limited(
+        self, device: Device, points: int | None = None, *, gateway: Device | None = None
+    ) -> Reply | None:
+        """Count one message, with so many data points if it has any; a reply when it is too much.
+
+        `gateway` is the one that speaks for the device.
+        """
+        own = (await self.settings(device)).limits
+        limited = self._limiter.take(device, points, self._clock(), own=own, gateway=gateway)
+        if limited is None:
+            return None
+        return Reply(
+            status=Status.LIMITED,
+            reason=f"the rate limit of the {limited.scope} ({limited.what}) is reached",
+            retry_after_s=limited.retry_after_s,
+        )
+
+
+async def _codec_of(section: ThingsBoardProfile) -> Codec:
+    """The codec of a profile. Schemas are compiled by a program of their own: not in the loop."""
+    if section.payload is PayloadKind.JSON:
+        return JSON
+    # Loads the protobuf runtime, which few profiles need.
+    from gateway.dialects.thingsboard.protobuf_codec import codec_for
+
+    return await asyncio.to_thread(codec_for, section)

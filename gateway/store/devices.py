@@ -1,0 +1,95 @@
+"""Devices, changed by people."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.core.model import Event, NoticeKind
+from gateway.store.driver import Transaction
+from gateway.store.notices import tell
+from gateway.store.records import event_row
+from gateway.store.writer import SingleDecision
+
+_ROWS_PER_STEP = 2000
+_OF_A_DEVICE = (
+    "delete_credentials",
+    "delete_attributes",
+    "delete_presence",
+    "delete_claim",
+    "delete_calls",
+    "delete_downloads",
+)
+"""What goes with a device, in the same transaction."""
+
+
+class RemoveDevice(SingleDecision[bool]):
+    """Removes a device and what is kept for it, less its readings: see `ForgetDevice`."""
+
+    __slots__ = ("device_id", "event")
+
+    def __init__(self, device_id: int, event: Event) -> None:
+        self.device_id = device_id
+        self.event = event
+
+    async def decide(self, tx: Transaction) -> bool:
+        if not await tx.fetch("delete_device", self.device_id):
+            return False
+        for name in _OF_A_DEVICE:
+            await tx.fetch(name, self.device_id)
+        await tx.fetch("delete_assignments", "device", self.device_id)
+        await tx.insert_rows("insert_events", [event_row(self.event)])
+        await tell(tx, NoticeKind.REMOVED, self.event.at, device_id=self.device_id)
+        return True
+
+
+class ForgetDevice(SingleDecision[bool]):
+    """Forgets some readings of a removed device. True when there may be more."""
+
+    __slots__ = ("device_id",)
+
+    def __init__(self, device_id: int) -> None:
+        self.device_id = device_id
+
+    async def decide(self, tx: Transaction) -> bool:
+        if await tx.fetch("forget_device_readings", self.device_id, _ROWS_PER_STEP):
+            return True
+        await tx.fetch("delete_latest", self.device_id)
+        return False
+
+
+class RearmDevice(SingleDecision[bool]):
+    """Forgets that a device was provisioned."""
+
+    __slots__ = ("device_id", "event")
+
+    def __init__(self, device_id: int, event: Event) -> None:
+        self.device_id = device_id
+        self.event = event
+
+    async def decide(self, tx: Transaction) -> bool:
+        if not await tx.fetch("rearm_device", self.device_id):
+            return False
+        await tx.insert_rows("insert_events", [event_row(self.event)])
+        return True
+
+
+class ReplaceCredentials(SingleDecision[bool]):
+    """New credentials of the next generation; the old ones are gone. One UPDATE decides."""
+
+    __slots__ = ("columns", "device_id", "event")
+
+    def __init__(
+        self, device_id: int, kind: str, digest: bytes, sealed: bytes, event: Event
+    ) -> None:
+        self.device_id = device_id
+        self.columns = (kind, digest, sealed, event.at)
+        self.event = msgspec.structs.replace(event, device_id=device_id)
+
+    async def decide(self, tx: Transaction) -> bool:
+        replaced = await tx.fetch("replace_credentials", self.device_id, *self.columns)
+        if not replaced:
+            return False
+        await tx.insert_rows("insert_events", [event_row(self.event)])
+        at, generation = self.event.at, replaced[0][0]
+        await tell(tx, NoticeKind.LOGIN, at, device_id=self.device_id, generation=generation)
+        return True

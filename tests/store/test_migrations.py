@@ -1,0 +1,112 @@
+"""A store of an earlier version is carried over with all that is in it."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from gateway.core.model import AccessToken, Reading, Secret
+from gateway.store.credentials import sealed_credentials
+from gateway.store.migrate import migrations
+from gateway.store.sql_registrar import SqlRegistrar
+from gateway.store.sql_store import SqlStore
+from gateway.store.sqlite import SqliteDriver
+from gateway.store.vault import Vault
+
+TOKEN = Secret("token-of-old-0000001")
+SETTINGS = '{"provision_type":"DISABLED","transport":"DEFAULT","description":"old"}'
+
+
+@pytest.fixture
+def old_driver(database, request, tmp_path):
+    if database == "sqlite":
+        return SqliteDriver(tmp_path / "g.db")
+    from gateway.store.postgres import PostgresDriver
+
+    return PostgresDriver(request.getfixturevalue("empty_url"))
+
+
+async def _fill(driver, vault):
+    """What the first version wrote: a profile, a device, its credentials and a reading."""
+    digest, sealed = sealed_credentials(vault, AccessToken(TOKEN))
+
+    async def work(tx):
+        await tx.fetch("next_ids", "profile", 1)
+        await tx.fetch("next_ids", "device", 1)
+        await tx.fetch("insert_profile", 1, 1, "p", SETTINGS, "DEFAULT", 5)
+        await tx.insert_rows("insert_credentials", [(1, 1, "ACCESS_TOKEN", digest, sealed, 5)])
+        await tx.insert_rows("insert_readings", [(1, "t", 7, 1, 42, None, None)])
+        await tx.insert_rows("insert_latest", [(1, "t", 7, 1, 42, None, None)])
+        event = (5, "device:create", "success", "", 1, "d", "shell", "x", "")
+        await tx.insert_rows("insert_events", [event])
+
+    await driver.transact(work)
+    device = (1, uuid.uuid4().bytes, 1, 1, "d", "p", 0, None, 5)
+    await _insert_old_device(driver, device)
+
+
+async def _insert_old_device(driver, device):
+    names = (
+        "id, uuid, organisation_id, profile_id, name, type, gateway, provision_state, created_at"
+    )
+    if isinstance(driver, SqliteDriver):
+        statement = f"INSERT INTO device ({names}) VALUES (?,?,?,?,?,?,?,?,?)"
+        await driver._writer.run(lambda db: db.execute(statement, device))
+    else:
+        statement = f"INSERT INTO device ({names}) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9)"
+        await (await driver._writer()).execute(statement, *device)
+
+
+@pytest.mark.every_database
+async def test_a_store_of_the_first_version_is_upgraded(old_driver):
+    """Its devices log in as before, its readings and events are there, and all new things work."""
+    vault = Vault(bytes(32))
+    await old_driver.open()
+    assert await old_driver.migrate(migrations(old_driver.database)[:1]) == 1
+    await _fill(old_driver, vault)
+    await old_driver.close()
+    store = SqlStore(old_driver, vault)
+    await store.open()
+    registrar = SqlRegistrar(store)
+    device = (await store.find_credentials(TOKEN)).device
+    assert (device.name, device.customer_id, device.creator_id) == ("d", None, None)
+    assert device.profile_revision == 1
+    assert await registrar.latest(device.id) == [Reading(7, "t", 42)]
+    events = await registrar.events(after_seq=0, limit=9, device_id=device.id)
+    assert [event.subject for event in events] == ["d"]
+    profile = await store.profile(1)
+    assert (profile.description, profile.claiming_allowed) == ("old", True)
+    assert await store.enter_node(1) == 1
+    assert await store.last_notice() == 0
+    await store.close()
+
+
+PLANS = {
+    "events_of_device": "event_of_device",
+    "last_events_of_device": "event_of_device",
+    "devices_of_profile": "device_of_profile",
+    "has_waiting_call": "rpc_call_waiting",
+    "waiting_calls": "rpc_call_waiting",
+    "overdue_call": "rpc_call_open",
+    "end_calls": "rpc_call_open",
+    "forget_calls": "rpc_call_final",
+    "calls": "rpc_call_of_device",
+    "devices_online": "presence_online",
+    "remove_package": "package_assignment_package",
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+async def test_no_statement_of_the_traffic_scans_a_table(store, name):
+    """Each uses the index that was made for it."""
+    from gateway.store.queries import QUERIES
+
+    statement = QUERIES[name]
+    most = max(n for n in range(1, 9) if f"?{n}" in statement)
+    plan = await store.driver._writer.run(
+        lambda db: db.execute(f"EXPLAIN QUERY PLAN {statement}", [1] * most).fetchall()
+    )
+    told = [row[3] for row in plan]
+    assert any(PLANS[name] in line for line in told), told
+    assert not any(line.startswith("SCAN") and "USING" not in line for line in told), told
