@@ -35,6 +35,8 @@ from gateway.core.provisioning import is_plain
 from gateway.core.registry import Registry
 
 _MOST_CHARACTERS = 255
+_HEAD = 12
+"""Characters of a checksum that a table has room for."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S{1,2000}", re.IGNORECASE)
 
 _device_option = click.option("--device", metavar="NAME", help="This device alone.")
@@ -89,13 +91,17 @@ def list_packages(config_path: Path | None, as_json: bool) -> None:
                 one.version,
                 one.tag,
                 "" if one.url else str(one.size),
-                "" if one.url else f"{one.algorithm.value} {one.checksum[:12]}…",
+                "" if one.url else f"{one.algorithm.value} {_head(one.checksum)}",
                 one.url or one.file_name,
                 when(one.created_at),
             )
             for one in packages
         ],
     )
+
+
+def _head(checksum: str) -> str:
+    return checksum if len(checksum) <= _HEAD else f"{checksum[:_HEAD]}…"
 
 
 async def _list(config: Config) -> list[Package]:

@@ -80,12 +80,13 @@ class Packages:
 
     async def write(self) -> None:
         """Write what was noted. Raises what the store raises, and keeps the notes then."""
-        while self._noted:
-            part = dict(list(self._noted.items())[:_MOST_PER_WRITE])
+        noted = list(self._noted.items())
+        for start in range(0, len(noted), _MOST_PER_WRITE):
+            part = noted[start : start + _MOST_PER_WRITE]
             by_device: dict[int, list[Download]] = {}
-            for (device_id, _), download in part.items():
+            for (device_id, _), download in part:
                 by_device.setdefault(device_id, []).append(download)
             await self._store.save_downloads(by_device)
-            for key, download in part.items():
+            for key, download in part:
                 if self._noted.get(key) is download:
                     del self._noted[key]

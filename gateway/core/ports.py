@@ -193,7 +193,7 @@ class Store(Protocol):
     # ── calls ─────────────────────────────────────────────────────────────────────────────────
 
     async def waiting_calls(self, device_id: int, now: int) -> list[RpcCall]:
-        """Stored calls QUEUED or SENT for this device that have not expired, oldest first."""
+        """Persistent calls QUEUED or SENT for this device that have not expired, oldest first."""
 
     async def stored_call(self, call_id: int) -> RpcCall | None: ...
 

@@ -19,6 +19,8 @@ WRITE_EVERY_S = 1.0
 """Connects and disconnects are written this often."""
 ACTIVITY_EVERY = 10
 """Every so many writes the times of last activity go along: a row for each active device."""
+ALIVE_EVERY = 5
+"""Every so many times something is written though nothing happened: this process lives."""
 MOST_PER_WRITE = 2_000
 """Devices in one write; the others wait for the next."""
 
@@ -77,6 +79,8 @@ class Attendance:
         self._writes += 1
         if everything or self._writes % ACTIVITY_EVERY == 0:
             self._gather_activity()
+        if not self._changed and not everything and self._writes % ALIVE_EVERY:
+            return
         while True:
             part = dict(list(self._changed.items())[:MOST_PER_WRITE])
             for device_id in part:

@@ -28,6 +28,8 @@ MOST_TO_ONE: Final = 100
 """Calls to one device that wait for their answers."""
 MOST_WAITING: Final = 10_000
 """Calls to all devices that wait for their answers."""
+MOST_UNDELIVERED: Final = 20
+"""Stored calls sent to one device and not yet acknowledged; the others wait for their turn."""
 SWEEP_EVERY_S: Final = 1.0
 
 
@@ -60,7 +62,8 @@ _STATES: Final = {
 
 
 class _Line:
-    """One device's calls under way: answers awaited here, and stored calls by their session."""
+    """One device's calls under way: answers awaited here, and the stored calls that were sent and
+    not yet acknowledged, with the session they went to."""
 
     __slots__ = ("awaited", "last_id", "sent")
 
@@ -68,6 +71,9 @@ class _Line:
         self.last_id = -1
         self.awaited: dict[int, asyncio.Future[str]] = {}
         self.sent: dict[int, Session] = {}
+
+    def undelivered(self, session: Session) -> int:
+        return sum(1 for one in self.sent.values() if one is session)
 
 
 class Rpc:
@@ -152,10 +158,13 @@ class Rpc:
 
     async def offer(self, session: Session) -> None:
         """The session wants calls from now on: what waits for its device goes to it."""
-        for call in await self._store.waiting_calls(session.device.id, self._clock()):
-            if session.closed or not session.wants_calls:
-                return
+        device_id = session.device.id
+        for call in await self._store.waiting_calls(device_id, self._clock()):
+            full = self._line(device_id).undelivered(session) >= MOST_UNDELIVERED
+            if session.closed or not session.wants_calls or full:
+                break
             await self._send_stored(session, call)
+        self._tidy(device_id)
 
     def offer_soon(self, session: Session) -> None:
         """`offer`, in a task of its own."""
@@ -165,6 +174,8 @@ class Rpc:
         """End the calls whose time is over, again and again, until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
+            for device_id in list(self._lines):
+                self._tidy(device_id)
             try:
                 await self._store.end_calls(self._clock())
             except GatehouseError as exc:
@@ -194,22 +205,24 @@ class Rpc:
             await self._store.mark_call(call.id, RpcState.FAILED)
             return True
         line.sent[call.id] = session
-        if not session.outlet.call(
-            FIRST_PERSISTENT + call.id, call, lambda: self._begin(self._delivered(call))
+        # Marked first: whoever holds an older copy of this call learns here that it is done.
+        moved = await self._store.mark_call(call.id, RpcState.SENT)
+        if not moved or not session.outlet.call(
+            FIRST_PERSISTENT + call.id, call, lambda: self._begin(self._delivered(call, session))
         ):
-            del line.sent[call.id]
-            self._tidy(call.device_id)
-            return False
+            self._forget(call.device_id, call.id)
+            return not moved
         self._attempts[call.id] = attempts + 1
-        await self._store.mark_call(call.id, RpcState.SENT)
         return True
 
-    async def _delivered(self, call: RpcCall) -> None:
-        if call.two_way:
-            await self._store.mark_call(call.id, RpcState.DELIVERED)
-        else:
-            await self._store.mark_call(call.id, RpcState.SUCCESSFUL)
-            self._forget(call.device_id, call.id)
+    async def _delivered(self, call: RpcCall, session: Session) -> None:
+        """The device has it: a one-way call is done, and the next may go."""
+        done = RpcState.DELIVERED if call.two_way else RpcState.SUCCESSFUL
+        await self._store.mark_call(call.id, done)
+        was_full = self._line(call.device_id).undelivered(session) >= MOST_UNDELIVERED
+        self._unsend(call)
+        if was_full and not session.closed:
+            await self.offer(session)
 
     async def _answered_stored(self, device: Device, call_id: int, response: str) -> bool:
         call = await self._store.stored_call(call_id)
@@ -225,6 +238,14 @@ class Rpc:
         if line is None:
             line = self._lines[device_id] = _Line()
         return line
+
+    def _unsend(self, call: RpcCall) -> None:
+        """Its way to the device is over; of a two-way call the answer is still to come."""
+        line = self._lines.get(call.device_id)
+        if line is not None:
+            line.sent.pop(call.id, None)
+        if not call.two_way:
+            self._forget(call.device_id, call.id)
 
     def _forget(self, device_id: int, call_id: int) -> None:
         self._attempts.pop(call_id, None)

@@ -16,9 +16,10 @@ from gateway.store.writer import SingleDecision
 MOST_WAITING: Final = 1000
 """Waiting calls of one device given at once; the rest follow when these are through."""
 _CALLS_PER_STEP = 2000
-_RANKS = {RpcState.QUEUED: 0, RpcState.SENT: 1, RpcState.DELIVERED: 2}
-_FINAL_RANK = 3
-"""As in the statement `mark_call`."""
+_MOVES_BELOW = {RpcState.QUEUED: 0, RpcState.SENT: 2, RpcState.DELIVERED: 2}
+_FINAL_MOVES_BELOW = 3
+"""A call moves to a state if its rank, in the statement `mark_call`, is below this number: one
+that is SENT may be sent again."""
 
 
 class SaveCall(SingleDecision[RpcCall | None]):
@@ -55,9 +56,9 @@ class MarkCall(SingleDecision[bool]):
         self.response = response
 
     async def decide(self, tx: Transaction) -> bool:
-        rank = _RANKS.get(self.state, _FINAL_RANK)
+        below = _MOVES_BELOW.get(self.state, _FINAL_MOVES_BELOW)
         state = self.state.value
-        return bool(await tx.fetch("mark_call", self.call_id, state, rank, self.response))
+        return bool(await tx.fetch("mark_call", self.call_id, state, below, self.response))
 
 
 class EndCalls(SingleDecision[int]):

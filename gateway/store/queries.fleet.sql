@@ -75,13 +75,15 @@ VALUES (*);
 
 -- has_waiting_call
 SELECT 1 FROM rpc_call
- WHERE device_id = ?1 AND state IN ('QUEUED', 'SENT') AND expires_at > ?2 LIMIT 1;
+ WHERE device_id = ?1 AND state IN ('QUEUED', 'SENT') AND expires_at > ?2
+   AND persistent = 1 LIMIT 1;
 
 -- waiting_calls
 SELECT id, uuid, device_id, method, params, two_way, persistent, created_at, expires_at, retries,
        state, response
   FROM rpc_call
  WHERE device_id = ?1 AND state IN ('QUEUED', 'SENT') AND expires_at > ?2
+   AND persistent = 1
  ORDER BY id LIMIT ?3;
 
 -- stored_call

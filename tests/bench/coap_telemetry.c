@@ -1,6 +1,6 @@
 // CoAP telemetry load: confirmable posts of readings, so many on their way at once, from as many
 // ports. A post is repeated after 2 s and given up after 15 s. At the end it waits for every
-// answer, so that `sent` readings must be in the store.
+// answer: exactly `ok` readings must be in the store then.
 // build: cc -O2 -o coap_telemetry coap_telemetry.c
 // run:   TOKENS=token1,token2,... ./coap_telemetry 127.0.0.1 5683 IN_FLIGHT SOURCE_PORTS SECONDS
 #include "coap.h"
@@ -132,8 +132,8 @@ int main(int argc, char **argv) {
         }
         wait_events(poll, t < end);
     }
-    printf("in_flight=%d ports=%d acked=%ld sent=%ld err=%ld lost=%ld retr=%ld rate=%.0f/s", at_once,
-           port_count, in_time, answered, refused, lost, repeated, in_time / (end - began));
+    printf("in_flight=%d ports=%d ok=%ld err=%ld lost=%ld retr=%ld rate=%.0f/s", at_once,
+           port_count, answered, refused, lost, repeated, in_time / (end - began));
     print_latencies(samples, answered < MAX_SAMPLES ? answered : MAX_SAMPLES);
     return 0;
 }

@@ -25,7 +25,8 @@ def fill(database: Path, devices: int) -> None:
     at = int(time.time() * 1000)
     connection.execute("BEGIN")
     connection.executemany(
-        "INSERT INTO device VALUES (?, ?, 1, ?, ?, ?, 0, 'provisioned', ?)",
+        "INSERT INTO device (id, uuid, organisation_id, profile_id, name, type, gateway,"
+        " provision_state, created_at) VALUES (?, ?, 1, ?, ?, ?, 0, 'provisioned', ?)",
         _devices(numbers, profile, at),
     )
     connection.executemany(

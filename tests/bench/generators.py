@@ -1,13 +1,15 @@
-"""The C load generators: built into a temporary folder, run on a core of their own, understood."""
+"""The load generators: built into a temporary folder, run on a core of their own, understood."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from msgspec import Struct
@@ -15,7 +17,10 @@ from msgspec import Struct
 from gateway.simulator.processes import FleetPair, on_core
 
 _HERE = Path(__file__).parent
+_OURS = ("telemetry", "audience", "answering", "coap_telemetry", "observers")
+_GIVEN = ("coapgen", "mqttgen")
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+_HOUR_MS = 3_600_000
 
 
 class GeneratorError(Exception):
@@ -31,16 +36,30 @@ class Load(Struct, frozen=True):
     p99_ms: float
 
 
-class Generators:
-    """Runs generators found in `sources` (`coapgen.c`, `mqttgen.c`, `post.lua`) and here.
+class Heard(Struct, frozen=True):
+    """When the first and the last of many were told, in seconds of the monotonic clock.
 
-    `core` is the processor they may use; `pair` is what they provision with.
+    `again`: messages that came once more.
     """
 
-    def __init__(self, sources: Path, build: Path, pair: FleetPair, core: int | None) -> None:
+    first: float
+    last: float
+    again: int
+
+
+class Generators:
+    """Runs the generators here, and those in `sources` (`coapgen.c`, `mqttgen.c`, `post.lua`).
+
+    `core` is the processor they may use; `pair` is what they provision with. Without `sources`
+    there is nothing to provision with at full speed.
+    """
+
+    def __init__(
+        self, sources: Path | None, build: Path, pair: FleetPair, core: int | None
+    ) -> None:
         self._build = build
         self._core = core
-        self._script = sources / "post.lua"
+        self._sources = sources
         self._environ = {
             **os.environ,
             "PROVISION_KEY": pair.key.reveal(),
@@ -49,24 +68,19 @@ class Generators:
         for program in ("cc", "wrk"):
             if shutil.which(program) is None:
                 raise GeneratorError(f"the program {program} is not installed")
-        for source in (sources / "coapgen.c", sources / "mqttgen.c", _HERE / "telemetry.c"):
+        files = [_HERE / f"{name}.c" for name in _OURS]
+        files += [sources / f"{name}.c" for name in _GIVEN] if sources else []
+        for source in files:
             command = ("cc", "-O2", "-w", "-o", str(build / source.stem), str(source))
             if subprocess.run(command, check=False).returncode:
                 raise GeneratorError(f"{source.name} cannot be built")
 
+    # ── provisioning ──────────────────────────────────────────────────────────────────────────
+
     def http(self, port: int, connections: int, seconds: float) -> Load:
         """wrk. It counts in whole seconds only."""
-        whole = max(1, round(seconds))
-        options = ("-t1", f"-c{connections}", f"-d{whole}s", "--latency", "-s", str(self._script))
-        said = self._run(("wrk", *options, f"http://127.0.0.1:{port}"))
-        if "Non-2xx" in said or "Socket errors" in said:
-            raise GeneratorError(f"wrk met errors:\n{said}")
-        return Load(
-            answered=int(_number(said, r"(\d+) requests in")),
-            rate=_number(said, r"Requests/sec:\s+([\d.]+)"),
-            p50_ms=_wrk_ms(said, 50),
-            p99_ms=_wrk_ms(said, 99),
-        )
+        assert self._sources is not None
+        return self._wrk(self._sources / "post.lua", port, connections, seconds)
 
     def mqtt(self, mode: str, port: int, sessions: int, seconds: float) -> Load:
         """`cycle1` or `persist1`, as `mqttgen.c` says."""
@@ -79,14 +93,74 @@ class Generators:
         command = [self._built("coapgen"), "127.0.0.1", port, in_flight, ports, seconds]
         return _load(self._run(map(str, command + ([most] if most else []))))
 
-    def telemetry(self, port: int, tokens: Sequence[str], window: int, seconds: float) -> Load:
-        command = (self._built("telemetry"), "127.0.0.1", port, window, seconds)
-        return _load(self._run(map(str, command), {"TOKENS": ",".join(tokens)}))
-
     @contextmanager
     def idle_sessions(self, port: int, sessions: int, within_s: float) -> Iterator[None]:
         """Hold MQTT sessions open, subscribed and silent, until the `with` ends."""
-        command = self._mqttgen("idle", port, sessions, within_s)
+        with self._until_ready(self._mqttgen("idle", port, sessions, within_s)):
+            yield
+
+    def _mqttgen(self, mode: str, port: int, sessions: int, seconds: float) -> list[str]:
+        command = (self._built("mqttgen"), mode, "127.0.0.1", port, sessions, seconds)
+        return [str(word) for word in command]
+
+    # ── the device API ────────────────────────────────────────────────────────────────────────
+
+    def http_telemetry(
+        self, port: int, tokens: Sequence[str], connections: int, seconds: float
+    ) -> Load:
+        first_ts = int(time.time() * 1000) - _HOUR_MS
+        more = {"TOKENS": ",".join(tokens), "FIRST_TS": str(first_ts)}
+        return self._wrk(_HERE / "readings.lua", port, connections, seconds, more)
+
+    def coap_telemetry(
+        self, port: int, tokens: Sequence[str], in_flight: int, seconds: float, ports: int = 1024
+    ) -> Load:
+        command = (self._built("coap_telemetry"), "127.0.0.1", port, in_flight, ports, seconds)
+        return _load(self._run(map(str, command), {"TOKENS": ",".join(tokens)}))
+
+    def telemetry(
+        self, port: int, tokens: Sequence[str], window: int, seconds: float, children: int = 0
+    ) -> Load:
+        """MQTT sessions; with `children` those of gateways."""
+        command = (self._built("telemetry"), "127.0.0.1", port, window, seconds, children)
+        return _load(self._run(map(str, command), {"TOKENS": ",".join(tokens)}))
+
+    @contextmanager
+    def audience(
+        self, program: str, port: int, prefix: str, count: int, payload: str, within_s: float
+    ) -> Iterator[Callable[[], Heard]]:
+        """`audience` (MQTT) or `observers` (CoAP), ready to be told `payload`, each once.
+
+        What is yielded waits until all were told.
+        """
+        command = (self._built(program), "127.0.0.1", port, prefix, count, payload, within_s)
+        with self._until_ready([str(word) for word in command]) as process:
+            yield lambda: _heard(process)
+
+    @asynccontextmanager
+    async def answering(self, port: int, token: str) -> AsyncIterator[None]:
+        """A device that answers calls, until the `async with` ends."""
+        with on_core(self._core):
+            process = await asyncio.create_subprocess_exec(
+                self._built("answering"), "127.0.0.1", str(port), token, stdout=subprocess.PIPE
+            )
+        try:
+            assert process.stdout is not None
+            async with asyncio.timeout(10):
+                said = await process.stdout.readline()
+            if not said.startswith(b"all "):
+                raise GeneratorError("the answering device could not log in")
+            yield
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
+
+    # ── running them ──────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def _until_ready(self, command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+        """Start it and wait until it is ready; it is ended with the `with`."""
         with on_core(self._core):
             process = subprocess.Popen(
                 command, env=self._environ, stdout=subprocess.PIPE, text=True
@@ -95,15 +169,31 @@ class Generators:
             assert process.stdout is not None
             said = process.stdout.readline()
             if not said.startswith("all "):
-                raise GeneratorError(f"not all sessions could be opened: {said.strip()}")
-            yield
+                raise GeneratorError(f"not all of them could be opened: {said.strip()}")
+            yield process
         finally:
             process.terminate()
             process.communicate()
 
-    def _mqttgen(self, mode: str, port: int, sessions: int, seconds: float) -> list[str]:
-        command = (self._built("mqttgen"), mode, "127.0.0.1", port, sessions, seconds)
-        return [str(word) for word in command]
+    def _wrk(
+        self,
+        script: Path,
+        port: int,
+        connections: int,
+        seconds: float,
+        more: Mapping[str, str] = {},
+    ) -> Load:
+        whole = max(1, round(seconds))
+        options = ("-t1", f"-c{connections}", f"-d{whole}s", "--latency", "-s", str(script))
+        said = self._run(("wrk", *options, f"http://127.0.0.1:{port}"), more)
+        if "Non-2xx" in said or "Socket errors" in said:
+            raise GeneratorError(f"wrk met errors:\n{said}")
+        return Load(
+            answered=int(_number(said, r"(\d+) requests in")),
+            rate=_number(said, r"Requests/sec:\s+([\d.]+)"),
+            p50_ms=_wrk_ms(said, 50),
+            p99_ms=_wrk_ms(said, 99),
+        )
 
     def _built(self, name: str) -> str:
         return str(self._build / name)
@@ -122,17 +212,32 @@ class Generators:
         return done.stdout
 
 
+def _heard(process: subprocess.Popen[str]) -> Heard:
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    _refuse_trouble(said)
+    return Heard(
+        first=_number(said, r"first=([\d.]+)"),
+        last=_number(said, r"last=([\d.]+)"),
+        again=int(_number(said, r"again=(\d+)")),
+    )
+
+
 def _load(said: str) -> Load:
-    """The line all of our generators end with: `ok=… err=… rate=…/s p50=…ms p99=…ms`."""
-    for trouble in ("err", "rej", "lost"):
-        if re.search(rf"\b{trouble}=[1-9]", said):
-            raise GeneratorError(f"not every request was answered well: {said.strip()}")
+    """The line all of our loads end with: `ok=… err=… rate=…/s p50=…ms p99=…ms`."""
+    _refuse_trouble(said)
     return Load(
-        answered=int(_number(said, r"(?:ok|acked)=(\d+)")),
+        answered=int(_number(said, r"ok=(\d+)")),
         rate=_number(said, r"rate=([\d.]+)/s"),
         p50_ms=_number(said, r"p50=([\d.]+)ms"),
         p99_ms=_number(said, r"p99=([\d.]+)ms"),
     )
+
+
+def _refuse_trouble(said: str) -> None:
+    for trouble in ("err", "rej", "lost", "wrong"):
+        if re.search(rf"\b{trouble}=[1-9]", said):
+            raise GeneratorError(f"not everything went well: {said.strip()}")
 
 
 def _number(said: str, pattern: str) -> float:

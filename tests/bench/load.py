@@ -1,84 +1,36 @@
 """The table of the README's section "How fast", measured with load generators in C.
 
-    GATEHOUSE_LOAD_DIR=/path/to/generators python tests/bench/load.py [--only NAMES] [--runs N]
+    python tests/bench/load.py [--only NAMES] [--runs N] [--seconds S]
+    GATEHOUSE_LOAD_DIR=/path/to/generators python tests/bench/load.py
 
-The folder holds `coapgen.c`, `mqttgen.c` and `post.lua`; they are built into a temporary folder,
-with `telemetry.c` from here. Every run starts a gateway with its default settings and a fresh
-store on one processor, and puts the load on it from another one. After a run the store must hold
-at least as many devices as answers said so.
+The generators of the device API are here. Those that provision are not: the folder holds
+`coapgen.c`, `mqttgen.c` and `post.lua`, and without it only the rows of the device API are taken.
+All are built into a temporary folder. Every run starts a gateway with its default settings and a
+fresh store on one processor, and puts the load on it from another one. After a run the store must
+hold what answers said it does.
 """
 
 from __future__ import annotations
 
 import argparse
 import http.client
-import json
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from full_store import count, fill
-from generators import GeneratorError, Generators, Load
+import device_api
+from full_store import count
+from generators import GeneratorError, Load
+from lab import STORED_DEVICES, Figures, Lab
 
-from gateway.simulator.processes import (
-    FleetPair,
-    Server,
-    gateway_process,
-    raise_file_limit,
-    two_cores,
-)
+from gateway.simulator.processes import Server, raise_file_limit
 
 IDLE_SESSIONS = 10_000
-STORED_DEVICES = 1_000_000
 EXCHANGES = 90_000
-TELEMETRY = (16, 20)
-"""Sessions, and unacknowledged readings of each."""
-
-Figures = Mapping[str, float]
-"""What one run came to, by the title of its row."""
-
-
-class Lab:
-    """One place to measure: folders, processors, generators, and how long a load lasts."""
-
-    def __init__(self, sources: Path, place: Path, seconds: float) -> None:
-        cores = two_cores()
-        if cores is None:
-            print("warning: one processor for both sides; figures are too low", file=sys.stderr)
-        self.server_core, load_core = cores or (None, None)
-        self.place = place
-        self.seconds = seconds
-        self.pair = FleetPair.random()
-        self.generators = Generators(sources, place, self.pair, load_core)
-        self._full: Path | None = None
-
-    @contextmanager
-    def gateway(self, folder: Path | None = None, **settings: str) -> Iterator[tuple[Server, Path]]:
-        """A gateway on the server's processor, and its database file. Without a folder: fresh.
-
-        `settings` are environment variables.
-        """
-        with tempfile.TemporaryDirectory(dir=self.place) as fresh:
-            home = folder or Path(fresh)
-            with gateway_process(
-                home, self.pair, core=self.server_core, settings=settings
-            ) as server:
-                yield server, home / "data" / "gatehouse.db"
-
-    def full(self) -> Path:
-        """The folder of a store with a million devices, filled at the first call."""
-        if self._full is None:
-            folder = Path(tempfile.mkdtemp(dir=self.place))
-            with self.gateway(folder) as (_, database):
-                pass
-            fill(database, STORED_DEVICES)
-            self._full = folder
-        return self._full
 
 
 def provisioning(title: str, load: Callable[[Lab, Server], Load]) -> Callable[[Lab], Figures]:
@@ -109,28 +61,6 @@ def over_mqtt(mode: str, at_once: int) -> Callable[[Lab, Server], Load]:
 
 def over_coap(at_once: int) -> Callable[[Lab, Server], Load]:
     return lambda lab, to: lab.generators.coap(to.ports["coap"], at_once, lab.seconds)
-
-
-def telemetry(lab: Lab) -> Figures:
-    sessions, window = TELEMETRY
-    with lab.gateway() as (server, _):
-        tokens = [_token(lab, server, f"meter-{number}") for number in range(sessions)]
-        told = lab.generators.telemetry(server.ports["mqtt"], tokens, window, lab.seconds)
-    title = f"telemetry QoS 1, {sessions} sessions of {window} in flight"
-    return {f"{title}, per second": told.rate, f"{title}, p99 ms": told.p99_ms}
-
-
-def _token(lab: Lab, server: Server, name: str) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", server.ports["http"], timeout=10)
-    body = {
-        "deviceName": name,
-        "provisionDeviceKey": lab.pair.key.reveal(),
-        "provisionDeviceSecret": lab.pair.secret.reveal(),
-    }
-    connection.request("POST", "/api/v1/provision", json.dumps(body))
-    answer = json.loads(connection.getresponse().read())
-    connection.close()
-    return str(answer["credentialsValue"])
 
 
 def idle_session(lab: Lab) -> Figures:
@@ -193,7 +123,7 @@ def many_devices(lab: Lab) -> Figures:
     return {f"rate at {STORED_DEVICES:,} devices, of an empty store's": filled.rate / empty.rate}
 
 
-EXPERIMENTS: dict[str, list[Callable[[Lab], Figures]]] = {
+PROVISIONING: dict[str, list[Callable[[Lab], Figures]]] = {
     "http": [provisioning(f"HTTP, {n} at once", over_http(n)) for n in (256, 32, 1)],
     "mqtt-cycle": [
         provisioning(f"MQTT cycle, {n} at once", over_mqtt("cycle1", n)) for n in (256, 32, 1)
@@ -203,24 +133,21 @@ EXPERIMENTS: dict[str, list[Callable[[Lab], Figures]]] = {
         for n in (256, 32, 1)
     ],
     "coap": [provisioning(f"CoAP, {n} at once", over_coap(n)) for n in (256, 32, 1)],
-    "telemetry": [telemetry],
     "idle": [idle_session],
     "exchange": [coap_exchange],
-    "start": [start],
     "full": [many_devices],
 }
+"""Rows that need the generators of GATEHOUSE_LOAD_DIR."""
+EXPERIMENTS = PROVISIONING | device_api.EXPERIMENTS | {"start": [start]}
 
 
 def main() -> int:
-    arguments = _arguments()
     sources = os.environ.get("GATEHOUSE_LOAD_DIR")
-    if not sources:
-        print("GATEHOUSE_LOAD_DIR must name the folder of the generators", file=sys.stderr)
-        return 2
+    arguments = _arguments(able=EXPERIMENTS if sources else EXPERIMENTS.keys() - PROVISIONING)
     raise_file_limit()
     with tempfile.TemporaryDirectory(prefix="gatehouse-load-", dir=arguments.folder) as place:
         try:
-            lab = Lab(Path(sources), Path(place), arguments.seconds)
+            lab = Lab(Path(sources) if sources else None, Path(place), arguments.seconds)
             _print_head()
             for name in arguments.only:
                 for experiment in EXPERIMENTS[name]:
@@ -231,7 +158,7 @@ def main() -> int:
     return 0
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(able: Collection[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure a gateway with load generators in C.")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one load")
@@ -239,13 +166,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         type=lambda text: text.split(","),
-        default=list(EXPERIMENTS),
+        default=[name for name in EXPERIMENTS if name in able],
         help=f"of {', '.join(EXPERIMENTS)}; with commas",
     )
     arguments = parser.parse_args()
     for name in arguments.only:
         if name not in EXPERIMENTS:
             parser.error(f"there is no experiment {name!r}; choose among {', '.join(EXPERIMENTS)}")
+        if name not in able:
+            parser.error(f"{name} needs GATEHOUSE_LOAD_DIR, the folder of its generators")
     return arguments
 
 

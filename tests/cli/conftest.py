@@ -8,7 +8,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,12 @@ import structlog
 from click.testing import CliRunner, Result
 
 import gateway
+from gateway.app import open_registry, open_store
 from gateway.cli import cli as gatehouse
-from gateway.core.model import Wire
+from gateway.config import load_config
+from gateway.core.model import Device, Peer, Wire
+from gateway.core.registry import Registry
+from gateway.store.sql_store import SqlStore
 
 OPEN = 'provision_type = "ALLOW_CREATE_NEW_DEVICES"\n'
 _STOP_S = 20
@@ -35,6 +41,17 @@ def environment(folder: Path) -> dict[str, str]:
     for wire in ("HTTP", "MQTT", "COAP"):
         settings |= {f"GATEHOUSE_{wire}_HOST": "127.0.0.1", f"GATEHOUSE_{wire}_PORT": "0"}
     return settings
+
+
+@dataclass(frozen=True)
+class Inside:
+    store: SqlStore
+    registry: Registry
+
+    async def device(self, name: str) -> Device:
+        known = await self.registry.device(name)
+        assert known is not None
+        return known.device
 
 
 class Shell:
@@ -55,6 +72,12 @@ class Shell:
 
     def json(self, *args: str, **env: str) -> Any:
         return json.loads(self.ok(*args, "--json", **env))
+
+    @asynccontextmanager
+    async def inside(self) -> AsyncIterator[Inside]:
+        """The store the commands act on, opened beside them."""
+        async with open_store(load_config(None, self.env), self.env) as store:
+            yield Inside(store, open_registry(store, Peer(Wire.SHELL, "inside")))
 
     def start(self, *args: str, **options: Any) -> subprocess.Popen[str]:
         """The command in a process of its own, for signals and servers."""

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.core.errors import KeyTaken
 from gateway.core.model import (
+    AccessToken,
+    AttributesChange,
+    AttributeScope,
+    ClaimResult,
     DeviceProfile,
     EventKind,
+    Package,
+    PackageKind,
     Provisioned,
     ProvisionType,
     RefusalReason,
     Refused,
+    RpcState,
     Secret,
 )
+from gateway.core.ports import PresenceUpdate
 from gateway.core.registry import ProfileDraft, sync_profile_files
 
 pytestmark = pytest.mark.every_database
@@ -156,3 +166,157 @@ async def test_numbers_are_never_used_again(registry, new_fleet):
     await registry.remove_device(await registry.device("a"))
     second = await fleet.waiting("a")
     assert second.id > first.id
+
+
+# ── one device, for people ────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def known(registry, new_fleet):
+    fleet = await new_fleet()
+    await fleet.waiting("d")
+    return await registry.device("d")
+
+
+async def last_event(registry):
+    return (await registry.last_events(limit=1))[0]
+
+
+async def test_a_profile_that_was_saved_again_is_still_the_same(registry):
+    """The number of its changes does not make a stored profile differ from its file."""
+    await registry.save_profile(draft())
+    assert await registry.save_profile(draft(description="changed"))
+    assert (await registry.profile("p")).revision > 1
+    assert not await registry.save_profile(draft(description="changed"))
+
+
+async def test_attributes_are_changed_with_an_event_of_their_keys(registry, known):
+    """What changed is given back, and written down without the values."""
+    change = AttributesChange({"a": 1, "b": "secret"})
+    assert await registry.change_attributes(known, AttributeScope.SHARED, change) == change
+    gone = AttributesChange(deleted=("a", "nope"))
+    done = await registry.change_attributes(known, AttributeScope.SHARED, gone)
+    assert done == AttributesChange(deleted=("a",))
+    left = [(one.scope, one.key, one.value) for one in await registry.attributes(known)]
+    assert left == [(AttributeScope.SHARED, "b", "secret")]
+    events = (await registry.events(known))[-2:]
+    assert [event.detail for event in events] == [
+        {"scope": "SHARED_SCOPE", "set": "a, b"},
+        {"scope": "SHARED_SCOPE", "deleted": "a, nope"},
+    ]
+
+
+async def test_a_profile_changes_all_its_devices(registry, new_fleet):
+    """The number of devices is told, and each has the attribute."""
+    fleet, other = await new_fleet(), await new_fleet(name="other")
+    for name in ("a", "b"):
+        await fleet.waiting(name)
+    await other.waiting("c")
+    change = AttributesChange({"k": True})
+    count = await registry.change_profile_attributes(fleet.profile, AttributeScope.SERVER, change)
+    assert count == 2
+    found = [await registry.attributes(await registry.device(name)) for name in "abc"]
+    assert [[one.key for one in attributes] for attributes in found] == [["k"], ["k"], []]
+    assert (await last_event(registry)).subject == "fleet"
+
+
+async def test_a_call_is_awaited_to_its_end(registry, store, known):
+    """Whoever waits sees the answer that a gateway wrote, and no longer than it takes."""
+    call = await registry.call(known, "m", "[1]", lasts_s=10)
+    assert (call.state, call.expires_at - call.created_at) == (RpcState.QUEUED, 10_000)
+    waiting = asyncio.create_task(registry.await_call(call, 5))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    await store.mark_call(call.id, RpcState.SUCCESSFUL, response="42")
+    ended = await waiting
+    assert (ended.state, ended.response) == (RpcState.SUCCESSFUL, "42")
+    assert await registry.calls(known) == [ended]
+    event = await last_event(registry)
+    assert (event.kind, event.detail) == (EventKind.DEVICE_RPC, {"method": "m"})
+
+
+async def test_a_call_nobody_takes_is_given_back_as_it_is(registry, known):
+    """After the time it is still waiting in the store."""
+    call = await registry.call(known, "m", lasts_s=60, persistent=True, retries=2)
+    assert await registry.await_call(call, 0.05) == call
+    assert (call.persistent, call.retries) == (True, 2)
+
+
+async def test_what_was_removed_takes_nothing(registry, known):
+    """Changes of a device that is no more are told to have failed."""
+    await registry.remove_device(known)
+    change = AttributesChange({"a": 1})
+    assert await registry.change_attributes(known, AttributeScope.SHARED, change) is None
+    assert await registry.call(known, "m", lasts_s=1) is None
+    assert await registry.replace_credentials(known) is None
+    assert not await registry.unclaim(known)
+
+
+async def test_new_credentials_end_the_old_login(registry, access, store, known):
+    """The old token opens nothing, the new one the device; a taken one is refused."""
+    fresh = await registry.replace_credentials(known)
+    assert isinstance(fresh, AccessToken)
+    assert await store.find_credentials(known.credentials.id) is None
+    assert (await store.find_credentials(fresh.id)).device.id == known.device.id
+    other = await registry.profile("fleet")
+    await registry.add_device(other, "e", token=Secret("taken-token"))
+    assert await registry.replace_credentials(known, AccessToken(Secret("taken-token"))) is None
+    assert (await store.find_credentials(fresh.id)).device.id == known.device.id
+
+
+async def test_an_operator_claims_once_and_takes_back(registry, known):
+    """A device has one customer, whose name is told, until it is taken back."""
+    assert await registry.claim(known, "Acme", None) is ClaimResult.SUCCESS
+    assert await registry.claim(known, "Other", None) is ClaimResult.CLAIMED
+    claimed = await registry.device("d")
+    assert await registry.customer_of(claimed.device) == "Acme"
+    assert await registry.unclaim(claimed)
+    assert await registry.customer_of((await registry.device("d")).device) is None
+    assert await registry.claim(known, "Acme", Secret("wrong")) is ClaimResult.FAILURE
+
+
+async def test_presence_is_asked_for_many(registry, store, clock, known, new_fleet):
+    """A device that is connected is online and listed so; one that never came has no presence."""
+    node = await store.enter_node(clock())
+    here = PresenceUpdate(active_at=clock(), online=True, connected_at=clock())
+    await store.save_presence(node, {known.device.id: here}, clock())
+    await registry.add_device(await registry.profile("fleet"), "never")
+    never = (await registry.device("never")).device
+    found = await registry.presence([known.device, never])
+    assert found[known.device.id].online
+    assert never.id not in found
+    assert [one.device.name for one in await registry.devices(online=True)] == ["d"]
+    assert await registry.presence([]) == {}
+
+
+async def test_a_device_is_found_by_its_number(registry, known):
+    """The number is that device's alone."""
+    assert (await registry.device_numbered(known.device.id)).name == "d"
+    assert await registry.device_numbered(known.device.id + 1) is None
+
+
+async def test_a_package_goes_to_devices_and_profiles(registry, known):
+    """A device runs its own assignment, else its profile's; an assigned package stays."""
+    kind = PackageKind.FIRMWARE
+    url = "https://example.com/v"
+    one = await registry.add_package(Package(kind=kind, title="v", version="1", url=url))
+    two = await registry.add_package(Package(kind=kind, title="v", version="2", url=url))
+    assert await registry.add_package(Package(kind=kind, title="v", version="2", url=url)) is None
+    assert {package.id for package in await registry.packages()} == {one.id, two.id}
+    profile = await registry.profile("fleet")
+    await registry.assign(kind, one, profile)
+    assert (await registry.package_for(known.device, kind)).id == one.id
+    await registry.assign(kind, two, known.device)
+    assert (await registry.package_for(known.device, kind)).id == two.id
+    assert (await registry.assigned(kind, profile)).id == one.id
+    assert not await registry.remove_package(two)
+    await registry.assign(kind, None, known.device)
+    event = await last_event(registry)
+    assert (event.kind, event.subject, event.device_id) == (
+        EventKind.PACKAGE_ASSIGN,
+        "d",
+        known.device.id,
+    )
+    assert await registry.assigned(kind, known.device) is None
+    assert await registry.remove_package(two)
+    assert await registry.downloads(known) == []

@@ -15,6 +15,7 @@ from gateway.config import (
     CoapSettings,
     Config,
     HttpSettings,
+    LimitsSettings,
     MqttSettings,
     ProfilesSettings,
     StoreSettings,
@@ -84,6 +85,7 @@ async def serving(folder: Path, **settings: Any) -> AsyncIterator[Gate]:
         http=HttpSettings(host="127.0.0.1", port=0, **settings.get("http", {})),
         mqtt=MqttSettings(host="127.0.0.1", port=0, **settings.get("mqtt", {})),
         coap=CoapSettings(host="127.0.0.1", port=0, **settings.get("coap", {})),
+        limits=LimitsSettings(**settings.get("limits", {})),
         profiles=ProfilesSettings(dir=str(folder / "profiles"), watch=False),
     )
     async with AsyncExitStack() as stack:

@@ -10,6 +10,7 @@ from gateway.core.model import (
     AttributesChange,
     AttributeScope,
     AttributesSelection,
+    ChecksumAlgorithm,
     Download,
     EventKind,
     NoticeKind,
@@ -48,7 +49,7 @@ def assign(registrar, event):
 
 async def test_packages_are_unique_and_kept_while_assigned(registrar, device, save, assign, event):
     """Kind, title and version name a package; what somebody runs is not removed."""
-    one = await save("1", tag="t", url="", algorithm="MURMUR3_128")
+    one = await save("1", tag="t", url="", algorithm=ChecksumAlgorithm.MURMUR3_128)
     assert await save("1") is None
     other = await save("1", SW)
     assert await registrar.packages() == [one, other]

@@ -38,12 +38,13 @@ def save(registrar, clock, event):
 
 
 async def test_a_stored_call_comes_back(store, registrar, device, save, clock):
-    """With its numbers and a notice; those that wait are given oldest first."""
+    """With its numbers and a notice; persistent ones that wait are given oldest first."""
     first = await save(device, params='{"a":1}', persistent=True, retries=3)
+    third = await save(device, persistent=True)
     second = await save(device, two_way=False)
     assert (await store.stored_call(first.id)) == first
     assert len(first.uuid) == 36
-    assert await store.waiting_calls(device.id, clock.now) == [first, second]
+    assert await store.waiting_calls(device.id, clock.now) == [first, third]
     assert await store.waiting_calls(device.id, clock.now + HOUR) == []
     assert await registrar.calls(device.id, limit=1) == [second]
     notice = (await store.notices(0, 100))[-1]
@@ -58,11 +59,12 @@ async def test_nobody_is_called_who_is_not_there(registrar, save, device, event)
 
 
 async def test_a_call_moves_forward_only(store, device, save):
-    """Of many who move it to one state one is told yes; nothing moves it back."""
+    """Of many who deliver it one is told yes; nothing moves it back, but it may be sent again."""
     call = await save(device)
-    marks = await asyncio.gather(*(store.mark_call(call.id, RpcState.SENT) for _ in range(5)))
+    assert await store.mark_call(call.id, RpcState.SENT)
+    assert await store.mark_call(call.id, RpcState.SENT)
+    marks = await asyncio.gather(*(store.mark_call(call.id, RpcState.DELIVERED) for _ in range(5)))
     assert sorted(marks) == [False] * 4 + [True]
-    assert await store.mark_call(call.id, RpcState.DELIVERED)
     assert not await store.mark_call(call.id, RpcState.SENT)
     assert await store.mark_call(call.id, RpcState.SUCCESSFUL, response='{"r":1}')
     assert not await store.mark_call(call.id, RpcState.TIMEOUT)

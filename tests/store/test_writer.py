@@ -126,3 +126,28 @@ async def test_settled_waits_for_what_came_before(writer):
     await writer.settled()
     assert task.done()
     await writer.settled()
+
+
+async def test_heavy_decisions_do_not_share_a_transaction(driver):
+    """A batch is bounded by what its decisions weigh, and none is too heavy to be decided."""
+    sizes = []
+
+    class Heavy(Note):
+        __slots__ = ()
+        weight = 600
+
+        @classmethod
+        async def decide_all(cls, tx, decisions):
+            sizes.append(len(decisions))
+            return await super().decide_all(tx, decisions)
+
+    class TooHeavy(Heavy):
+        __slots__ = ()
+        weight = 10**6
+
+    writer = Writer(driver)
+    writer.start()
+    waiting = [writer.submit(kind(1)) for kind in (Heavy,) * 5 + (TooHeavy,) * 2]
+    assert await asyncio.gather(*waiting) == [1] * 7
+    await writer.close()
+    assert sizes == [2, 2, 1, 1, 1]

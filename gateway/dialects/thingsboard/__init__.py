@@ -38,8 +38,8 @@ The contract is kept to the byte, except for these differences, each on purpose:
   observations and its long polls stand beside either.
 - An answer to a call that nobody waits for is taken like any other. Over HTTP it must be JSON.
 - Without the filter subscribed to last, what we say goes out on the one subscribed to before it.
-- To a profile's `attributes_subscribe_topic` with wildcards we publish on a topic it matches: `+`
-  is `me`, and a final `#` the level above it.
+- To a profile's `attributes_subscribe_topic` with wildcards we publish on a topic it matches:
+  `me` stands for each of them.
 - A changed profile holds for open sessions at once: topics, filters, formats and conduct.
 - A request id is a whole number from 0 to 2147483647.
 - One message holds at most so many values (10,000 unless configured), numbers with exponents from
@@ -73,10 +73,11 @@ from gateway.dialects.thingsboard.device import DeviceApi, DeviceLimits
 from gateway.dialects.thingsboard.firmware import FirmwareApi
 from gateway.dialects.thingsboard.gateway import GatewayApi
 from gateway.dialects.thingsboard.gateway_guest import GatewayGuest
-from gateway.dialects.thingsboard.gateway_messages import JsonGatewayCodec
+from gateway.dialects.thingsboard.gateway_messages import JSON_GATEWAY, GatewayCodec
 from gateway.dialects.thingsboard.guests import DeviceGuest, Household
 from gateway.dialects.thingsboard.payloads import error_body as thingsboard_error_body
 from gateway.dialects.thingsboard.plans import Plans
+from gateway.dialects.thingsboard.profile import PayloadKind, ThingsBoardProfile
 from gateway.dialects.thingsboard.provision import RESPONSE_TOPIC, ProvisionApi
 from gateway.dialects.thingsboard.renewals import Renewals
 from gateway.dialects.thingsboard.rpc import RpcApi
@@ -242,7 +243,8 @@ class ThingsBoard:
 
     async def _admitted(self, device: Device, hello: Hello) -> Admitted:
         """A device's session, or that of a gateway with a place for its devices."""
-        plan = self._plans.of(device, await self._callers.settings(device))
+        settings = await self._callers.settings(device)
+        plan = self._plans.of(device, settings)
         own = DeviceGuest(self._house, device, hello.peer, plan)
         admitted = Admitted(
             name="gateway" if device.gateway else "device",
@@ -259,7 +261,7 @@ class ThingsBoard:
                 own,
                 device,
                 hello.peer,
-                JsonGatewayCodec(),
+                _gateway_codec(settings.dialect),
                 self._house.sessions,
                 self._house.rpc,
             )
@@ -268,6 +270,16 @@ class ThingsBoard:
     def error_body(self, status: int, message: str) -> bytes:
         """The body of an HTTP error, in ThingsBoard's shape (contract, section 3)."""
         return thingsboard_error_body(status, message, self._clock())
+
+
+def _gateway_codec(profile: ThingsBoardProfile) -> GatewayCodec:
+    """What a gateway of this profile speaks of its devices in."""
+    if profile.payload is PayloadKind.JSON:
+        return JSON_GATEWAY
+    # Loads the protobuf runtime, which few profiles need.
+    from gateway.dialects.thingsboard.gateway_protobuf import PROTOBUF_GATEWAY
+
+    return PROTOBUF_GATEWAY
 
 
 def _rejected(hello: Hello) -> Rejected:

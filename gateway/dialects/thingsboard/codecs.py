@@ -1,12 +1,14 @@
 """What a device says and is told, in one format or another: bytes ⇄ core values.
 
 A device's profile, the topic it uses, or its wire says which codec speaks for it. Decoders raise
-`BadPayload` and nothing else, and no message of theirs repeats what was sent.
+`BadPayload` and nothing else, and no message of theirs repeats what was sent; encoders raise it
+when a value does not fit the format.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -131,6 +133,20 @@ class JsonCodec:
 
 
 JSON: Codec = JsonCodec()
+
+
+class CodecOnDemand:
+    """Stands for a codec that is made when it is first used: one whose libraries few need."""
+
+    def __init__(self, format_: Format, make: Callable[[], Codec]) -> None:
+        self.format = format_
+        self._make = make
+
+    def __getattr__(self, name: str) -> Any:
+        """A method of the codec, looked up once and kept."""
+        method = getattr(self._make(), name)
+        setattr(self, name, method)
+        return method
 
 
 def check_json(body: bytes, *, an_object: bool) -> None:

@@ -205,15 +205,12 @@ class DeviceApi:
         )
         try:
             found = await self._traffic.attributes(device, _ALL_SHARED)
+            body = codec.attributes_update(AttributesChange(found.shared))
         except BaseException:
             self._sessions.close(session)
             raise
         asyncio.get_running_loop().call_soon(observation.release)
-        return Reply(
-            codec.attributes_update(AttributesChange(found.shared)),
-            format=codec.format,
-            on_end=partial(self._sessions.close, session),
-        )
+        return Reply(body, format=codec.format, on_end=partial(self._sessions.close, session))
 
     async def poll_attributes(self, call: Call) -> Reply:
         """The next change, over HTTP (section 11)."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import structlog
+
 from gateway.core.model import AttributesChange, Device, Peer, RpcCall
 from gateway.core.rpc import Rpc
 from gateway.core.sessions import Cause, Session, Sessions
 from gateway.dialects.thingsboard.gateway_messages import GatewayCodec
-from gateway.wire.call import Guest, Link
+from gateway.wire.call import BadPayload, Guest, Link
+
+log = structlog.get_logger()
 
 ATTRIBUTES_TOPIC: Final = "v1/gateway/attributes"
 RPC_TOPIC: Final = "v1/gateway/rpc"
@@ -116,6 +120,12 @@ class GatewayGuest:
         if session is not None:
             self._sessions.close(session)
 
+    def forget(self, name: str, device: Device) -> None:
+        """The same for a device whose login is no longer good, unless it came back meanwhile."""
+        session = self.children.get(name)
+        if session is not None and session.device.credentials_row == device.credentials_row:
+            self.leave(name)
+
     def _tell_wants(self, session: Session) -> None:
         session.wants_attributes = ATTRIBUTES_TOPIC in self._wants
         wanted, session.wants_calls = session.wants_calls, RPC_TOPIC in self._wants
@@ -149,9 +159,12 @@ class ChildOutlet:
 
     def call(self, request_id: int, call: RpcCall, delivered: Callable[[], None]) -> bool:
         guest = self._guest
-        return guest.push(
-            RPC_TOPIC, guest.codec.rpc_request(self._name, request_id, call), delivered
-        )
+        try:
+            body = guest.codec.rpc_request(self._name, request_id, call)
+        except BadPayload as exc:
+            log.warning("rpc.not_sendable", device=self._name, reason=str(exc))
+            return False
+        return guest.push(RPC_TOPIC, body, delivered)
 
     def profile_changed(self) -> None:
         """A child is spoken for in the gateway's format: its own profile changes nothing here."""

@@ -13,13 +13,14 @@ from msgspec import Struct
 from gateway.core.model import AttributesChange, Json, Reading, RpcCall, Secret, Value
 from gateway.dialects.thingsboard.codecs import JSON
 from gateway.dialects.thingsboard.payloads import OBJECT, parse_json, text_of
+from gateway.dialects.thingsboard.profile import PayloadKind, ThingsBoardProfile
 from gateway.dialects.thingsboard.readings import (
     MOST_KEYS_ASKED,
     decode_attributes,
     decode_telemetry,
     encode_values,
 )
-from gateway.wire.call import BadPayload
+from gateway.wire.call import BadPayload, Format
 
 MOST_DEVICES = 1_000
 """Devices one message may speak of."""
@@ -42,6 +43,9 @@ class ChildAttributesRequest(Struct, frozen=True):
 
 class GatewayCodec(Protocol):
     """The messages of the gateway API in one format. Decoders raise `BadPayload` alone."""
+
+    @property
+    def format(self) -> Format: ...
 
     def connect(self, body: bytes) -> tuple[str, str]:
         """The device's name, and its type or nothing."""
@@ -75,6 +79,8 @@ class GatewayCodec(Protocol):
 
 class JsonGatewayCodec:
     """The gateway API in JSON; what the IoT Gateway of ThingsBoard speaks."""
+
+    format = Format.JSON
 
     def connect(self, body: bytes) -> tuple[str, str]:
         members = _object(body)
@@ -158,6 +164,19 @@ class JsonGatewayCodec:
         return _encode({"device": device, "reason": reason})
 
 
+JSON_GATEWAY: GatewayCodec = JsonGatewayCodec()
+
+
+def gateway_codec_for(profile: ThingsBoardProfile) -> GatewayCodec:
+    """How a gateway of this profile speaks for its devices; their own profiles do not matter."""
+    if profile.payload is PayloadKind.JSON:
+        return JSON_GATEWAY
+    # Loads the protobuf runtime, which few profiles need.
+    from gateway.dialects.thingsboard.gateway_protobuf import PROTOBUF_GATEWAY
+
+    return PROTOBUF_GATEWAY
+
+
 def _object(body: bytes) -> dict[str, msgspec.Raw]:
     return parse_json(OBJECT, body, "a gateway's message must be an object")
 
@@ -180,9 +199,11 @@ def _device(members: dict[str, msgspec.Raw]) -> str:
 def _number(name: str, raw: msgspec.Raw | None) -> int:
     """A whole number of 32 bits, which is what fits the request ids of the contract."""
     text = text_of(name, raw) or ""
-    if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 11):
-        raise BadPayload(f"{name} must be a whole number")
-    return int(text)
+    if text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 11:
+        number = int(text)
+        if -(2**31) <= number < 2**31:
+            return number
+    raise BadPayload(f"{name} must be a whole number of 32 bits")
 
 
 def _key_list(raw: msgspec.Raw | None) -> list[str]:

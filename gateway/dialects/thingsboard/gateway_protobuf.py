@@ -13,6 +13,7 @@ from gateway.dialects.thingsboard import device_api_pb2 as wire
 from gateway.dialects.thingsboard.gateway_messages import (
     MOST_DEVICES,
     ChildAttributesRequest,
+    GatewayCodec,
 )
 from gateway.dialects.thingsboard.protobuf_codec import (
     claim_of,
@@ -110,6 +111,9 @@ class ProtobufGatewayCodec:
         return written(
             lambda: wire.GatewayDisconnectDeviceMsg(deviceName=device, reasonCode=reason)
         )
+
+
+PROTOBUF_GATEWAY: GatewayCodec = ProtobufGatewayCodec()
 
 
 def _named(name: str) -> str:

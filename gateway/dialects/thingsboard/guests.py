@@ -117,8 +117,14 @@ class DeviceGuest:
 
     def attributes_changed(self, change: AttributesChange) -> None:
         voice = self._voice(self._plan.updates)
-        if voice is not None and self._link is not None:
-            self._link.push(voice.updates_topic, voice.down.attributes_update(change))
+        if voice is None or self._link is None:
+            return
+        try:
+            body = voice.down.attributes_update(change)
+        except BadPayload as exc:
+            log.warning("attributes.not_sendable", device=self._device.name, reason=str(exc))
+            return
+        self._link.push(voice.updates_topic, body)
 
     def call(self, request_id: int, call: RpcCall, delivered: Callable[[], None]) -> bool:
         voice = self._voice(self._plan.calls)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, cast
 
 from gateway.core.model import Device, Wire
 from gateway.dialects.thingsboard.callers import Settings
 from gateway.dialects.thingsboard.claim import ClaimApi
-from gateway.dialects.thingsboard.codecs import JSON
+from gateway.dialects.thingsboard.codecs import JSON, Codec, CodecOnDemand
 from gateway.dialects.thingsboard.device import DeviceApi
 from gateway.dialects.thingsboard.firmware import FirmwareApi
 from gateway.dialects.thingsboard.gateway import GatewayApi
@@ -25,7 +25,7 @@ from gateway.dialects.thingsboard.topics import (
     family_voice,
     own_voice,
 )
-from gateway.wire.call import Call, Conduct, Reply, Status
+from gateway.wire.call import Call, Conduct, Format, Reply, Status
 from gateway.wire.route import Route
 from gateway.wire.router import Gauge, Router
 
@@ -54,6 +54,17 @@ _LENIENT_CONDUCT = {
     Status.BAD_REQUEST: _BAD_PAYLOAD_ACKNOWLEDGED,
 }
 """That of a profile with `send_ack_on_validation_exception`."""
+
+
+def _fixed_messages() -> Codec:
+    # Loads the protobuf runtime, which few devices of a JSON profile need.
+    from gateway.dialects.thingsboard import protobuf_codec
+
+    return protobuf_codec.V2_PROTOBUF
+
+
+_FIXED_MESSAGES = cast(Codec, CodecOnDemand(Format.PROTOBUF, _fixed_messages))
+"""What a profile without schemas has on the protobuf family."""
 
 
 class Plans:
@@ -124,14 +135,13 @@ class Plans:
 def voices_of(settings: Settings) -> tuple[Voice, ...]:
     """The families as a profile's devices use them, v1 first (section 8, its end)."""
     codec, profile = settings.codec, settings.dialect
-    voices = (
+    protobuf = _FIXED_MESSAGES if profile.payload is PayloadKind.JSON else codec
+    return (
         own_voice(codec, JSON if profile.json_downlinks else codec, profile),
         family_voice(V2, codec, codec),
         family_voice(V2_JSON, JSON, JSON),
+        family_voice(V2_PROTOBUF, protobuf, protobuf),
     )
-    if profile.payload is PayloadKind.JSON:
-        return voices
-    return (*voices, family_voice(V2_PROTOBUF, codec, codec))
 
 
 def filters_of(voices: Iterable[Voice]) -> frozenset[str]:

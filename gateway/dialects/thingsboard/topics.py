@@ -110,13 +110,9 @@ def template_of(topic_filter: str) -> str:
 def topic_under(topic_filter: str) -> str:
     """A topic that a filter matches, since one with wildcards cannot be published to.
 
-    A filter without wildcards is that topic; else `+` becomes `me`, and a final `#` its parent
-    level, or `me` when there is none.
+    A filter without wildcards is that topic; else `+` and `#` become `me`.
     """
-    levels = ["me" if level == "+" else level for level in topic_filter.split("/")]
-    if levels[-1] == "#":
-        levels.pop()
-    return "/".join(levels) or "me"
+    return "/".join("me" if level in ("+", "#") else level for level in topic_filter.split("/"))
 
 
 def request_id(call: Call) -> int:

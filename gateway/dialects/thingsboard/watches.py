@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import structlog
 from msgspec import Struct
 
 from gateway.core.model import AttributesChange, Device, RpcCall
@@ -18,6 +19,8 @@ from gateway.dialects.thingsboard.callers import Settings
 from gateway.dialects.thingsboard.codecs import Codec
 from gateway.dialects.thingsboard.renewals import Renewals
 from gateway.wire.call import BadPayload, Format, Observer, Reply, Status
+
+log = structlog.get_logger()
 
 POLL_MS: Final = 60_000
 """How long a poll waits that does not say, or says 0 (section 11)."""
@@ -110,13 +113,19 @@ class Observation:
             self._held = change if self._held is None else joined(self._held, change)
             return
         codec = self._codec
-        self._observer.notify(Reply(codec.attributes_update(change), format=codec.format))
+        try:
+            body = codec.attributes_update(change)
+        except BadPayload as exc:
+            log.warning("attributes.not_sendable", device=self._device.name, reason=str(exc))
+            return
+        self._observer.notify(Reply(body, format=codec.format))
 
     def call(self, request_id: int, call: RpcCall, delivered: Callable[[], None]) -> bool:
         codec = self._codec
         try:
             body = codec.rpc_request(request_id, call, with_id=True)
-        except BadPayload:
+        except BadPayload as exc:
+            log.warning("rpc.not_sendable", device=self._device.name, reason=str(exc))
             return False
         return self._observer.notify(Reply(body, format=codec.format), delivered)
 

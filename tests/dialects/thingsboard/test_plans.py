@@ -94,7 +94,7 @@ async def test_topics_of_a_profile_replace_those_of_v1(house: House) -> None:
     assert "v1/devices/me/attributes" not in client.admitted.filters
     client.subscribe("plant/+/shared/#")
     await house.share(n=1)
-    assert client.link.sent == [("plant/me/shared", b'{"n":1}')]
+    assert client.link.sent == [("plant/me/shared/me", b'{"n":1}')]
 
 
 @pytest.mark.parametrize("lenient", [False, True])

@@ -95,7 +95,7 @@ def test_what_is_published_under_a_filter_matches_it(wanted: list[str], below: b
 def test_a_filter_without_wildcards_is_the_topic() -> None:
     """Nothing is made up where the profile says it all."""
     assert topic_under("devices/shared") == "devices/shared"
-    assert topic_under("devices/+/shared/#") == "devices/me/shared"
+    assert topic_under("devices/+/shared/#") == "devices/me/shared/me"
 
 
 def test_the_families_are_those_of_the_contract() -> None:

@@ -1,0 +1,57 @@
+"""One place to measure: folders, processors, generators, and fresh gateways."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from full_store import fill
+from generators import Generators
+
+from gateway.simulator.processes import FleetPair, Server, gateway_process, two_cores
+
+STORED_DEVICES = 1_000_000
+
+Figures = Mapping[str, float]
+"""What one run came to, by the title of its row."""
+
+
+class Lab:
+    """Where everything of one evening is measured; `seconds` is the length of one load."""
+
+    def __init__(self, sources: Path | None, place: Path, seconds: float) -> None:
+        cores = two_cores()
+        if cores is None:
+            print("warning: one processor for both sides; figures are too low", file=sys.stderr)
+        self.server_core, self.load_core = cores or (None, None)
+        self.place = place
+        self.seconds = seconds
+        self.pair = FleetPair.random()
+        self.generators = Generators(sources, place, self.pair, self.load_core)
+        self._full: Path | None = None
+
+    @contextmanager
+    def gateway(self, folder: Path | None = None, **settings: str) -> Iterator[tuple[Server, Path]]:
+        """A gateway on the server's processor, and its database file. Without a folder: fresh.
+
+        `settings` are environment variables.
+        """
+        with tempfile.TemporaryDirectory(dir=self.place) as fresh:
+            home = folder or Path(fresh)
+            with gateway_process(
+                home, self.pair, core=self.server_core, settings=settings
+            ) as server:
+                yield server, home / "data" / "gatehouse.db"
+
+    def full(self) -> Path:
+        """The folder of a store with a million devices, filled at the first call."""
+        if self._full is None:
+            folder = Path(tempfile.mkdtemp(dir=self.place))
+            with self.gateway(folder) as (_, database):
+                pass
+            fill(database, STORED_DEVICES)
+            self._full = folder
+        return self._full

@@ -1,0 +1,110 @@
+"""The store from beside a running gateway: devices put in, changes made, and what is in it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from gateway.app import open_registry, open_store
+from gateway.config import Config, StoreSettings
+from gateway.core.model import (
+    AttributesChange,
+    AttributeScope,
+    DeviceProfile,
+    Peer,
+    Provisioned,
+    Secret,
+    Value,
+    Wire,
+)
+from gateway.core.registry import Registry
+from gateway.simulator.processes import PROFILE
+
+_AT_ONCE = 1000
+"""Devices added in one go."""
+
+
+class Numbered(Struct, frozen=True):
+    """Devices whose tokens are `prefix` and a number of at least four digits."""
+
+    prefix: str
+    count: int
+
+    @property
+    def tokens(self) -> list[str]:
+        return [f"{self.prefix}{number:04d}" for number in range(self.count)]
+
+
+class Changed(Struct, frozen=True):
+    """A change that is durable: for how many devices, and when (monotonic clock, seconds)."""
+
+    devices: int
+    at: float
+
+
+def add_devices(database: Path, count: int) -> Numbered:
+    """Put devices of the throw-away profile into the store of a running gateway."""
+    devices = Numbered("bench-token-", count)
+    asyncio.run(_add(database, devices.tokens))
+    return devices
+
+
+async def _add(database: Path, tokens: list[str]) -> None:
+    async with _registry(database) as (registry, profile):
+        for start in range(0, len(tokens), _AT_ONCE):
+            added = await asyncio.gather(
+                *(
+                    registry.add_device(profile, f"device-{token}", token=Secret(token))
+                    for token in tokens[start : start + _AT_ONCE]
+                )
+            )
+            assert all(isinstance(one, Provisioned) for one in added)
+
+
+def share(database: Path, key: str, value: Value) -> Changed:
+    """Set one shared attribute of all devices of the profile, from this process."""
+    return asyncio.run(_share(database, key, value))
+
+
+async def _share(database: Path, key: str, value: Value) -> Changed:
+    change = AttributesChange({key: value})
+    async with _registry(database) as (registry, profile):
+        devices = await registry.change_profile_attributes(profile, AttributeScope.SHARED, change)
+        return Changed(devices, time.monotonic())
+
+
+@asynccontextmanager
+async def _registry(database: Path) -> AsyncIterator[tuple[Registry, DeviceProfile]]:
+    config = Config(store=StoreSettings(url=f"sqlite:{database}"))
+    async with open_store(config, {}) as store:
+        registry = open_registry(store, Peer(Wire.SHELL, "bench"))
+        profile = await registry.profile(PROFILE)
+        assert profile is not None
+        yield registry, profile
+
+
+def count_readings(database: Path) -> int:
+    """Readings of all devices and keys."""
+    return _number(database, "SELECT count(*) FROM reading")
+
+
+def count_shared(database: Path, key: str, value: int) -> int:
+    """Devices whose shared attribute `key` is the whole number `value`."""
+    statement = (
+        "SELECT count(*) FROM attribute WHERE scope = 'SHARED_SCOPE' AND key = ? AND whole = ?"
+    )
+    return _number(database, statement, key, value)
+
+
+def _number(database: Path, statement: str, *values: object) -> int:
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        return int(connection.execute(statement, values).fetchone()[0])
+    finally:
+        connection.close()
