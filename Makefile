@@ -10,7 +10,7 @@ PROTO  := gateway/dialects/thingsboard/device_api.proto
 PROTOC := grpcio-tools==1.76.0 protobuf==6.33.6
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check clients bench proto clean
+.PHONY: help run test check clients bench soak proto clean
 
 help: ## List these targets.
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -32,6 +32,11 @@ clients: $(VENV)/.for-developing ## Install the foreign clients that tests/clien
 bench: $(VENV)/.for-developing ## Measure this machine: figures and ratios, no verdict.
 	$(BIN)/gatehouse bench
 	$(BIN)/python -m pytest -m bench -s tests/bench
+	@if command -v cc >/dev/null && command -v wrk >/dev/null; then $(BIN)/python tests/bench/load.py; \
+	else echo "The device API is measured with cc and wrk: apt-get install gcc libc6-dev wrk"; fi
+
+soak: $(VENV)/.for-developing ## Ten minutes of mixed traffic: nothing may be lost, memory not grow.
+	$(BIN)/python tests/soak/soak.py $(if $(MINUTES),--minutes $(MINUTES))
 
 proto: $(VENV)/protoc/.ready ## Write the Python code of device_api.proto again.
 	$(VENV)/protoc/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. $(PROTO)

@@ -29,6 +29,7 @@ from gateway.config import Config
 from gateway.core.model import Aggregation, Json, Reading, SeriesQuery, Value
 from gateway.core.ports import KnownCredentials
 from gateway.core.registry import Registry
+from gateway.toml_lines import plain
 
 _PAGE = 5_000
 """Readings in memory at once when many are exported."""
@@ -255,7 +256,6 @@ async def _print_table(config: Config, name: str, asked: _Asked, *, plot: bool |
 def _print_charts(found: dict[str, list[Reading]]) -> None:
     from gateway.cli.chart import chart
     from gateway.cli.tables import console
-    from gateway.toml_lines import plain
 
     width = min(console().width, 120)
     numeric = {key: points for key, one in found.items() if (points := _points(one))}
@@ -311,5 +311,12 @@ async def _print_csv(config: Config, name: str, asked: _Asked) -> None:
         for key in keys:
             async for page in _pages(registry, known, key, asked):
                 text = io.StringIO(newline="")
-                csv.writer(text).writerows((one.ts, one.key, value_text(one.value)) for one in page)
+                csv.writer(text).writerows(
+                    (one.ts, _cell(one.key), _cell(value_text(one.value))) for one in page
+                )
                 click.echo(text.getvalue(), nl=False)
+
+
+def _cell(text: str) -> str:
+    """The exact text, unless a terminal would obey it."""
+    return plain(text, len(text) + 1) if sys.stdout.isatty() else text

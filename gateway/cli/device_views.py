@@ -22,9 +22,8 @@ from gateway.core.model import (
 )
 from gateway.core.ports import DeviceListing
 
-COLUMNS = (
-    *("id", "name", "profile", "state", "presence", "credentials", "gateway", "created", "uuid"),
-)
+_COLUMNS = "id name profile state presence credentials gateway created uuid"
+COLUMNS = tuple(_COLUMNS.split())
 
 
 def row(listing: DeviceListing, presence: Presence) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,10 @@ def _plain(profile: DeviceProfile) -> dict[str, Any]:
         "transport": profile.transport.value,
         "pre_provision_allowed": profile.pre_provision_allowed,
         "require_readable_certificate": profile.require_readable_certificate,
+        "claiming_allowed": profile.claiming_allowed,
+        "gateway_may_adopt": profile.gateway_may_adopt,
+        "readings_keep_days": profile.readings_keep_days,
+        "limits": dict(profile.limits),
         "sections": dict(profile.sections),
         "source": profile.source or IN_STORE,
     }
@@ -146,8 +151,10 @@ def _plain(profile: DeviceProfile) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     match value:
-        case None | {} | "":
+        case None | "":
             return "-"
+        case dict():  # the pattern {} would fit every mapping
+            return json.dumps(value, ensure_ascii=False) if value else "-"
         case bool():
             return "yes" if value else "no"
         case _:

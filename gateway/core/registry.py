@@ -249,7 +249,6 @@ class Registry:
         return await self._registrar.series(known.device.id, query)
 
     async def keys(self, known: KnownCredentials) -> list[str]:
-        """The keys a device ever sent readings of."""
         return await self._registrar.keys(known.device.id)
 
     async def attributes(self, known: KnownCredentials) -> list[Attribute]:

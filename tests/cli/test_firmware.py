@@ -160,3 +160,25 @@ def test_a_store_without_a_folder_says_where_to_name_one(shelf: Any) -> None:
     result = shelf(*ADD, "v.bin", *V1, GATEHOUSE_STORE_URL="sqlite::memory:")
     assert result.exit_code == 1
     assert "GATEHOUSE_PACKAGES_DIR" in result.stderr
+
+
+async def test_ctrl_c_ends_a_copy_and_leaves_nothing(tmp_path: Path) -> None:
+    """A copy that is cancelled stops with its next piece, and its draft is gone."""
+    from gateway.cli.package_files import take_in
+    from gateway.config import load_config
+    from gateway.core.model import Package, PackageKind
+
+    source, folder = tmp_path / "large.bin", tmp_path / "packages"
+    with source.open("wb") as file:
+        file.truncate(2**30)
+    config = load_config(None, {"GATEHOUSE_PACKAGES_DIR": str(folder)})
+    package = Package(kind=PackageKind.FIRMWARE, title="v", version="1")
+    work = asyncio.create_task(take_in(config, package, source))
+    async with asyncio.timeout(10):
+        while not list(folder.glob("*")):
+            await asyncio.sleep(0.01)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        while list(folder.glob("*")):
+            await asyncio.sleep(0.01)

@@ -233,3 +233,14 @@ def test_a_store_that_cannot_be_used_is_one_sentence(shell: Any) -> None:
 def test_every_command_explains_itself(shell: Any, command: str) -> None:
     """--help says what a command does."""
     assert "Usage: " in shell.ok("profile", command, "--help")
+
+
+def test_what_a_profile_says_of_its_devices_is_shown(shell: Any) -> None:
+    """Sections and the settings of later versions stand in the table and in JSON."""
+    (shell.folder / "profiles" / "demo.toml").write_text(
+        'provision_type = "ALLOW_CREATE_NEW_DEVICES"\n[blynk]\ntemplate_id = "T1"\n'
+    )
+    shown = shell.json("profile", "show", "demo")
+    assert shown["sections"] == {"blynk": {"template_id": "T1"}}
+    assert (shown["claiming_allowed"], shown["limits"]) == (True, {})
+    assert '{"blynk": {"template_id": "T1"}}' in shell.ok("profile", "show", "demo")

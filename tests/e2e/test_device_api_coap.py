@@ -122,7 +122,9 @@ async def test_errors(gate: Gate, method: Any, path: str, code: str) -> None:
     """What makes no sense is 4.00 or 5.00, and 4.01 without a good token."""
     token = await gate.add("d")
     async with coap(gate.ports.coap) as device:
-        answer = await device.ask(method, f"/api/v1/{token}/{path}", b"[]" if path == "claim" else b"1")
+        answer = await device.ask(
+            method, f"/api/v1/{token}/{path}", b"[]" if path == "claim" else b"1"
+        )
         assert dotted(answer) == code
         if path != "rpc/x":
             answer = await device.ask(method, f"/api/v1/wrong/{path}", b"{}")

@@ -1,4 +1,4 @@
-"""The device API over MQTT, from socket to store and back: sections 7.4, 8, 9 and 18, row by row."""
+"""The device API over MQTT, from socket to store and back: sections 7.4, 8 and 18, row by row."""
 
 from __future__ import annotations
 

@@ -11,7 +11,13 @@ from inside import Gate
 from operating import Operator
 from wires import GET, POST, Mqtt, coap, dotted, mqtt
 
-from gateway.core.model import AttributeScope, DeviceProfile, ProfileTransport, ProvisionType, Secret
+from gateway.core.model import (
+    AttributeScope,
+    DeviceProfile,
+    ProfileTransport,
+    ProvisionType,
+    Secret,
+)
 from gateway.core.registry import ProfileDraft
 from gateway.dialects.thingsboard import device_api_pb2 as wire
 
@@ -91,7 +97,9 @@ async def test_a_profile_of_schemas_over_mqtt(gate: Gate, json_downlinks: bool) 
             found = wire.GetAttributeResponseMsg.FromString(payload)
             assert found.clientAttributeList[0].kv.string_v == "x-1"
         _, payload = await answer(session, "v2/a/req/2", b"")
-        assert wire.GetAttributeResponseMsg.FromString(payload).sharedAttributeList[0].kv.long_v == 7
+        assert (
+            wire.GetAttributeResponseMsg.FromString(payload).sharedAttributeList[0].kv.long_v == 7
+        )
         assert await session.subscribe("v2/r/req/+") == [1]
         calling = asyncio.create_task(operator.call("set", '{"pin":7}'))
         where, payload, _ = await session.published()

@@ -145,24 +145,9 @@ class ThingsBoard:
         self._callers = callers = Callers(access, profiles, limiter, attendance, clock)
         self._renewals = renewals = Renewals(callers)
         self._provision = ProvisionApi(provisioner)
-        self._device = DeviceApi(
-            callers=callers,
-            traffic=traffic,
-            sessions=sessions,
-            renewals=renewals,
-            clock=clock,
-            limits=limits,
-        )
-        self._rpc = RpcApi(
-            callers=callers,
-            rpc=rpc,
-            methods=methods,
-            sessions=sessions,
-            renewals=renewals,
-            limiter=limiter,
-            limits=limits,
-        )
-        self._claim = ClaimApi(callers=callers, claiming=claiming)
+        self._device = DeviceApi(callers, traffic, sessions, renewals, clock, limits)
+        self._rpc = RpcApi(callers, rpc, methods, sessions, renewals, limiter, limits)
+        self._claim = ClaimApi(callers, claiming)
         self._firmware = FirmwareApi(callers, packages)
         gateway = GatewayApi(
             callers=callers,
@@ -176,22 +161,9 @@ class ThingsBoard:
             max_children=max_children,
         )
         self._plans = Plans(
-            device=self._device,
-            rpc=self._rpc,
-            claim=self._claim,
-            firmware=self._firmware,
-            gateway=gateway,
-            gauge=gauge,
-            polls=polls,
-            timeout_s=timeout_s,
+            self._device, self._rpc, self._claim, self._firmware, gateway, gauge, polls, timeout_s
         )
-        self._house = Household(
-            sessions=sessions,
-            rpc=rpc,
-            attendance=attendance,
-            renewals=renewals,
-            plan_of=self._plans.of,
-        )
+        self._house = Household(sessions, rpc, attendance, renewals, self._plans.of)
         self._provision_router = Router(
             self._provision.routes(), Wire.MQTT, gauge, timeout_s=timeout_s
         )

@@ -18,7 +18,7 @@ _DONE = Reply()
 class ClaimApi:
     """Takes claims from devices. A device is never told whether its claim stands."""
 
-    def __init__(self, *, callers: Callers, claiming: Claiming) -> None:
+    def __init__(self, callers: Callers, claiming: Claiming) -> None:
         self._callers = callers
         self._claiming = claiming
 

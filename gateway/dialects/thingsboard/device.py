@@ -46,7 +46,6 @@ class DeviceApi:
 
     def __init__(
         self,
-        *,
         callers: Callers,
         traffic: Traffic,
         sessions: Sessions,

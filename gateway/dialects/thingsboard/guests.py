@@ -42,7 +42,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     calls: Mapping[str, Voice]
 
 
-class Household(Struct, frozen=True, kw_only=True):
+class Household(Struct, frozen=True):
     """What all guests share. `plan_of` gives the plan of a device's profile as `Settings` say."""
 
     sessions: Sessions

@@ -72,7 +72,6 @@ class Plans:
 
     def __init__(
         self,
-        *,
         device: DeviceApi,
         rpc: RpcApi,
         claim: ClaimApi,

@@ -41,7 +41,6 @@ class RpcApi:
 
     def __init__(
         self,
-        *,
         callers: Callers,
         rpc: Rpc,
         methods: Methods,
@@ -49,6 +48,7 @@ class RpcApi:
         renewals: Renewals,
         limiter: RateLimiter,
         limits: DeviceLimits,
+        *,
         client_timeout_s: float = CLIENT_TIMEOUT_S,
         coap_timeout_s: float = COAP_TIMEOUT_S,
     ) -> None:

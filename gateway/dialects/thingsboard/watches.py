@@ -61,9 +61,12 @@ class Poll:
         """What came; a reply when nothing did, or the device is not what it was."""
         try:
             async with asyncio.timeout(timeout_s):
-                came = await self._came
+                await self._came
         except TimeoutError:
+            pass
+        if self._came.cancelled():
             return NOTHING_CAME
+        came = self._came.result()  # it may have come in the very moment of the time-out
         if isinstance(came, Cause):
             return _DELETED if came is Cause.REMOVED else _GONE
         return came

@@ -51,7 +51,7 @@ async def test_a_subscriber_is_told_of_shared_attributes(house: House, topic: st
 
 
 async def test_the_family_subscribed_to_last_is_used(house: House) -> None:
-    """Subscribing again counts; without it the one before is used again, without all of them none."""
+    """Subscribing again counts; without it the one before is used, and without any none."""
     client = await house.connect(await house.add())
     client.subscribe(*UPDATES, UPDATES[0])
     client.subscribe(*CALLS)

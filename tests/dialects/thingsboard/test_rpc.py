@@ -108,8 +108,8 @@ async def test_a_call_that_takes_too_long_is_told_so(
 
     init = RpcApi.__init__
 
-    def impatient(self: RpcApi, **parts: Any) -> None:
-        init(self, **parts, client_timeout_s=0.01, coap_timeout_s=0.01)
+    def impatient(self: RpcApi, *parts: Any) -> None:
+        init(self, *parts, client_timeout_s=0.01, coap_timeout_s=0.01)
 
     monkeypatch.setattr(RpcApi, "__init__", impatient)
     house.begin(methods=Methods(house.clock, hook=hook))

@@ -59,9 +59,7 @@ def matches(topic_filter: str, topic: str) -> bool:
         ("a/+/#", "a", False),
     ],
 )
-def test_a_filter_takes_the_topics_mqtt_says(
-    topic_filter: str, topic: str, is_under: bool
-) -> None:
+def test_a_filter_takes_the_topics_mqtt_says(topic_filter: str, topic: str, is_under: bool) -> None:
     """`+` takes one level, an empty one too; `#` takes all below, and the level above it."""
     assert matched(topic_filter, topic) is is_under is matches(topic_filter, topic)
 
