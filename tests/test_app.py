@@ -10,9 +10,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.app import Gateway, certificate_readable, open_store
+from gateway.app import Gateway, certificate_readable
 from gateway.config import Config, load_config
 from gateway.core.errors import ConfigError
+from gateway.opening import open_store
 
 DEMO = """
 provision_type = "ALLOW_CREATE_NEW_DEVICES"

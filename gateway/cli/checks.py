@@ -203,7 +203,7 @@ def _key_file(path: Path) -> Finding:
 
 def profiles(config: Config) -> Iterator[Finding]:
     """Each file's errors, twins included, and files that tell a secret to everybody."""
-    from gateway.app import VALIDATORS
+    from gateway.opening import VALIDATORS
     from gateway.profiles import read_profiles
 
     check = "profiles"

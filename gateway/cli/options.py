@@ -48,7 +48,7 @@ async def open_for_people(config: Config) -> AsyncIterator[Registry]:
 
     May be used while a server runs on the same store.
     """
-    from gateway.app import load_profiles, open_registry, open_store
+    from gateway.opening import load_profiles, open_registry, open_store
 
     async with open_store(config, os.environ) as store:
         registry = open_registry(store, Peer(Wire.SHELL, getpass.getuser()))

@@ -346,7 +346,7 @@ async def _rotate(config: Config, name: str, *, key_too: bool) -> FleetTicket:
 
 def _refuse_if_from_file(config: Config, profile: DeviceProfile, *, key_too: bool) -> None:
     """What a file says would be restored from it at its next reading."""
-    from gateway.app import VALIDATORS
+    from gateway.opening import VALIDATORS
     from gateway.profiles import read_profile
 
     path = _file_of(config, profile)

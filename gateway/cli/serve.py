@@ -11,9 +11,10 @@ from pathlib import Path
 
 import click
 
-from gateway.app import Gateway, open_store
+from gateway.app import Gateway
 from gateway.cli.options import config_option, read_config
 from gateway.config import Config
+from gateway.opening import open_store
 
 
 @click.command()

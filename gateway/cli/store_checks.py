@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway.app import make_driver
 from gateway.cli.checks import Finding, doubtful, good, wrong
 from gateway.clock import now_ms
 from gateway.config import Config
 from gateway.core.errors import ConfigError, StoreUnavailable
 from gateway.core.model import Secret
+from gateway.opening import make_driver
 from gateway.store.driver import Driver, Transaction
 from gateway.store.migrate import migrations
 from gateway.store.sql_registrar import SqlRegistrar
@@ -172,7 +172,7 @@ async def _keys(registrar: SqlRegistrar) -> dict[str, Secret]:
 
 def _key_twins(config: Config, stored: Mapping[str, Secret]) -> list[Finding]:
     """Files whose key is already that of another profile in the store: they cannot be loaded."""
-    from gateway.app import VALIDATORS
+    from gateway.opening import VALIDATORS
     from gateway.profiles import read_profiles
 
     owners = {key: name for name, key in stored.items()}

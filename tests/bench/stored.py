@@ -11,7 +11,6 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from gateway.app import open_registry, open_store
 from gateway.config import Config, StoreSettings
 from gateway.core.model import (
     AttributesChange,
@@ -24,6 +23,7 @@ from gateway.core.model import (
     Wire,
 )
 from gateway.core.registry import Registry
+from gateway.opening import open_registry, open_store
 from gateway.simulator.processes import PROFILE
 
 _AT_ONCE = 1000
@@ -42,7 +42,8 @@ class Numbered(Struct, frozen=True):
 
 
 class Changed(Struct, frozen=True):
-    """A change that is durable: for how many devices, and when (monotonic clock, seconds)."""
+    """A change for so many devices. `at`: its commit was known here, in seconds of the monotonic
+    clock; that is moments after the commit itself."""
 
     devices: int
     at: float

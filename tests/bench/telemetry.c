@@ -41,11 +41,11 @@ static int put_reading(char *out, session *s) {
     return n;
 }
 
+// Small messages leave together, large ones by themselves.
 static void fill_window(session *s) {
-    static unsigned char out[MAX_MESSAGE + 128];
     static char payload[MAX_MESSAGE * 2];
+    static unsigned char out[MAX_MESSAGE + 128], batch[MAX_WINDOW * 192];
     const char *topic = children ? "v1/gateway/telemetry" : "v1/devices/me/telemetry";
-    static unsigned char batch[MAX_WINDOW * 192];
     int held = 0;
     double t = now();
     for (; s->in_flight < window; s->in_flight++, s->sent++) {
@@ -59,10 +59,12 @@ static void fill_window(session *s) {
             send_all(s->line.fd, batch, held);
             held = 0;
         }
-        if (length > sizeof batch)
+        if (length > sizeof batch) {
             send_all(s->line.fd, out, length);
-        else
-            memcpy(batch + held, out, length), held += length;
+        } else {
+            memcpy(batch + held, out, length);
+            held += length;
+        }
     }
     send_all(s->line.fd, batch, held);
 }

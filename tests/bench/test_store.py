@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import open_registry, open_store
 from gateway.config import Config, StoreSettings
 from gateway.core.access import Access
 from gateway.core.model import (
@@ -25,6 +24,7 @@ from gateway.core.model import (
 from gateway.core.ports import NewDevice
 from gateway.core.registry import ProfileDraft, Registry, root_profile
 from gateway.core.tokens import new_token
+from gateway.opening import open_registry, open_store
 from gateway.store.sql_store import SqlStore
 
 pytestmark = pytest.mark.bench

@@ -19,11 +19,11 @@ import structlog
 from click.testing import CliRunner, Result
 
 import gateway
-from gateway.app import open_registry, open_store
 from gateway.cli import cli as gatehouse
 from gateway.config import load_config
 from gateway.core.model import Device, Peer, Wire
 from gateway.core.registry import Registry
+from gateway.opening import open_registry, open_store
 from gateway.store.sql_store import SqlStore
 
 OPEN = 'provision_type = "ALLOW_CREATE_NEW_DEVICES"\n'

@@ -10,7 +10,7 @@ from typing import Any
 
 from wires import Ports
 
-from gateway.app import Gateway, open_store
+from gateway.app import Gateway
 from gateway.config import (
     CoapSettings,
     Config,
@@ -22,6 +22,7 @@ from gateway.config import (
 )
 from gateway.core.model import DeviceProfile, Provisioned, ProvisionType, Secret
 from gateway.core.registry import ProfileDraft, Registry
+from gateway.opening import open_store
 
 PROFILES: dict[str, dict[str, Any]] = {
     "create": {"provision_type": ProvisionType.ALLOW_CREATE_NEW_DEVICES},

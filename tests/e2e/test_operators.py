@@ -15,10 +15,10 @@ import pytest
 from inside import Gate
 from wires import DISCONNECT, WIRES, knows, mqtt, provisioned
 
-from gateway.app import open_registry, open_store
 from gateway.core.model import Peer, ProvisionType, Secret, Wire
 from gateway.core.ports import KnownCredentials
 from gateway.core.registry import ProfileDraft, Registry, root_profile
+from gateway.opening import open_registry, open_store
 
 FAILURE = {"errorMsg": "Failed to provision device!", "status": "FAILURE"}
 NOT_FOUND = {"errorMsg": "Provision data was not found!", "status": "NOT_FOUND"}

@@ -16,9 +16,14 @@ from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
-from wires import POST, VERSIONS, Ports, coap, dotted, http, http_request, mqtt
+import pytest
+from wires import POST, VERSIONS, Ports, coap, dotted, http, http_request, mqtt, provision
 
 HERE = Path(__file__).parent
+
+MIB = 2**20
+GROWTH = 150 * MIB
+SUCCESS = re.compile(rb'{"credentialsValue":"(\w{20})","credentialsType":"ACCESS_TOKEN",')
 
 PROFILES = {
     "create": "ALLOW_CREATE_NEW_DEVICES",
@@ -150,9 +155,31 @@ class Gatehouse:
 NewGatehouse = Callable[..., Gatehouse]
 
 
+# ── what strangers may not change ─────────────────────────────────────────────────────────────
+
+
+@asynccontextmanager
+async def memory_stays(
+    house: Gatehouse, what: str, capsys: pytest.CaptureFixture[str]
+) -> AsyncIterator[None]:
+    """Print the resident memory before and after, and bound its growth."""
+    before = house.memory()
+    yield
+    after = house.memory()
+    with capsys.disabled():
+        print(f"\n{what}: {before / MIB:.0f} MiB before, {after / MIB:.0f} MiB after")
+    assert after - before < GROWTH
+
+
+async def good_devices_are_served(house: Gatehouse, label: str) -> None:
+    """One new device on each wire."""
+    for wire in ("http", "mqtt31", "mqtt311", "mqtt5", "coap"):
+        answer = await provision(house.ports, wire, house.request(f"{label}-{wire}"))
+        assert SUCCESS.match(answer), (wire, answer)
+
+
 # ── a storm of devices ────────────────────────────────────────────────────────────────────────
 
-SUCCESS = re.compile(rb'{"credentialsValue":"(\w{20})","credentialsType":"ACCESS_TOKEN",')
 HUNG_UP = (ConnectionError, asyncio.IncompleteReadError, TimeoutError, AssertionError)
 """What a device notices when its gateway goes away."""
 

@@ -10,11 +10,11 @@ import json
 import random
 import resource
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, closing, suppress
 
 import pytest
-from house import SUCCESS, Gatehouse, NewGatehouse
+from house import SUCCESS, Gatehouse, NewGatehouse, good_devices_are_served, memory_stays
 from wires import (
     HOST,
     POST,
@@ -31,7 +31,6 @@ from wires import (
 )
 
 MIB = 2**20
-GROWTH = 150 * MIB
 IDLE = 10_000
 FLOOD = 20_000
 SHORT = {
@@ -48,26 +47,6 @@ def hasty(new_gatehouse: NewGatehouse) -> Gatehouse:
     made = new_gatehouse(**SHORT)
     made.start()
     return made
-
-
-@asynccontextmanager
-async def memory_stays(
-    house: Gatehouse, what: str, capsys: pytest.CaptureFixture[str]
-) -> AsyncIterator[None]:
-    """Print the resident memory before and after, and bound its growth."""
-    before = house.memory()
-    yield
-    after = house.memory()
-    with capsys.disabled():
-        print(f"\n{what}: {before / MIB:.0f} MiB before, {after / MIB:.0f} MiB after")
-    assert after - before < GROWTH
-
-
-async def good_devices_are_served(house: Gatehouse, label: str) -> None:
-    """One new device on each wire."""
-    for wire in ("http", "mqtt31", "mqtt311", "mqtt5", "coap"):
-        answer = await provision(house.ports, wire, house.request(f"{label}-{wire}"))
-        assert SUCCESS.match(answer), (wire, answer)
 
 
 async def closed_within(reader: asyncio.StreamReader, seconds: float) -> bytes:

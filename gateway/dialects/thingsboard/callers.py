@@ -69,10 +69,11 @@ class Callers:
 
     async def settings(self, device: Device) -> Settings:
         """The settings of the device's profile, read once for each revision."""
+        return self._kept(device) or await self.fresh_settings(device)
+
+    def _kept(self, device: Device) -> Settings | None:
         kept = self._settings.get((device.profile_id, device.gateway))
-        if kept is not None and kept.revision >= device.profile_revision:
-            return kept
-        return await self.fresh_settings(device)
+        return kept if kept is not None and kept.revision >= device.profile_revision else None
 
     async def fresh_settings(self, device: Device) -> Settings:
         """The same, as it is now."""
@@ -96,8 +97,10 @@ class Callers:
 
         `gateway` is the one that speaks for the device.
         """
-        own = (await self.settings(device)).limits
-        limited = self._limiter.take(device, points, self._clock(), own=own, gateway=gateway)
+        settings = self._kept(device) or await self.fresh_settings(device)
+        limited = self._limiter.take(
+            device, points, self._clock(), own=settings.limits, gateway=gateway
+        )
         if limited is None:
             return None
         return Reply(

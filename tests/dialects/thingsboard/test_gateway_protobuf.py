@@ -21,17 +21,22 @@ ONE = wire.KeyValueProto(key="x", type=wire.LONG_V, long_v=1)
 TWO = wire.KeyValueProto(key="y", type=wire.STRING_V, string_v="2")
 
 
+def field(number: int, content: bytes | int) -> bytes:
+    """One field as the wire has it: a varint below 128, or up to 127 bytes."""
+    if isinstance(content, int):
+        return bytes([number << 3, content])
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
 def series(*pairs: wire.KeyValueProto, ts: int = 0) -> wire.PostTelemetryMsg:
     return wire.PostTelemetryMsg(tsKvList=[wire.TsKvListProto(ts=ts, kv=pairs)])
 
 
 def test_messages_are_read_by_their_field_numbers() -> None:
     """Bytes put together by hand: `TelemetryMsg` has its readings in field 3."""
-    pair = b"\n\x01x\x10\x01\x20\x05"
-    readings = b"\n\x04\x08\x07\x12\x07"[:-2] + b"\x12" + bytes([len(pair)]) + pair
-    readings = b"\n" + bytes([len(readings) - 2]) + readings[2:]
-    one = b"\n\x01A\x1a" + bytes([len(readings)]) + readings
-    sent = b"\n" + bytes([len(one)]) + one
+    pair = field(1, b"x") + field(2, 1) + field(4, 5)
+    readings = field(1, field(1, 7) + field(2, pair))
+    sent = field(1, field(1, b"A") + field(3, readings))
     assert CODEC.telemetry(sent, NOW, 10) == [("A", [Reading(7, "x", 5)])]
     assert CODEC.connect(b"\n\x01A\x12\x01t") == ("A", "t")
     assert CODEC.rpc_answer(b"\n\x01A\x10\x05\x1a\x02on") == ("A", 5, "on")
@@ -156,22 +161,15 @@ def test_bounds() -> None:
 _FIELDS = st.lists(
     st.tuples(st.integers(1, 5), st.one_of(st.integers(0, 127), st.binary(max_size=12))),
     max_size=4,
-).map(
-    lambda fields: b"".join(
-        bytes([number << 3, value])
-        if isinstance(value, int)
-        else bytes([number << 3 | 2, len(value)]) + value
-        for number, value in fields
-    )
-)
+).map(lambda fields: b"".join(field(number, content) for number, content in fields))
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.one_of(st.binary(max_size=60), _FIELDS))
 def test_nothing_but_a_bad_payload_comes_of_any_bytes(sent: bytes) -> None:
     """Also of messages that are nearly right."""
-    nested = b"\n\x01A\x12" + bytes([len(sent)]) + sent
-    for body in (sent, nested, b"\n" + bytes([len(nested)]) + nested):
+    nested = field(1, b"A") + field(2, sent) + field(3, sent)
+    for body in (sent, nested, field(1, nested[:127])):
         for read in (
             CODEC.connect,
             CODEC.disconnect,
