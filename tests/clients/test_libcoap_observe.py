@@ -1,0 +1,150 @@
+"""libcoap's client observing: shared attributes, calls, and a firmware block by block."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.clients.conftest import FindProgram, Program, RunningGateway
+
+NAMES = ("coap-client", "coap-client-notls", "coap-client-openssl", "coap-client-gnutls")
+CLIENT = next((name for name in NAMES if shutil.which(name)), "coap-client-notls")
+WAIT_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def coap_client(system_program: FindProgram) -> Program:
+    return system_program(CLIENT, "libcoap3-bin")
+
+
+class Observing:
+    """A client that observes, and what it has printed so far."""
+
+    def __init__(self, process: subprocess.Popen[bytes], out: Path) -> None:
+        self._process = process
+        self._out = out
+
+    def until(self, pattern: str) -> re.Match[str]:
+        """The first match of `pattern` in its output; fails when there is none in time."""
+        end = time.monotonic() + WAIT_S
+        while time.monotonic() < end:
+            found = re.search(pattern, self._out.read_text(errors="replace"))
+            if found is not None:
+                return found
+            time.sleep(0.02)
+        raise AssertionError(f"{pattern!r} not in {self._out.read_text(errors='replace')!r}")
+
+    def finish(self) -> str:
+        """Let it end by itself; all it printed."""
+        self._process.wait(WAIT_S)
+        return self._out.read_text(errors="replace")
+
+
+@pytest.fixture
+def observe(
+    coap_client: Program, gate: RunningGateway, tmp_path: Path
+) -> Iterator[Callable[..., Observing]]:
+    """Begin to observe a path; `seconds` is when the client cancels and ends."""
+    running = []
+
+    def begin(path: str, *more: str, seconds: int = 20) -> Observing:
+        out = tmp_path / f"observed-{len(running)}"
+        # It would keep what it prints to itself until its buffer is full.
+        client = ("stdbuf", "-oL", coap_client.path)
+        command = (*client, "-v", "6", "-s", str(seconds), "-m", "get", *more)
+        with out.open("wb") as file:
+            process = subprocess.Popen(
+                (*command, f"{gate.coap_url}/{path}"), stdout=file, stderr=subprocess.STDOUT
+            )
+        running.append(process)
+        return Observing(process, out)
+
+    yield begin
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def until_online(gate: RunningGateway, name: str, *, wanted: bool = True) -> None:
+    """Fails when the device does not come (or go, with `wanted` False) in time."""
+    end = time.monotonic() + WAIT_S
+    while gate.device(name)["online"] is not wanted:
+        assert time.monotonic() < end, f"{name} stays {'offline' if wanted else 'online'}"
+        time.sleep(0.1)
+
+
+def test_shared_attributes_are_observed(
+    observe: Callable[..., Observing], gate: RunningGateway
+) -> None:
+    """First the current state, then each change; the device is gone when the client cancels."""
+    token = gate.token("libcoap-observes")
+    gate.share("libcoap-observes", interval=30)
+    seen = observe(f"api/v1/{token}/attributes", seconds=4)
+    seen.until(r'c:2\.05 .*Observe:0[^\n]*:: \'\{"interval":30\}')
+    gate.share("libcoap-observes", interval=31)
+    seen.until(r'Observe:1[^\n]*:: \'\{"interval":31\}')
+    gate.operate("device", "attributes", "delete", "libcoap-observes", "interval")
+    seen.until(r'Observe:2[^\n]*:: \'\{"deleted":\["interval"\]\}')
+    until_online(gate, "libcoap-observes")
+    seen.finish()  # it sends Observe 1 and is gone before the answer
+    until_online(gate, "libcoap-observes", wanted=False)
+
+
+def test_calls_are_observed_and_answered(
+    observe: Callable[..., Observing], coap_client: Program, gate: RunningGateway
+) -> None:
+    """2.03 without a body first, then the call, whose answer the shell prints."""
+    token = gate.token("libcoap-called")
+    seen = observe(f"api/v1/{token}/rpc")
+    seen.until(r"c:2\.03 ")
+    answer = gate.rpc("libcoap-called", "getState", {"deep": True})
+    found = seen.until(r'c:2\.05 [^\n]*\{"id":(\d+),"method":"getState","params":\{"deep": true\}\}')
+    told = coap_client(
+        "-v", "6", "-m", "post", "-e", '{"state":"on"}',
+        f"{gate.coap_url}/api/v1/{token}/rpc/{found[1]}",
+    )  # fmt: skip
+    assert "c:2.01" in told.out
+    assert answer.result(WAIT_S) == {"state": "on"}
+
+
+@pytest.mark.parametrize("kind", [(), ("-N",)], ids=["confirmable", "non-confirmable"])
+def test_a_newer_observer_takes_over(
+    observe: Callable[..., Observing], gate: RunningGateway, kind: tuple[str, ...]
+) -> None:
+    """One observation of a resource for each device: the older client gets a final 2.02."""
+    name = f"libcoap-twice{len(kind)}"
+    token = gate.token(name)
+    older = observe(f"api/v1/{token}/attributes", *kind)
+    older.until(r"Observe:0")
+    newer = observe(f"api/v1/{token}/attributes", *kind)
+    newer.until(r"Observe:0")
+    older.until(r"c:2\.02")
+    gate.share(name, interval=5)
+    newer.until(r'\{"interval":5\}')
+
+
+def test_a_firmware_is_fetched_block_by_block(
+    coap_client: Program, gate: RunningGateway, tmp_path: Path
+) -> None:
+    """What arrives is the file, byte for byte, whatever the size of the blocks."""
+    content = random.Random(5).randbytes(70_001)
+    file = tmp_path / "image.bin"
+    file.write_bytes(content)
+    token = gate.token("libcoap-flashes")
+    gate.offer_firmware(file, "libcoap-image", "1.0", "libcoap-flashes")
+    for size in ("1024", "64"):
+        got = tmp_path / f"got-{size}"
+        done = coap_client(
+            "-m", "get", "-b", size, "-B", "30", "-o", str(got), f"{gate.coap_url}/fw/{token}"
+        )
+        assert done.status == 0, done
+        assert got.read_bytes() == content
