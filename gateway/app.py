@@ -108,7 +108,8 @@ class Gateway:
         self.attendance = Attendance(store, now_ms)
         self.sessions = Sessions(self.attendance)
         self.rpc = Rpc(self.sessions, store, now_ms)
-        self.feed = Feed(store, self.sessions, self.rpc)
+        self.access = Access(store, now_ms)
+        self.feed = Feed(store, self.sessions, self.rpc, forget=self.access.forget)
         self.packages = Packages(store, open_packages(config), now_ms)
         self._dialect = self._make_dialect()
         self._health = Health(listening=lambda: self._accepting, probe=store.probe)
@@ -119,7 +120,7 @@ class Gateway:
             provisioner=Provisioner(
                 store, clock=now_ms, new_token=new_token, readable=certificate_readable
             ),
-            access=Access(store),
+            access=self.access,
             profiles=Profiles(store),
             traffic=Traffic(store, now_ms),
             sessions=self.sessions,

@@ -10,21 +10,44 @@ from gateway.core.model import (
     mqtt_basic_id,
     sha3_id,
 )
-from gateway.core.ports import KnownCredentials, Store
+from gateway.core.ports import Clock, KnownCredentials, Store
+
+FRESH_MS = 1000
+"""How long a token that was looked up is known without another look. What a device writes is held
+against its credentials once more in the transaction, and a notice that any changed ends it."""
+MOST_KEPT = 10_000
 
 
 class Access:
-    """Finds the device behind what a peer shows. None means: not known, or not matching."""
+    """Finds the device behind what a peer shows. None means: not known, or not matching.
 
-    def __init__(self, store: Store) -> None:
+    Without a clock every token is looked up in the store.
+    """
+
+    def __init__(self, store: Store, clock: Clock | None = None) -> None:
         self._store = store
+        self._clock = clock
+        self._kept: dict[str, tuple[Device, int]] = {}
 
     async def by_token(self, token: Secret) -> Device | None:
         """The device whose access token this is."""
+        text = token.reveal()
+        kept = self._kept.get(text)
+        if kept is not None and self._clock is not None and self._clock() < kept[1]:
+            return kept[0]
         known = await self._store.find_credentials(token)
         if known is None or not isinstance(known.credentials, AccessToken):
+            self._kept.pop(text, None)
             return None
+        if self._clock is not None:
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            self._kept[text] = known.device, self._clock() + FRESH_MS
         return known.device
+
+    def forget(self) -> None:
+        """Somebody's credentials changed, or a device or its profile did: look again."""
+        self._kept.clear()
 
     async def by_mqtt(
         self, client_id: str, username: str | None, password: Secret | None

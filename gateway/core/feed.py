@@ -8,6 +8,7 @@ which costs one look-up each, and at once after a change of our own.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -22,15 +23,28 @@ log = structlog.get_logger()
 LOOK_EVERY_S = 0.05
 """How late a notice of another process may be heard."""
 MOST_AT_ONCE = 500
+AFTER_FAILURE_S = 1.0
+"""How long a failure that is nobody's outage is left alone, so that it does not fill the log."""
 
 
 class Feed:
-    """Reads notices in their order and acts on each. One for a process."""
+    """Reads notices in their order and acts on each. One for a process.
 
-    def __init__(self, store: Store, sessions: Sessions, rpc: Rpc) -> None:
+    `forget` is called when what is known of a device, its login or its profile is out of date.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sessions: Sessions,
+        rpc: Rpc,
+        *,
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._sessions = sessions
         self._rpc = rpc
+        self._forget = forget
         self._seen = 0
         self._nudged = asyncio.Event()
 
@@ -56,16 +70,24 @@ class Feed:
                     pass
             except GatehouseError as exc:
                 log.debug("feed.not_read", reason=str(exc))
+            except Exception:
+                log.exception("feed.failed")
+                await asyncio.sleep(AFTER_FAILURE_S)
 
     async def look(self) -> list[Notice]:
-        """Act on the notices there are; give them back."""
+        """Act on the notices there are; give them back.
+
+        Raises what the store raises: the notice that needed it is heeded when it is back.
+        """
         notices = await self._store.notices(self._seen, MOST_AT_ONCE)
         for notice in notices:
-            self._seen = notice.seq
             try:
                 await self._heed(notice)
-            except GatehouseError as exc:
-                log.warning("feed.not_heeded", kind=notice.kind.value, reason=str(exc))
+            except GatehouseError:
+                raise
+            except Exception:
+                log.exception("feed.not_heeded", kind=notice.kind.value)
+            self._seen = notice.seq
         return notices
 
     async def _heed(self, notice: Notice) -> None:
@@ -80,6 +102,7 @@ class Feed:
                 await self._rpc.take(notice.call_id)
             case NoticeKind.LOGIN:
                 assert notice.device_id is not None
+                self._forget()
                 sessions.end(
                     notice.device_id,
                     Cause.CREDENTIALS_CHANGED,
@@ -87,7 +110,9 @@ class Feed:
                 )
             case NoticeKind.REMOVED:
                 assert notice.device_id is not None
+                self._forget()
                 sessions.end(notice.device_id, Cause.REMOVED)
             case NoticeKind.PROFILE:
                 assert notice.profile_id is not None
+                self._forget()
                 sessions.profile_changed(notice.profile_id)

@@ -77,6 +77,8 @@ class Packages:
                 await self.write()
             except GatehouseError as exc:
                 log.debug("downloads.not_written", reason=str(exc))
+            except Exception:
+                log.exception("downloads.failed")
 
     async def write(self) -> None:
         """Write what was noted. Raises what the store raises, and keeps the notes then."""

@@ -223,6 +223,9 @@ class Store(Protocol):
     ) -> None:
         """Write what was learned, and that this process lives."""
 
+    async def is_elsewhere(self, device_id: int, node: int, now: int) -> bool:
+        """Whether the device is online at another process that lives."""
+
     async def last_notice(self) -> int: ...
 
     async def notices(self, after_seq: int, limit: int) -> list[Notice]:

@@ -6,6 +6,7 @@ What is shown to people may be some seconds old; what a process knew when it was
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import structlog
 
@@ -73,6 +74,8 @@ class Attendance:
                 await self.write()
             except GatehouseError as exc:
                 log.debug("presence.not_written", reason=str(exc))
+            except Exception:
+                log.exception("presence.failed")
 
     async def write(self, *, everything: bool = False) -> None:
         """Write connects and disconnects, and from time to time, or with `everything`, activity."""
@@ -87,11 +90,22 @@ class Attendance:
                 del self._changed[device_id]
             try:
                 await self._store.save_presence(self.node, part, self._clock())
-            except GatehouseError:
-                self._changed = part | self._changed
+            except Exception:
+                self._put_back(part)
                 raise
             if not self._changed:
                 return
+
+    def _put_back(self, part: Mapping[int, PresenceUpdate]) -> None:
+        """What was not written, under what was learned meanwhile."""
+        for device_id, older in part.items():
+            newer = self._changed.get(device_id)
+            if newer is None:
+                self._changed[device_id] = older
+                continue
+            for name in PresenceUpdate.__struct_fields__:
+                if getattr(newer, name) is None:
+                    setattr(newer, name, getattr(older, name))
 
     def _gather_activity(self) -> None:
         active, self._active = self._active, {}

@@ -10,8 +10,16 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Protocol
 
+import structlog
+
 from gateway.core.model import AttributesChange, Device, Peer, RpcCall
 from gateway.core.presence import Attendance
+
+log = structlog.get_logger()
+
+MOST_ENDED = 10_000
+"""Devices of which it is remembered that their login changed: enough for all that could be between
+the look at their credentials and the opening of a session."""
 
 
 class Cause(Enum):
@@ -84,10 +92,17 @@ class Sessions:
     def __init__(self, attendance: Attendance) -> None:
         self._attendance = attendance
         self._by_device: dict[int, list[Session]] = {}
+        self._ended: dict[int, tuple[Cause, int]] = {}
+        """Of devices ended lately: why, and from which generation on a login is good; 0: never."""
 
     def __len__(self) -> int:
         """How many devices have a session."""
         return len(self._by_device)
+
+    @property
+    def node(self) -> int:
+        """The number of this process."""
+        return self._attendance.node
 
     def __iter__(self) -> Iterator[Session]:
         """All sessions; it may change while it is walked."""
@@ -109,7 +124,10 @@ class Sessions:
         wants_attributes: bool = False,
         wants_calls: bool = False,
     ) -> Session:
-        """A device can be reached by `outlet` from now on; the older in its slot is taken over."""
+        """A device can be reached by `outlet` from now on; the older in its slot is taken over.
+
+        One whose login was changed since `device` was read is ended at once.
+        """
         session = Session(device, peer, outlet, slot, gateway_id)
         session.wants_attributes = wants_attributes
         session.wants_calls = wants_calls
@@ -121,6 +139,9 @@ class Sessions:
             self._attendance.connected(device.id, peer, gateway_id)
         if older is not None:
             self._end(older, Cause.TAKEN_OVER)
+        ended = self._ended.get(device.id)
+        if ended is not None and not _is_good(session, ended[1]):
+            self._end(session, ended[0])
         return session
 
     def close(self, session: Session) -> None:
@@ -139,9 +160,13 @@ class Sessions:
             self._attendance.disconnected(device_id)
 
     def end(self, device_id: int, cause: Cause, *, but_generation: int = 0) -> None:
-        """End all sessions of a device, except those logged in with `but_generation`."""
+        """End all sessions of a device, except those logged in with `but_generation` or later."""
+        self._ended.pop(device_id, None)
+        if len(self._ended) >= MOST_ENDED:
+            del self._ended[next(iter(self._ended))]
+        self._ended[device_id] = (cause, but_generation)
         for session in self.of(device_id):
-            if not but_generation or session.device.credentials_row != but_generation:
+            if not _is_good(session, but_generation):
                 self._end(session, cause)
 
     def attributes_changed(
@@ -150,7 +175,10 @@ class Sessions:
         """Tell whoever subscribed: the sessions of one device, or of all of a profile."""
         for session in self._concerned(device_id, profile_id):
             if session.wants_attributes:
-                session.outlet.attributes_changed(change)
+                try:
+                    session.outlet.attributes_changed(change)
+                except Exception:  # one that breaks must not keep the others from hearing
+                    log.exception("session.not_told", peer=session.peer.address)
 
     def profile_changed(self, profile_id: int) -> None:
         for session in self._concerned(None, profile_id):
@@ -168,3 +196,8 @@ class Sessions:
         if not session.closed:
             self.close(session)
             session.outlet.end(cause)
+
+
+def _is_good(session: Session, generation: int) -> bool:
+    """Whether its login is of this generation of credentials or a later one; never with 0."""
+    return 0 < generation <= session.device.credentials_row

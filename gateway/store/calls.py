@@ -13,7 +13,7 @@ from gateway.store.notices import tell
 from gateway.store.records import call_row, event_row
 from gateway.store.writer import SingleDecision
 
-MOST_WAITING: Final = 1000
+MOST_WAITING: Final = 100
 """Waiting calls of one device given at once; the rest follow when these are through."""
 _CALLS_PER_STEP = 2000
 _MOVES_BELOW = {RpcState.QUEUED: 0, RpcState.SENT: 2, RpcState.DELIVERED: 2}

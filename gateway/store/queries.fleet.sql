@@ -230,6 +230,10 @@ SELECT r.device_id, r.online, n.seen_at, r.connected_at, r.disconnected_at, r.ac
   FROM presence r LEFT JOIN node n ON n.number = r.node
  WHERE r.device_id IN (SELECT value FROM json_each(?1));
 
+-- elsewhere
+SELECT 1 FROM presence r JOIN node n ON n.number = r.node
+ WHERE r.device_id = ?1 AND r.online = 1 AND r.node <> ?2 AND n.seen_at >= ?3;
+
 -- delete_presence
 DELETE FROM presence WHERE device_id = ?1;
 
@@ -259,5 +263,6 @@ SELECT seq, at, kind, device_id, profile_id, body
 
 -- forget_notices
 DELETE FROM notice
- WHERE seq IN (SELECT seq FROM notice WHERE at < ?1 ORDER BY seq LIMIT ?2)
+ WHERE seq IN (SELECT seq FROM (SELECT seq, at FROM notice ORDER BY seq LIMIT ?2) AS oldest
+                WHERE at < ?1)
 RETURNING seq;

@@ -340,7 +340,10 @@ SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail
   FROM event WHERE device_id = ?2 ORDER BY seq DESC LIMIT ?1;
 
 -- forget_events
+-- The oldest stand in front: what is not among them is not looked at, however many there are.
 DELETE FROM event
- WHERE seq IN (SELECT seq FROM event
-                WHERE at < ?1 AND seq < (SELECT max(seq) FROM event) ORDER BY seq LIMIT ?2)
+ WHERE seq IN (SELECT seq FROM (SELECT seq, at FROM event
+                                 WHERE seq < (SELECT max(seq) FROM event)
+                                 ORDER BY seq LIMIT ?2) AS oldest
+                WHERE at < ?1)
 RETURNING seq;

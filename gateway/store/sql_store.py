@@ -45,7 +45,7 @@ from gateway.store.driver import Driver, Row, Transaction
 from gateway.store.identity import uuid7, uuid_text
 from gateway.store.migrate import migrations
 from gateway.store.notices import notice_from_row
-from gateway.store.presence import EnterNode, SavePresence
+from gateway.store.presence import NODE_LIVES_MS, EnterNode, SavePresence
 from gateway.store.readings import SaveReadings
 from gateway.store.records import (
     call_from_row,
@@ -309,6 +309,10 @@ class SqlStore:
         self, node: int, updates: Mapping[int, PresenceUpdate], now: int
     ) -> None:
         await self.writer.submit(SavePresence(node, updates, now))
+
+    async def is_elsewhere(self, device_id: int, node: int, now: int) -> bool:
+        since = now - NODE_LIVES_MS
+        return await self.driver.point("elsewhere", device_id, node, since) is not None
 
     async def last_notice(self) -> int:
         row = await self.driver.point("last_notice")

@@ -26,7 +26,8 @@ class Lab:
         cores = two_cores()
         if cores is None:
             print("warning: one processor for both sides; figures are too low", file=sys.stderr)
-        self.server_core, self.load_core = cores or (None, None)
+        self.server_core: int | None = cores[0] if cores else None
+        self.load_core: int | None = cores[1] if cores else None
         self.place = place
         self.seconds = seconds
         self.pair = FleetPair.random()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.core.access import FRESH_MS, Access
 from gateway.core.model import DeviceCredentialsType, Provisioned, RequestedCredentials, Secret
 
 BASIC = DeviceCredentialsType.MQTT_BASIC
@@ -74,3 +75,24 @@ async def test_a_removed_device_is_unknown_at_once(devices, access):
     known = await devices.registry.device("token")
     assert await devices.registry.remove_device(known)
     assert await access.by_token(Secret("T1")) is None
+
+
+async def test_a_known_token_is_looked_up_again_in_a_second(store, clock, provisioner, new_fleet):
+    """For so long, and no longer, a changed login may still be let in; `forget` ends it at once."""
+    access = Access(store, clock)
+    fleet = await new_fleet()
+    born = await provisioner.provision(fleet.request("meter"))
+    old = born.credentials.token
+    assert await access.by_token(old) is not None
+    known = await fleet.registry.device("meter")
+    await fleet.registry.replace_credentials(known)
+    assert await access.by_token(old) is not None
+    clock.now += FRESH_MS
+    assert await access.by_token(old) is None
+
+    known = await fleet.registry.device("meter")
+    newer = known.credentials.token
+    assert await access.by_token(newer) is not None
+    await fleet.registry.replace_credentials(known)
+    access.forget()
+    assert await access.by_token(newer) is None

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import aiohttp
 from ground import World
-from speakers import Speaker, Watcher, part, speaking, watching
+from speakers import Speaker, Watcher, code_of, part, speaking, watching
 from wires import HOST, POST, Published
 
 from gateway.simulator.processes import PROFILE
@@ -233,7 +233,7 @@ class CoapDevice:
                 await self._measure(device)
                 if turn % 10 == 0:
                     said = await device.ask(POST, f"{self.path}/attributes", b'{"firmware":3}')
-                    world.tally.expect("coap client attributes", int(said.code), 0x41)
+                    world.tally.expect("coap client attributes", code_of(said), 0x41)
                 await world.pause(0.02, 0.2)
             for answer in self._answers:
                 answer.cancel()
@@ -252,7 +252,7 @@ class CoapDevice:
     async def _measure(self, device: Watcher) -> None:
         number, text = self.world.reading(self.name)
         answer = await device.ask(POST, f"{self.path}/telemetry", text.encode())
-        if int(answer.code) == 0x41:
+        if code_of(answer) == 0x41:
             self.world.took("coap", self.name, number)
         else:
             self.world.tally.unexpected("coap readings", answer.code)
@@ -268,4 +268,4 @@ class CoapDevice:
         # Its device may go in the middle of it.
         with suppress(OSError, TimeoutError):
             said = await device.ask(POST, f"{self.path}/rpc/{call_id}", DONE.encode())
-            self.world.tally.expect("coap calls answered", int(said.code), 0x41)
+            self.world.tally.expect("coap calls answered", code_of(said), 0x41)

@@ -8,7 +8,7 @@ import socket
 from typing import cast
 
 from ground import World
-from speakers import Speaker, speaking
+from speakers import Speaker, code_of, speaking
 from wires import GET, HOST, Published, coap, connect_packet, http, mqtt
 
 _REST_S = (0.1, 0.4)
@@ -35,7 +35,7 @@ class Nuisance:
             tally.expect("http wrong tokens", answer.status, 401)
         async with coap(ports.coap) as device:
             said = await device.ask(GET, f"api/v1/{_WRONG}/attributes")
-            tally.expect("coap wrong tokens", int(said.code), 0x81)
+            tally.expect("coap wrong tokens", code_of(said), 0x81)
         await self.world.pause(*_REST_S)
 
     async def bad_payloads(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from aiocoap import Message
 from ground import MOST_PATIENCE_S
 from wires import CON, GET, HOST, PUBACK, PUBLISH, SUBACK, Coap, Mqtt, Packet, Published, packet
 
@@ -137,8 +138,6 @@ class Watcher(Coap):
         self.raw.clear()
         hear = self.heard.get(data[4 : 4 + (data[0] & 15)])
         if hear is not None and data[1]:
-            from aiocoap import Message
-
             hear(Message.decode(data))
 
     async def observe(self, path: str, hear: Callable[[Any], None]) -> int:
@@ -146,7 +145,12 @@ class Watcher(Coap):
         datagram, token = self.datagram(GET, path, kind=CON, observe=0)
         answer = await self.send(datagram, token)
         self.heard[token] = hear
-        return int(answer.code)
+        return code_of(answer)
+
+
+def code_of(message: Any) -> int:
+    """Class and detail in one byte: 0x45 is 2.05."""
+    return int(message.code)
 
 
 @asynccontextmanager

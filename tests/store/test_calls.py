@@ -197,6 +197,21 @@ async def test_a_session_that_moved_is_not_ended_by_the_old_node(store, registra
     assert not (await registrar.presence([device.id], now))[device.id].online
 
 
+async def test_a_device_is_elsewhere_while_the_other_process_lives(store, device, clock):
+    """Not at the process that asks, not when it left, and not when the other was killed."""
+    first, second = await store.enter_node(clock.now), await store.enter_node(clock.now)
+    now = clock.now
+    assert not await store.is_elsewhere(device.id, first, now)
+    came = PresenceUpdate(active_at=now, online=True, connected_at=now)
+    await store.save_presence(second, {device.id: came}, now)
+    assert await store.is_elsewhere(device.id, first, now)
+    assert not await store.is_elsewhere(device.id, second, now)
+    assert not await store.is_elsewhere(device.id, first, now + HOUR)
+    left = PresenceUpdate(active_at=now, online=False, disconnected_at=now)
+    await store.save_presence(second, {device.id: left}, now)
+    assert not await store.is_elsewhere(device.id, first, now)
+
+
 async def test_devices_of_a_dead_node_are_offline(store, registrar, new_fleet, clock):
     """After 15 s without a word, and for good once a day later another node begins."""
     fleet = await new_fleet()

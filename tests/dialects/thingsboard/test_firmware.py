@@ -284,8 +284,10 @@ async def test_only_so_many_requests_are_remembered(house: House, shelf: Shelf) 
     for number in range(MOST_REQUESTS):
         await client.publish(f"v2/fw/request/{number}/chunk/0", b"8")
     await client.publish("v2/fw/request/0/chunk/1")
+    await client.publish("v2/fw/request/5/chunk/1")  # known: nobody makes room for it
     await client.publish("v2/fw/request/more/chunk/0", b"8")
     await client.publish(f"v2/fw/request/{MOST_REQUESTS}/chunk/0", b"8")
+    assert (await client.publish("v2/fw/request/3/chunk/1")).body == CONTENT[8:16]
     [kept] = [one for one in client.admitted.state.values() if isinstance(one, dict)]
     assert len(kept) == MOST_REQUESTS
     assert (await client.publish("v2/fw/request/0/chunk/1")).body == CONTENT[8:16]

@@ -366,9 +366,12 @@ async def test_a_gateway_speaks_for_so_many_devices_and_no_more(house: House) ->
     await house.profile("gateways")
     client = await house.connect(await house.add_gateway("gw", "gateways"))
     reply = await say(client, TELEMETRY, {f"d{number}": [{"x": 1}] for number in range(9)})
-    assert reply.status is Status.FAILED
+    assert reply.status is Status.FULL
+    for topic in (TELEMETRY, CONNECT, REQUEST):
+        does = conduct(client, topic, reply)
+        assert (does.ack, does.close, does.ack_v3, does.close_v3) == (0x97, None, True, False)
     assert len(house.sessions) == 4
-    assert (await say(client, CONNECT, {"device": "late"})).status is Status.FAILED
+    assert (await say(client, CONNECT, {"device": "late"})).status is Status.FULL
     assert (await say(client, TELEMETRY, {"d0": [{"x": 1}]})).status is Status.OK
     await say(client, DISCONNECT, {"device": "d0"})
     assert (await say(client, CONNECT, {"device": "late"})).status is Status.OK

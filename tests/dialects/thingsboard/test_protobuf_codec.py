@@ -275,6 +275,9 @@ def test_default_telemetry_and_attributes_have_typed_values() -> None:
         Reading(NOW, "b", True),
     ]
     assert str(readings[2].value) == "0.0"
+    sent = wire.PostTelemetryMsg(tsKvList=[wire.TsKvListProto(kv=pairs[:1])] * 2)
+    with pytest.raises(BadPayload, match="too many values"):
+        V2_PROTOBUF.telemetry(sent.SerializeToString(), NOW, 1)
     body = wire.PostAttributeMsg(kv=pairs).SerializeToString()
     assert V2_PROTOBUF.attributes(body, 7) == found
     with pytest.raises(BadPayload, match="too many values"):
