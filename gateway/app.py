@@ -140,6 +140,7 @@ class Gateway:
             timeout_s=config.limits.core_timeout_s,
             provision_idle_s=config.mqtt.provision_idle_s,
             session_idle_s=config.mqtt.session_idle_s,
+            max_children=config.limits.max_children,
         )
 
     async def start(self) -> None:

@@ -193,7 +193,7 @@ class CoapSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_under_way: Annotated[int, Meta(ge=1, le=1_000_000)] = 4096
     """Requests being answered at once: 1 to 1000000."""
     max_observations: Count = 20_000
-    """Resources observed (RFC 7641) at once: 1 to 10000000. Beyond it a device gets one answer."""
+    """Resources observed (RFC 7641) at once: 1 to 10000000. Beyond it devices are told "later"."""
 
 
 class ProfilesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -218,6 +218,8 @@ class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds until a call must be answered: 0.05 to 3600 (ThingsBoard's is 10)."""
     max_values: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     """Values in one message of a device, telemetry or attributes: 1 to 1000000."""
+    max_children: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    """Devices one gateway may speak for in one session: 1 to 1000000."""
     organisation_messages: RateText = ""
     """All devices of an organisation together."""
     organisation_telemetry_messages: RateText = ""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import sqlite3
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -348,6 +351,95 @@ def test_a_removed_device_does_not_come_back_by_itself(gate: Gate) -> None:
     assert gate.provisionings("esp-6") == ["success"]
 
 
+# ── devices that stay ─────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def staying(gate: Gate, script: str) -> Iterator[tuple[str, Callable[[str], str]]]:
+    """An example that runs until the block ends, by Ctrl-C: its name, and a wait for a line."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("GATEHOUSE_")}
+    environ["GATEHOUSE_KEY"] = gate.pair.key.reveal()
+    environ["GATEHOUSE_SECRET"] = gate.pair.secret.reveal()
+    command = (sys.executable, "-W", "error", str(EXAMPLES / script), gate.url("mqtt"))
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        alarm = threading.Timer(30, process.kill)
+        alarm.start()
+        assert process.stdout is not None
+        lines = process.stdout
+
+        def await_line(part: str) -> str:
+            for line in lines:
+                if part in line:
+                    return line
+            raise AssertionError(f"{script} ended without a line with {part!r}")
+
+        try:
+            yield await_line("").split()[0], await_line
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, complaints = process.communicate(timeout=10)
+            alarm.cancel()
+        assert (process.returncode, complaints) == (0, "")
+
+
+def wait_for_latest(gate: Gate, name: str, **wanted: Any) -> None:
+    """Until the device's latest readings are at least these."""
+    seen: dict[str, Any] = {}
+    for _ in range(100):
+        query = (
+            "SELECT key, coalesce(whole, real, text) FROM latest_reading"
+            " JOIN device ON device.id = device_id WHERE device.name = ?"
+        )
+        seen = dict(gate.rows(query, name))
+        if wanted.items() <= seen.items():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{name}: {seen} instead of {wanted}")
+
+
+def test_a_remote_device_is_operated(gate: Gate) -> None:
+    """It answers calls, hears of a shared attribute, and runs the firmware it was assigned."""
+    content = gate.folder / "firmware.bin"
+    content.write_bytes(bytes(range(256)) * 100)
+    gate.operate("firmware", "add", str(content), "--title", "valve", "--version", "1.4.0")
+    with staying(gate, "remote_device.py") as (name, await_line):
+        assert json.loads(gate.operate("device", "rpc", name, "getTemperature")) == {
+            "temperature": 21.5
+        }
+        assert json.loads(gate.operate("device", "rpc", name, "echo", '{"a":[1]}')) == {"a": [1]}
+        gate.operate("device", "attributes", "set", name, "interval=30")
+        await_line(f"{name} hears of interval")
+        gate.operate("firmware", "assign", "valve", "1.4.0", "--device", name)
+        await_line(f"{name} runs valve 1.4.0")
+        told = {"current_fw_title": "valve", "current_fw_version": "1.4.0", "fw_state": "UPDATED"}
+        wait_for_latest(gate, name, **told)
+
+
+def test_a_firmware_that_came_wrong_is_not_installed(gate: Gate) -> None:
+    """A content other than the one that was announced is reported as FAILED."""
+    content = gate.folder / "tampered.bin"
+    content.write_bytes(bytes(10_000))
+    gate.operate("firmware", "add", str(content), "--title", "tampered", "--version", "2")
+    stored = gate.folder / "data" / "packages" / hashlib.sha256(bytes(10_000)).hexdigest()
+    stored.write_bytes(bytes(9_999) + b"x")
+    with staying(gate, "remote_device.py") as (name, _):
+        gate.operate("firmware", "assign", "tampered", "2", "--device", name)
+        wait_for_latest(gate, name, fw_state="FAILED", fw_error="the checksum is another")
+
+
+def test_a_gateway_speaks_for_two_devices(gate: Gate) -> None:
+    """Its children have their readings, are called by their names, and hear of attributes."""
+    with staying(gate, "gateway_device.py") as (name, await_line):
+        boiler, meter = f"{name}-boiler", f"{name}-meter"
+        wait_for_latest(gate, boiler, temperature=62.5)
+        wait_for_latest(gate, meter, power=1250)
+        assert json.loads(gate.operate("device", "rpc", boiler, "read")) == {"temperature": 62.5}
+        gate.operate("device", "attributes", "set", meter, "interval=30")
+        await_line(f"{meter} hears of interval")
+
+
 # ── the examples as a whole ───────────────────────────────────────────────────────────────────
 
 
@@ -355,7 +447,7 @@ def test_the_examples_stand_alone() -> None:
     """No example imports the gateway, and the list in their README names each of them."""
     scripts = sorted(EXAMPLES.glob("*.py"))
     listed = (EXAMPLES / "README.md").read_text()
-    assert len(scripts) == 4
+    assert len(scripts) == 6
     for script in scripts:
         tree = ast.parse(script.read_text())
         names = {

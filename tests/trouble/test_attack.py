@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing, suppress
 
 import pytest
-from house import SUCCESS, Gatehouse, NewGatehouse, good_devices_are_served, memory_stays
+from house import MIB, SUCCESS, Gatehouse, NewGatehouse, good_devices_are_served, memory_stays
 from wires import (
     HOST,
     POST,
@@ -30,7 +30,6 @@ from wires import (
     publish_packet,
 )
 
-MIB = 2**20
 IDLE = 10_000
 FLOOD = 20_000
 SHORT = {
