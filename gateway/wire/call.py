@@ -36,6 +36,8 @@ class Status(Enum):
     """Later: a bound of the configuration is reached. `Reply.retry_after_s` says when."""
     LIMITED = "limited"
     """Too much from this device: a rate limit is hit. `Reply.retry_after_s` says when."""
+    FULL = "full"
+    """No more of these: a bound is reached that waiting does not lift."""
     FAILED = "failed"
     """One of the devices a gateway speaks for could not be served."""
     IGNORED = "ignored"
@@ -92,7 +94,8 @@ class Call(Struct, frozen=True):
     finds it from `params`. `session` is where a dialect may keep what it must remember between
     the calls of one connection (which payload format was last used); None on other wires.
     `guest` is the dialect's own side of an MQTT session. `observer` is set when a CoAP GET asks
-    to observe: a handler that agrees answers with `Reply.on_end`.
+    to observe: a handler that agrees answers with `Reply.on_end`. `taken` is set on MQTT: a handler
+    that waits for somebody else calls it, and the client is acknowledged before its answer.
     """
 
     body: bytes
@@ -103,6 +106,7 @@ class Call(Struct, frozen=True):
     session: dict[str, Any] | None = None
     guest: Any = None
     observer: Observer | None = None
+    taken: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         return f"Call({len(self.body)} bytes from {self.peer.wire})"  # a body may hold a secret

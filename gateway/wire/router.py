@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -76,6 +76,7 @@ class Router:
         session: dict[str, Any] | None = None,
         guest: Any = None,
         observer: Observer | None = None,
+        taken: Callable[[], None] | None = None,
     ) -> tuple[Route | None, Reply]:
         """Serve one request. The route is None when nothing lives at `address` (NOT_FOUND)."""
         found = self._table.find(address)
@@ -93,7 +94,7 @@ class Router:
             self._deadlines.begin(task)
         try:
             reply = await route.handler(
-                Call(body, peer, params, query, device, session, guest, observer)
+                Call(body, peer, params, query, device, session, guest, observer, taken)
             )
         except BadPayload as exc:
             status = Status.UNDECODABLE if exc.undecodable else Status.BAD_REQUEST

@@ -45,7 +45,7 @@ class Observing:
 
     def finish(self) -> str:
         """Let it end by itself; all it printed."""
-        self._process.wait(WAIT_S)
+        self._process.wait(2 * WAIT_S)
         return self._out.read_text(errors="replace")
 
 
@@ -88,13 +88,12 @@ def test_shared_attributes_are_observed(
     """First the current state, then each change; the device is gone when the client cancels."""
     token = gate.token("libcoap-observes")
     gate.share("libcoap-observes", interval=30)
-    seen = observe(f"api/v1/{token}/attributes", seconds=4)
+    seen = observe(f"api/v1/{token}/attributes", seconds=8)
     seen.until(r'c:2\.05 .*Observe:0[^\n]*:: \'\{"interval":30\}')
     gate.share("libcoap-observes", interval=31)
     seen.until(r'Observe:1[^\n]*:: \'\{"interval":31\}')
     gate.operate("device", "attributes", "delete", "libcoap-observes", "interval")
     seen.until(r'Observe:2[^\n]*:: \'\{"deleted":\["interval"\]\}')
-    until_online(gate, "libcoap-observes")
     seen.finish()  # it sends Observe 1 and is gone before the answer
     until_online(gate, "libcoap-observes", wanted=False)
 
@@ -107,7 +106,8 @@ def test_calls_are_observed_and_answered(
     seen = observe(f"api/v1/{token}/rpc")
     seen.until(r"c:2\.03 ")
     answer = gate.rpc("libcoap-called", "getState", {"deep": True})
-    found = seen.until(r'c:2\.05 [^\n]*\{"id":(\d+),"method":"getState","params":\{"deep": true\}\}')
+    asked = r'\{"id":(\d+),"method":"getState","params":\{"deep": true\}\}'
+    found = seen.until(rf"c:2\.05 [^\n]*{asked}")
     told = coap_client(
         "-v", "6", "-m", "post", "-e", '{"state":"on"}',
         f"{gate.coap_url}/api/v1/{token}/rpc/{found[1]}",

@@ -136,6 +136,8 @@ class RpcApi:
             limited = await self._callers.limited(device)
             if limited is not None:
                 return limited
+            if call.taken is not None:
+                call.taken()  # the publish is dealt with; its answer may take a minute
             answer = (
                 await self._methods.call(
                     device, method, params or _NO_PARAMS, self._client_timeout_s
@@ -224,7 +226,7 @@ class RpcApi:
         if call.observer is None:
             return _OBSERVE_IT
         codec = await self._callers.codec(call, device)
-        observation = Observation(call.observer, device, codec, self._renewals)
+        observation = Observation(call.observer, device, codec, self._renewals, self._sessions)
         session = self._sessions.open(device, call.peer, observation, slot=Slot.OBSERVED_CALLS)
         asyncio.get_running_loop().call_soon(self._listen, session)
         return Reply(on_end=partial(self._sessions.close, session))

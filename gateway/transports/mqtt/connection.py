@@ -266,6 +266,13 @@ class Connection(Sender):
 
     async def _answer(self, session: Session, admitted: Admitted, packet: Publish) -> None:
         router: Router = admitted.router  # it may be another by the time the call is answered
+
+        def taken() -> None:
+            nonlocal packet
+            if packet.qos and not self._closed:
+                self._do(session.take(packet))
+                packet = Publish(packet.topic, packet.payload)
+
         route, reply = await router.answer(
             packet.topic,
             packet.payload,
@@ -273,6 +280,7 @@ class Connection(Sender):
             device=admitted.device,
             session=admitted.state,
             guest=admitted.guest,
+            taken=taken,
         )
         if self._closed:
             return

@@ -249,6 +249,10 @@ class Session:
             return None
         return Step(encode_ack(PUBREC, packet.packet_id, self.version)) if served else NOTHING
 
+    def take(self, packet: Publish) -> Step:
+        """Acknowledge a publish whose answer comes later; then `settle` it as unacknowledged."""
+        return Step(self._acknowledge(packet))
+
     def settle(
         self,
         packet: Publish,

@@ -86,6 +86,7 @@ class House:
         self.greeting.set()
         self.gate = asyncio.Event()
         self.gate.set()
+        self.takes = False
         self.last: Admitted
         self.options: dict[str, Any] = {}
 
@@ -104,6 +105,8 @@ class House:
 
     async def answer(self, call: Call) -> Reply:
         self.calls.append(call)
+        if self.takes and call.taken is not None:
+            call.taken()
         await self.gate.wait()
         return self.reply
 
@@ -452,6 +455,27 @@ async def test_a_reply_may_name_its_topic(start: Start, house: House, version: i
         house.reply = Reply(b"unsaid")
         client.publish(b"x", topic="ask")
         assert await client.read() == Ack(packets.PUBACK, 7)
+        client.send(packets.PINGREQ)
+        assert await client.read() == Ping()
+
+
+@pytest.mark.parametrize(("version", "qos"), [(4, 0), (4, 1), (4, 2), (5, 0), (5, 1)])
+async def test_a_call_that_waits_is_acknowledged_before_its_answer(
+    start: Start, house: House, version: int, qos: int
+) -> None:
+    """The acknowledgement comes at once and only once, the answer when it is there."""
+    listener = await start()
+    house.takes = True
+    house.gate.clear()
+    async with Client(listener.port, version) as client:
+        await client.connect()
+        client.publish(b"x", qos, 7 if qos else 0, topic="ask")
+        if qos:
+            assert await client.read() == Ack(packets.PUBACK if qos == 1 else packets.PUBREC, 7)
+        client.send(packets.PINGREQ)
+        assert await client.read() == Ping()
+        house.gate.set()
+        assert await client.read() == Publish("reply", b"answer", 1, 1)
         client.send(packets.PINGREQ)
         assert await client.read() == Ping()
 
