@@ -27,6 +27,7 @@ CODES: Mapping[Status, int] = {
     Status.TIMEOUT: 408,
     Status.OVERLOADED: 503,
     Status.LIMITED: 429,
+    Status.FULL: 500,
     Status.FAILED: 500,
     Status.IGNORED: 500,
     Status.INTERNAL: 500,

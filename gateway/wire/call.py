@@ -187,9 +187,7 @@ class Link(Protocol):
     def version(self) -> int:
         """The protocol level: 3, 4 or 5."""
 
-    def push(
-        self, topic: str, body: bytes, delivered: Callable[[], None] | None = None
-    ) -> bool:
+    def push(self, topic: str, body: bytes, delivered: Callable[[], None] | None = None) -> bool:
         """Publish to the client, with the granted quality of the matching subscription, else 1.
 
         `delivered` is called once when the client acknowledged it; with quality 0, at once.

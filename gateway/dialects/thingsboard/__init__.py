@@ -32,8 +32,8 @@ The contract is kept to the byte, except for these differences, each on purpose:
   `getSessionLimits` costs no message.
 - A long poll over 300 s is cut to 300 s and ends in 408, not 503; a time-out that is no number, or
   below zero, is 400. New credentials end a poll with 401.
-- The exact repeat of a CoAP registration is answered like the first, and without an observation
-  more. A change while an observation begins is never lost: it follows the first answer.
+- The exact repeat of a CoAP registration is answered like the first; ThingsBoard is silent. A
+  change that comes while an observation begins follows its first answer, and is never lost.
 - Of a device's own MQTT session and its place behind a gateway the newer stands; its CoAP
   observations and its long polls stand beside either.
 - An answer to a call that nobody waits for is taken like any other. Over HTTP it must be JSON.
@@ -73,11 +73,10 @@ from gateway.dialects.thingsboard.device import DeviceApi, DeviceLimits
 from gateway.dialects.thingsboard.firmware import FirmwareApi
 from gateway.dialects.thingsboard.gateway import GatewayApi
 from gateway.dialects.thingsboard.gateway_guest import GatewayGuest
-from gateway.dialects.thingsboard.gateway_messages import JSON_GATEWAY, GatewayCodec
+from gateway.dialects.thingsboard.gateway_messages import gateway_codec_for
 from gateway.dialects.thingsboard.guests import DeviceGuest, Household
 from gateway.dialects.thingsboard.payloads import error_body as thingsboard_error_body
 from gateway.dialects.thingsboard.plans import Plans
-from gateway.dialects.thingsboard.profile import PayloadKind, ThingsBoardProfile
 from gateway.dialects.thingsboard.provision import RESPONSE_TOPIC, ProvisionApi
 from gateway.dialects.thingsboard.renewals import Renewals
 from gateway.dialects.thingsboard.rpc import RpcApi
@@ -229,29 +228,20 @@ class ThingsBoard:
         )
         own.admit(admitted)
         if device.gateway:
-            admitted.guest = GatewayGuest(
+            admitted.guest = guest = GatewayGuest(
                 own,
                 device,
                 hello.peer,
-                _gateway_codec(settings.dialect),
+                gateway_codec_for(settings.dialect),
                 self._house.sessions,
                 self._house.rpc,
             )
+            own.admit(admitted, guest.renewed)
         return admitted
 
     def error_body(self, status: int, message: str) -> bytes:
         """The body of an HTTP error, in ThingsBoard's shape (contract, section 3)."""
         return thingsboard_error_body(status, message, self._clock())
-
-
-def _gateway_codec(profile: ThingsBoardProfile) -> GatewayCodec:
-    """What a gateway of this profile speaks of its devices in."""
-    if profile.payload is PayloadKind.JSON:
-        return JSON_GATEWAY
-    # Loads the protobuf runtime, which few profiles need.
-    from gateway.dialects.thingsboard.gateway_protobuf import PROTOBUF_GATEWAY
-
-    return PROTOBUF_GATEWAY
 
 
 def _rejected(hello: Hello) -> Rejected:

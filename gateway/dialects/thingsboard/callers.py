@@ -23,9 +23,13 @@ _MOST_SECTIONS = 4096
 
 
 class Settings(Struct, frozen=True):
-    """How a device's profile wants it treated: its own limits, the dialect's section, its codec."""
+    """How a device's profile wants it treated: its own limits, the dialect's section, its codec.
+
+    `transport` is the one its devices may use.
+    """
 
     revision: int
+    transport: ProfileTransport
     limits: Limits
     dialect: ThingsBoardProfile
     codec: Codec
@@ -81,6 +85,7 @@ class Callers:
         section = read_section(profile.sections.get("thingsboard", {}))
         settings = Settings(
             profile.revision,
+            profile.transport,
             self._limiter.own_limits(profile.limits, gateway=device.gateway),
             section,
             await _codec_of(section),

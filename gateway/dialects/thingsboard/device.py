@@ -105,7 +105,11 @@ class DeviceApi:
             Route(
                 name="thingsboard.unknown",
                 handler=self.unknown_feature,
-                coap=("GET /api/v1/{token}/{rest*}", "POST /api/v1/{token}/{rest*}"),
+                coap=tuple(
+                    f"{method} /api/v1{rest}"
+                    for method in ("GET", "POST")
+                    for rest in ("/{token}/{rest*}", "")
+                ),
             ),
         )
 
@@ -197,7 +201,7 @@ class DeviceApi:
 
     async def _observe(self, call: Call, observer: Observer, device: Device, codec: Codec) -> Reply:
         """Answer with the shared attributes as they are, then each change."""
-        observation = Observation(observer, device, codec, self._renewals)
+        observation = Observation(observer, device, codec, self._renewals, self._sessions)
         # Opened before the attributes are read, so that no change is lost in between.
         session = self._sessions.open(
             device, call.peer, observation, slot=Slot.OBSERVED_ATTRIBUTES, wants_attributes=True

@@ -57,7 +57,7 @@ class FirmwareApi:
                 name=f"thingsboard.{feature}.download",
                 handler=download,
                 http=(f"GET /api/v1/{{token}}/{feature}",),
-                coap=(f"GET /{prefix}/{{token}}",),
+                coap=(f"GET /{prefix}/{{token}}", f"GET /{prefix}"),
                 quiet=True,
             ),
             Route(

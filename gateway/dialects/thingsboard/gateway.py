@@ -52,13 +52,15 @@ _Save: TypeAlias = Callable[[Sequence[_Present[_T]]], Awaitable[list[_Present[_T
 
 _DONE = Reply()
 _UNKNOWN_TOPIC = Reply(status=Status.NOT_FOUND, reason="nothing is served here")
-_FULL = Reply(status=Status.FAILED, reason="this gateway speaks for as many devices as it may")
+_GONE_AGAIN = Reply(status=Status.FAILED, reason="a device's login changed twice")
+_FULL = Reply(status=Status.FULL, reason="this gateway speaks for as many devices as it may")
 
 # Contract, section 9. What is not on disk is not acknowledged, so that an older client sends it
 # again; a device that is refused for good is, or its gateway would send it for ever. What becomes
 # of a bad payload is for the session to say, since the gateway's profile has a word in it (7.4).
 CONDUCT: Mapping[Status, Conduct] = {
     Status.NOT_FOUND: Conduct(ack=0x90, close=None, ack_v3=True, close_v3=False),
+    Status.FULL: Conduct(ack=0x97, close=None, ack_v3=True, close_v3=False),
     Status.FAILED: Conduct(ack=0x80, close=None, ack_v3=True, close_v3=False),
     Status.INTERNAL: Conduct(ack=0x83, close=None, ack_v3=False, close_v3=True),
     Status.OVERLOADED: Conduct(ack=0x97, close=None, ack_v3=False, close_v3=True),
@@ -197,8 +199,8 @@ class GatewayApi:
 
     async def _entered(
         self, call: Call, sent: Sequence[tuple[str, _T]]
-    ) -> tuple[list[_Present[_T]], int]:
-        """The devices named, each with what it sent; and how many were refused."""
+    ) -> tuple[list[_Present[_T]], list[Reply]]:
+        """The devices named, each with what it sent; and why others were refused."""
         known = _guest(call).children
         if all(name in known for name, _ in sent):
             children = [await self._child(call, name, DEFAULT_TYPE) for name, _ in sent]
@@ -212,7 +214,7 @@ class GatewayApi:
             for child, (name, told) in zip(children, sent, strict=True)
             if isinstance(child, Device)
         ]
-        return present, len(sent) - len(present)
+        return present, [child for child in children if isinstance(child, Reply)]
 
     async def _limited(
         self, call: Call, children: Sequence[Device], points: Sequence[int | None]
@@ -246,7 +248,7 @@ class GatewayApi:
             for one in gone:
                 _guest(call).forget(one.name, one.device)
             again, more = await self._entered(call, [(one.name, one.told) for one in gone])
-            refused += more + len(await save(again))
+            refused += more + [_GONE_AGAIN for _ in await save(again)]
         return _failed(refused) if refused else _DONE
 
     async def _save_readings(
@@ -280,7 +282,7 @@ class GatewayApi:
                 return await self._traffic.attributes(child, selection)
             except CredentialsGone:
                 _guest(call).forget(asked.device, child)
-        return _failed(1)
+        return _failed([_GONE_AGAIN])
 
 
 async def _each(
@@ -304,6 +306,10 @@ def _guest(call: Call) -> GatewayGuest:
     return guest
 
 
-def _failed(refused: int) -> Reply:
-    noun = "device was" if refused == 1 else "devices were"
-    return Reply(status=Status.FAILED, reason=f"{refused} {noun} refused; the rest is served")
+def _failed(refused: Sequence[Reply]) -> Reply:
+    """That there were too many devices is told first: the contract has a number for it."""
+    full = next((one for one in refused if one.status is Status.FULL), None)
+    if full is not None:
+        return full
+    noun = "device was" if len(refused) == 1 else "devices were"
+    return Reply(status=Status.FAILED, reason=f"{len(refused)} {noun} refused; the rest is served")

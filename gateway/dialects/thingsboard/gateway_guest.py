@@ -10,7 +10,8 @@ import structlog
 from gateway.core.model import AttributesChange, Device, Peer, RpcCall
 from gateway.core.rpc import Rpc
 from gateway.core.sessions import Cause, Session, Sessions
-from gateway.dialects.thingsboard.gateway_messages import GatewayCodec
+from gateway.dialects.thingsboard.callers import Settings
+from gateway.dialects.thingsboard.gateway_messages import GatewayCodec, gateway_codec_for
 from gateway.wire.call import BadPayload, Guest, Link
 
 log = structlog.get_logger()
@@ -63,6 +64,10 @@ class GatewayGuest:
         self.peer = peer
         self.codec = codec
         self.children: dict[str, Session] = {}
+
+    def renewed(self, settings: Settings) -> None:
+        """The gateway's profile was changed: it may speak in another format from now on."""
+        self.codec = gateway_codec_for(settings.dialect)
 
     # ── the gateway's side of its connection ────────────────────────────────────────────────
 
@@ -155,7 +160,12 @@ class ChildOutlet:
 
     def attributes_changed(self, change: AttributesChange) -> None:
         guest = self._guest
-        guest.push(ATTRIBUTES_TOPIC, guest.codec.attributes_update(self._name, change))
+        try:
+            body = guest.codec.attributes_update(self._name, change)
+        except BadPayload as exc:
+            log.warning("attributes.not_sendable", device=self._name, reason=str(exc))
+            return
+        guest.push(ATTRIBUTES_TOPIC, body)
 
     def call(self, request_id: int, call: RpcCall, delivered: Callable[[], None]) -> bool:
         guest = self._guest

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 from msgspec import Struct
 
-from gateway.core.model import AttributesChange, Device, Peer, RpcCall
+from gateway.core.model import AttributesChange, Device, Peer, ProfileTransport, RpcCall
 from gateway.core.presence import Attendance
 from gateway.core.rpc import Rpc
 from gateway.core.sessions import Cause, Session, Sessions
@@ -26,6 +26,11 @@ CLOSE_CODES: Final = {
     Cause.TAKEN_OVER: 0x8E,
 }
 """MQTT 5 reason codes of an end from this side (section 7.4)."""
+OTHER_TRANSPORT: Final = 0x98
+"""That of a profile that was made one for CoAP alone: an act of people, as the first two."""
+
+
+Renewed: TypeAlias = Callable[[Settings], None]
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -62,6 +67,7 @@ class DeviceGuest:
         "_link",
         "_peer",
         "_plan",
+        "_renewed_too",
         "_session",
         "_subscribed",
     )
@@ -74,12 +80,14 @@ class DeviceGuest:
         self._subscribed: tuple[str, ...] = ()
         """The filters that matter here, the one subscribed to last at the end."""
         self._admitted: Admitted | None = None
+        self._renewed_too: Renewed | None = None
         self._link: Link | None = None
         self._session: Session | None = None
 
-    def admit(self, admitted: Admitted) -> None:
-        """What is replaced when the profile changes."""
+    def admit(self, admitted: Admitted, renewed: Renewed | None = None) -> None:
+        """What is replaced when the profile changes, and who else is told its settings then."""
         self._admitted = admitted
+        self._renewed_too = renewed
 
     # ── what the transport tells ────────────────────────────────────────────────────────────
 
@@ -108,7 +116,7 @@ class DeviceGuest:
 
     def closed(self) -> None:
         # Let go, so that a session is freed at once and not by the collector.
-        self._link = self._admitted = None
+        self._link = self._admitted = self._renewed_too = None
         session, self._session = self._session, None
         if session is not None:
             self._house.sessions.close(session)
@@ -148,10 +156,16 @@ class DeviceGuest:
         admitted, session = self._admitted, self._session
         if admitted is None or session is None:
             return  # it has gone meanwhile
+        if settings.transport is ProfileTransport.COAP:
+            if self._link is not None:
+                self._link.close(OTHER_TRANSPORT, "the device's profile is for another transport")
+            return
         self._plan = plan = self._house.plan_of(self._device, settings)
         admitted.router, admitted.filters = plan.router, plan.filters
         admitted.conduct = plan.conduct
         self._tell_wants(session)
+        if self._renewed_too is not None:
+            self._renewed_too(settings)
 
     def _tell_wants(self, session: Session) -> None:
         session.wants_attributes = self._voice(self._plan.updates) is not None

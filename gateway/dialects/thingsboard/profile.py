@@ -201,6 +201,8 @@ def _checked_filter(key: str, value: object) -> str:
         raise ValueError(
             f"{key} must be at most {MAX_FILTER_BYTES} bytes, without control characters."
         )
+    if "{" in value or "}" in value:
+        raise ValueError(f"{key} may not have `{{` or `}}`: no topic of a device's needs them.")
     levels = value.split("/")
     if "#" in value and (levels[-1] != "#" or value.count("#") > 1):
         raise ValueError(f"{key} may have `#` as its last level only, as in `sensors/#`.")

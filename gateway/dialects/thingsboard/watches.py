@@ -13,8 +13,8 @@ from typing import Final
 import structlog
 from msgspec import Struct
 
-from gateway.core.model import AttributesChange, Device, RpcCall
-from gateway.core.sessions import Cause
+from gateway.core.model import AttributesChange, Device, ProfileTransport, RpcCall
+from gateway.core.sessions import Cause, Sessions
 from gateway.dialects.thingsboard.callers import Settings
 from gateway.dialects.thingsboard.codecs import Codec
 from gateway.dialects.thingsboard.renewals import Renewals
@@ -92,10 +92,15 @@ class Poll:
 class Observation:
     """The outlet of a CoAP observation. Changes are held until `release`, and joined to one."""
 
-    __slots__ = ("_codec", "_device", "_held", "_holds", "_observer", "_renewals")
+    __slots__ = ("_codec", "_device", "_held", "_holds", "_observer", "_renewals", "_sessions")
 
     def __init__(
-        self, observer: Observer, device: Device, codec: Codec, renewals: Renewals
+        self,
+        observer: Observer,
+        device: Device,
+        codec: Codec,
+        renewals: Renewals,
+        sessions: Sessions,
     ) -> None:
         self._observer = observer
         self._device = device
@@ -103,6 +108,7 @@ class Observation:
         self._renewals = renewals
         self._holds = True
         self._held: AttributesChange | None = None
+        self._sessions = sessions
 
     def release(self) -> None:
         """The registration is answered: from now on what comes is sent."""
@@ -137,6 +143,15 @@ class Observation:
 
     def _renewed(self, settings: Settings) -> None:
         self._codec = settings.codec
+        if settings.transport is ProfileTransport.MQTT:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Over, by our own doing. The session is looked up: kept, it would hold this in a ring."""
+        for session in self._sessions.of(self._device.id):
+            if session.outlet is self:
+                self._sessions.close(session)
+        self._observer.end()
 
     def end(self, cause: Cause) -> None:
         self._observer.end()

@@ -46,6 +46,7 @@ _CODES: Final = {
     Status.TIMEOUT: coap.GATEWAY_TIMEOUT,
     Status.OVERLOADED: coap.SERVICE_UNAVAILABLE,
     Status.LIMITED: coap.TOO_MANY_REQUESTS,
+    Status.FULL: coap.INTERNAL_SERVER_ERROR,
     Status.FAILED: coap.INTERNAL_SERVER_ERROR,
     Status.INTERNAL: coap.INTERNAL_SERVER_ERROR,
 }
@@ -137,7 +138,7 @@ class Resources:
             observer=ask.observer,
         )
         if route is None:
-            return _unserved(ask)
+            return self._unserved(ask)
         status = reply.status
         if status is Status.IGNORED:
             return None
@@ -176,6 +177,14 @@ class Resources:
         stored = Stored(coap.CONTENT, ((coap.ETAG, _etag(body)), *options), body)
         self._stored.put(observed.key, stored)
         return stored.block(wanted, None, first)
+
+    def _unserved(self, ask: Ask) -> Answer:
+        """Nothing lives at this address, or not by this method."""
+        _, _, path = str(ask.address).partition(" ")
+        if any(self._router.match(f"{method} {path}") for method in METHODS.values()):
+            return _WRONG_METHOD
+        # GET and POST may be misspelt, the rest is not offered at all.
+        return _NOT_FOUND if ask.method in (coap.GET, coap.POST) else _WRONG_METHOD
 
     def expire(self) -> None:
         """Drop what nobody came back for."""
@@ -279,8 +288,3 @@ def _code(route: Route, reply: Reply, method: int) -> int:
     if method == coap.GET and reply.status is Status.OK:
         return coap.CONTENT
     return _CODES[reply.status]
-
-
-def _unserved(ask: Ask) -> Answer:
-    """Nothing lives at this address: GET and POST may be misspelt, the rest is not offered."""
-    return _NOT_FOUND if ask.method in (coap.GET, coap.POST) else _WRONG_METHOD

@@ -1,0 +1,143 @@
+"""What the tests of the contract need beside the wires: profiles, sessions, gateways, packages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiocoap import Message
+from inside import Gate
+from wires import HOST, Coap, Mqtt, mqtt, provisioned
+
+from gateway.core.model import (
+    ChecksumAlgorithm,
+    DeviceProfile,
+    Package,
+    PackageKind,
+    ProfileTransport,
+    ProvisionType,
+    Secret,
+)
+from gateway.core.registry import ProfileDraft
+from gateway.opening import open_packages
+
+CLOSED = (0, 0)
+
+PROTOBUF: dict[str, Any] = {
+    "payload": "PROTOBUF",
+    "telemetry_schema": 'syntax = "proto3"; message Sent { optional double t = 1; }',
+    "attributes_schema": 'syntax = "proto3"; message Known { optional string serial = 1; }',
+}
+"""A profile whose telemetry is `t = 1`, a double, and whose attributes are `serial = 1`, text."""
+
+
+async def save_profile(
+    gate: Gate, name: str, transport: ProfileTransport = ProfileTransport.DEFAULT, **more: Any
+) -> None:
+    """Make a profile or change it; `thingsboard` is its section."""
+    sections = {"thingsboard": more.pop("thingsboard", {})}
+    profile = DeviceProfile(
+        id=0,
+        name=name,
+        provision_type=ProvisionType.CHECK_PRE_PROVISIONED_DEVICES,
+        transport=transport,
+        sections=sections,
+        **more,
+    )
+    pair = {"key": Secret(f"{name}-key-0001"), "secret": Secret(f"{name}-secret-0001")}
+    await gate.registry.save_profile(ProfileDraft(profile=profile, **pair))
+
+
+@asynccontextmanager
+async def session_of(gate: Gate, token: str, version: int = 5) -> AsyncIterator[Mqtt]:
+    """An MQTT session that is open."""
+    async with mqtt(gate.ports.mqtt, version) as session:
+        assert await session.connect("c", token) == 0
+        yield session
+
+
+async def add_gateway(gate: Gate, name: str = "gw") -> str:
+    """A device that may speak for others; its token."""
+    answer = await provisioned(gate.ports, "http", gate.request(name, gateway=True))
+    token: str = answer["credentialsValue"]
+    return token
+
+
+@asynccontextmanager
+async def gateway_of(gate: Gate, version: int = 5) -> AsyncIterator[Mqtt]:
+    """The session of a new gateway."""
+    async with session_of(gate, await add_gateway(gate), version) as session:
+        yield session
+
+
+async def told(session: Mqtt) -> tuple[str, Any]:
+    """The next PUBLISH: its topic and its JSON."""
+    topic, payload, _ = await session.published()
+    return topic, json.loads(payload)
+
+
+async def add_package(
+    gate: Gate, folder: Path, content: bytes, kind: PackageKind = PackageKind.FIRMWARE, **more: Any
+) -> Package:
+    """A package with its content on disk; with a `url` it lies elsewhere."""
+    given: dict[str, Any] = {"title": "app", "version": "1", "file_name": "app.bin", **more}
+    if "url" not in more:
+        files = open_packages(gate.gateway.config)
+        assert files is not None
+        source = folder / "source.bin"
+        source.write_bytes(content)
+        added = files.add(source, ChecksumAlgorithm.SHA256)
+        given |= {"size": added.size, "file": added.file, "checksum": added.checksum}
+    package = await gate.registry.add_package(Package(kind=kind, **given))
+    assert package is not None
+    return package
+
+
+async def assign(gate: Gate, package: Package, name: str = "d") -> None:
+    known = await gate.registry.device(name)
+    assert known is not None
+    await gate.registry.assign(package.kind, package, known.device)
+
+
+class Observing(Coap):
+    """A UDP port whose answers wait in a queue for each token; `resets`: answered with RST."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resets: set[bytes] = set()
+        self.queues: dict[bytes, asyncio.Queue[Any]] = {}
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        message = Message.decode(data)
+        if message.code and message.token in self.resets:
+            self.transport.sendto(b"\x70\x00" + data[2:4])
+        else:
+            super().datagram_received(data, addr)
+        if message.code and message.token in self.queues:
+            self.queues[message.token].put_nowait(message)
+
+    def observe(self, code: Any, path: str, **options: Any) -> bytes:
+        """Register; the token of the observation."""
+        data, fresh = self.datagram(code, path, observe=0, **options)
+        self.queues[fresh] = asyncio.Queue()
+        self.transport.sendto(data)
+        return fresh
+
+    async def next(self, token: bytes, within_s: float = 5.0) -> Any:
+        async with asyncio.timeout(within_s):
+            return await self.queues[token].get()
+
+
+@asynccontextmanager
+async def observing(port: int) -> AsyncIterator[Observing]:
+    loop = asyncio.get_running_loop()
+    transport, device = await loop.create_datagram_endpoint(Observing, remote_addr=(HOST, port))
+    try:
+        yield device
+    finally:
+        transport.close()
+        await asyncio.sleep(0)
