@@ -91,9 +91,11 @@ class Writer:
         self._idle.set()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.healthy = True
 
     def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run(), name="store.writer")
 
     async def close(self, timeout_s: float = 1.0) -> None:
@@ -118,7 +120,9 @@ class Writer:
         """Queue a decision and return its result after it is durable."""
         if len(self._waiting) >= self._max_pending or self._closing:
             raise Overloaded("too many decisions wait for the disk")
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        # A writer that was never started has no loop of its own yet.
+        loop = self._loop or asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
         self._waiting.append((decision, future))
         self._wake.set()
         return await future

@@ -130,7 +130,7 @@ class HttpListener:
             protocol,
             writer,
             task,
-            asyncio.get_running_loop(),
+            task.get_loop(),
             client_max_size=self._max_body,
         )
 
@@ -212,7 +212,7 @@ class HttpListener:
         if (request.method == "HEAD" or self._stopping) and self._is_patient(address):
             # A HEAD would be given what it waited for, and nobody would see it.
             return self._answers.stopping() if self._stopping else self._unrouted(path)
-        connection.begin(address)
+        connection.begin(address, request.task)
         try:
             route, reply = await self._router.answer(
                 address, body, connection.peer, query=_query(query_text) if query_text else NOTHING

@@ -140,10 +140,10 @@ class Connection(RequestHandler):
         if self._paused:
             await self._drain_helper()
 
-    def begin(self, address: Address) -> None:
-        """The current task waits for the answer of what is at `address`."""
+    def begin(self, address: Address, task: asyncio.Task[None]) -> None:
+        """`task` waits for the answer of what is at `address`."""
         self.address = address
-        self.task = asyncio.current_task()
+        self.task = task
 
     def end(self) -> None:
         """The answer is there, or nobody wants it any more."""

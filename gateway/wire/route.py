@@ -64,13 +64,15 @@ class Route(Struct, frozen=True, kw_only=True):
 class PathTable:
     """Finds the route of an address. Literal addresses cost one dictionary look-up.
 
-    With `fold`, literal segments match in any case (CoAP paths, ThingsBoard contract section 10).
+    Of templates, one that ends in a word goes before one that ends in a name. With `fold`, literal
+    segments match in any case (CoAP paths, ThingsBoard contract section 10).
     """
 
     def __init__(self, entries: list[tuple[str, Route]], *, fold: bool = False) -> None:
         self._fold = fold
         self._exact: dict[str, tuple[Route, Mapping[str, str]]] = {}
-        self._templates: dict[int, list[tuple[tuple[str, ...], Route]]] = {}
+        self._templates: dict[tuple[int, str], list[tuple[tuple[str, ...], Route]]] = {}
+        """By how many segments there are, and the last of them; empty where that is a name."""
         self._open_ended: list[tuple[tuple[str, ...], Route]] = []
         for template, route in entries:
             if "{" not in template:
@@ -80,7 +82,9 @@ class PathTable:
             if segments[-1].endswith("*}"):
                 self._open_ended.append((segments[:-1], route))
             else:
-                self._templates.setdefault(len(segments), []).append((segments, route))
+                last = "" if segments[-1].startswith("{") else segments[-1]
+                key = len(segments), last.lower() if fold else last
+                self._templates.setdefault(key, []).append((segments, route))
 
     def find(self, address: Address) -> tuple[Route, Mapping[str, str]] | None:
         """The route at `address` and the values of its template's names, or None."""
@@ -95,10 +99,12 @@ class PathTable:
         return self._find_template(address.split("/"))
 
     def _find_template(self, given: Sequence[str]) -> tuple[Route, Mapping[str, str]] | None:
-        for segments, route in self._templates.get(len(given), ()):
-            params = self._bind(segments, given)
-            if params is not None:
-                return route, params
+        last = given[-1].lower() if self._fold else given[-1]
+        for key in ((len(given), last), (len(given), "")):
+            for segments, route in self._templates.get(key, ()):
+                params = self._bind(segments, given)
+                if params is not None:
+                    return route, params
         for segments, route in self._open_ended:
             if len(given) >= len(segments):
                 params = self._bind(segments, given[: len(segments)])
