@@ -259,3 +259,24 @@ def test_a_configuration_that_cannot_be_read_ends_the_examination(shell: Any) ->
     assert told.status == 1
     assert "GATEHOUSE_HTTP_PORT" in told.found("configuration")
     assert told.checks[-1]["check"] == "configuration"
+
+
+def test_the_folder_of_packages_is_looked_at(used: Any) -> None:
+    """Not there yet is fine, a file in its place is wrong, and what it holds is told."""
+    assert "not yet" in Diagnosis(used).found("packages")
+    folder = used.folder / "data" / "packages"
+    folder.write_text("in the way")
+    assert Diagnosis(used).levels("packages") == {"wrong"}
+    folder.unlink()
+    folder.mkdir()
+    (folder / "a").write_bytes(bytes(3 * 2**20))
+    assert "1 files, 3.0 MiB" in Diagnosis(used).found("packages")
+
+
+def test_a_hook_nobody_serves_is_a_warning(used: Any) -> None:
+    """Whether somebody listens is found out without sending anything."""
+    assert Diagnosis(used).levels("hook") == set()
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        url = f"http://127.0.0.1:{service.getsockname()[1]}/rpc"
+        assert Diagnosis(used, GATEHOUSE_RPC_HOOK=url).levels("hook") == {"ok"}
+    assert Diagnosis(used, GATEHOUSE_RPC_HOOK=url).levels("hook") == {"warning"}
