@@ -20,6 +20,8 @@ log = structlog.get_logger()
 MOST_ENDED = 10_000
 """Devices of which it is remembered that their login changed: enough for all that could be between
 the look at their credentials and the opening of a session."""
+MOST_POLLS = 20
+"""Polls of one device that wait at once; one more ends the oldest."""
 
 
 class Cause(Enum):
@@ -32,7 +34,7 @@ class Cause(Enum):
 
 
 class Slot(Enum):
-    """What kind of session it is. A device has one of each at a time, but any number of polls."""
+    """What kind of session it is. A device has one of each at a time, but `MOST_POLLS` polls."""
 
     LIVE = "live"
     """A connection of its own, or a place behind a gateway: the newer of the two stands."""
@@ -131,9 +133,8 @@ class Sessions:
         session = Session(device, peer, outlet, slot, gateway_id)
         session.wants_attributes = wants_attributes
         session.wants_calls = wants_calls
-        older = None
-        if slot is not Slot.POLL:
-            older = next((one for one in self.of(device.id) if one.slot is slot), None)
+        alike = [one for one in self.of(device.id) if one.slot is slot]
+        older = alike[0] if len(alike) >= (MOST_POLLS if slot is Slot.POLL else 1) else None
         self._by_device.setdefault(device.id, []).append(session)
         if slot is not Slot.POLL:
             self._attendance.connected(device.id, peer, gateway_id)

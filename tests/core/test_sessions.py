@@ -9,7 +9,7 @@ import pytest
 from outlets import Heard, House
 
 from gateway.core.model import AttributesChange
-from gateway.core.sessions import Cause, Slot
+from gateway.core.sessions import MOST_POLLS, Cause, Slot
 from gateway.store.sql_store import SqlStore
 
 CHANGE = AttributesChange({"rate": 5})
@@ -40,6 +40,16 @@ async def test_slots_do_not_displace_each_other_and_polls_not_even_their_own(hou
         house.open(device, outlet, slot=slot)
     assert len(house.sessions.of(device.id)) == 5
     assert not any(outlet.ends for outlet in outlets)
+
+
+async def test_polls_of_one_device_are_bounded(house: House) -> None:
+    """One more than may wait ends the oldest, and no other."""
+    device = await house.device()
+    outlets = [Heard() for _ in range(MOST_POLLS + 1)]
+    for outlet in outlets:
+        house.open(device, outlet, slot=Slot.POLL)
+    assert [outlet.ends for outlet in outlets] == [[Cause.TAKEN_OVER]] + [[]] * MOST_POLLS
+    assert len(house.sessions.of(device.id)) == MOST_POLLS
 
 
 async def test_a_change_reaches_whoever_subscribed_and_nobody_else(house: House) -> None:

@@ -30,6 +30,11 @@ MOST_POLL_MS: Final = 300_000
 NOTHING_CAME: Final = Reply(status=Status.TIMEOUT)
 _DELETED: Final = Reply(b"Device was deleted!", Status.DELETED, Format.TEXT)
 _GONE: Final = Reply(status=Status.GONE, reason="the credentials of this device were changed")
+_ENDS: Final = {
+    Cause.REMOVED: _DELETED,
+    Cause.CREDENTIALS_CHANGED: _GONE,
+    Cause.TAKEN_OVER: NOTHING_CAME,
+}
 
 
 class Called(Struct, frozen=True):
@@ -67,9 +72,7 @@ class Poll:
         if self._came.cancelled():
             return NOTHING_CAME
         came = self._came.result()  # it may have come in the very moment of the time-out
-        if isinstance(came, Cause):
-            return _DELETED if came is Cause.REMOVED else _GONE
-        return came
+        return _ENDS[came] if isinstance(came, Cause) else came
 
     def attributes_changed(self, change: AttributesChange) -> None:
         if not self._came.done():
