@@ -236,6 +236,25 @@ async def test_unknown_topics_and_refused_devices(gate: Gate, version: int, qos:
 
 @QUALITIES
 @VERSIONS
+async def test_a_gateway_with_as_many_devices_as_it_may_have(
+    new_gate: NewGate, version: int, qos: int
+) -> None:
+    """0x97, acknowledged in MQTT 3, and the connection stays; those it has are served."""
+    gate = await new_gate(limits={"max_children": 2})
+    async with gateway_of(gate, version) as session:
+        await session.deliver(TELEMETRY, said({"A": [{"t": 1}], "B": [{"t": 1}]}))
+        expected = [(PUBACK, 0x97 if version == 5 else 0)] * qos
+        assert await outcome(session, CONNECT, {"device": "C"}, qos) == expected
+        sent = {"A": [{"t": 2}], "C": [{"t": 2}]}
+        assert await outcome(session, TELEMETRY, sent, qos) == expected
+        asked = {"id": 1, "device": "C", "client": True, "key": "k"}
+        assert await outcome(session, REQUEST, asked, qos) == expected
+    assert await gate.readings("A") == {"t": 2}
+    assert await gate.registry.device("C") is None
+
+
+@QUALITIES
+@VERSIONS
 @pytest.mark.parametrize("whose", ["device", "gateway_devices", "organisation"])
 async def test_rate_limits(new_gate: NewGate, version: int, qos: int, whose: str) -> None:
     """0x97 and the door; each device counts for itself, and all count for their gateway (12)."""

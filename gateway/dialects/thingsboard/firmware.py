@@ -11,6 +11,7 @@ from msgspec import Struct
 from gateway.core.model import Device, Package, PackageKind, Wire
 from gateway.core.packages import Packages, PackageSource
 from gateway.dialects.thingsboard.callers import Callers
+from gateway.dialects.thingsboard.device import LIMITED_500
 from gateway.wire.call import BadPayload, Call, Format, Reply, Source, Status
 from gateway.wire.route import Route
 
@@ -58,6 +59,8 @@ class FirmwareApi:
                 handler=download,
                 http=(f"GET /api/v1/{{token}}/{feature}",),
                 coap=(f"GET /{prefix}/{{token}}", f"GET /{prefix}"),
+                http_codes=LIMITED_500,
+                coap_codes=LIMITED_500,
                 quiet=True,
             ),
             Route(

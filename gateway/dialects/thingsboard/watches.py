@@ -47,7 +47,7 @@ class Called(Struct, frozen=True):
 
 def poll_timeout_s(query: Mapping[str, str]) -> float:
     """What `timeout` of a long poll asks for, in seconds. Raises `BadPayload`."""
-    text = query.get("timeout", "0")
+    text = query.get("timeout") or "0"
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise BadPayload("timeout must be a whole number of milliseconds")
     return min(int(text) or POLL_MS, MOST_POLL_MS) / 1000
