@@ -60,8 +60,10 @@ def value_of(key: str, value: Any) -> Value:
             )
         case int() if not isinstance(value, bool) and not _LEAST_WHOLE <= value <= _MOST_WHOLE:
             return str(value)
+        case float() if not math.isfinite(value):
+            raise click.UsageError(f"a number in {shown(key)} is too large for a double.")
         case dict() | list():
-            value = Json(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+            value = Json(_written(key, value))
             text = value.text
         case str():
             text = value
@@ -70,6 +72,14 @@ def value_of(key: str, value: Any) -> Value:
     if not _storable(text):
         raise click.UsageError(f"the value of {shown(key)} is no valid text.")
     return value  # type: ignore[no-any-return]
+
+
+def _written(key: str, value: Any) -> str:
+    """An object or an array as JSON, which has no word for what is too large for a double."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        raise click.UsageError(f"a number in {shown(key)} is too large for a double.") from None
 
 
 def _parsed(text: str) -> Any:

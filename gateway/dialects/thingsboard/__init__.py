@@ -40,7 +40,12 @@ The contract is kept to the byte, except for these differences, each on purpose:
 - Without the filter subscribed to last, what we say goes out on the one subscribed to before it.
 - To a profile's `attributes_subscribe_topic` with wildcards we publish on a topic it matches:
   `me` stands for each of them.
-- A changed profile holds for open sessions at once: topics, filters, formats and conduct.
+- A changed profile holds for open sessions at once: topics, filters, formats and conduct. One that
+  is for another transport from now on ends them (0x98), and observations too (2.02).
+- A time that is no number is a bad payload like any other; there it ends the session with 0x8B.
+- An observation that its device resets is over without a 2.02, which would be reset as well.
+- MQTT 3.1 clients may have ids of more than 23 characters.
+- The limit of devices is one of each gateway's session; there it is the tenant's.
 - A request id is a whole number from 0 to 2147483647.
 - One message holds at most so many values (10,000 unless configured), numbers with exponents from
   -324 to 308, and keys of at most 255 characters; one request asks for at most 1,000 attributes by

@@ -12,6 +12,7 @@ from gateway.core.errors import Overloaded, StoreUnavailable
 from gateway.core.limits import Limits, RateLimiter, parse_rate
 from gateway.core.model import (
     AccessToken,
+    AttributesChange,
     AttributeScope,
     Device,
     EventKind,
@@ -506,3 +507,16 @@ async def test_a_call_that_no_message_can_hold_is_not_sent(house: House, gateway
     call = RpcCall(device_id=child.id, method="m", expires_at=2**63)
     assert (await house.rpc.call(call, 5)).outcome is RpcOutcome.NOT_CONNECTED
     assert gateway.link.sent == []
+
+
+async def test_a_change_that_no_message_can_hold_is_not_sent(house: House, gateway: Client) -> None:
+    """It is not told, nothing is raised, and the next one is."""
+    guest: Any = gateway.guest
+    guest.codec = PROTOBUF_GATEWAY
+    gateway.subscribe(ATTRIBUTES)
+    await gateway.publish(CONNECT, wire.ConnectMsg(deviceName="A").SerializeToString())
+    child: Device = await house.device("A")
+    for number in (2**64, 7):
+        change = AttributesChange({"n": number})
+        house.sessions.attributes_changed(change, device_id=child.id, profile_id=None)
+    assert [topic for topic, *_ in gateway.link.sent] == [ATTRIBUTES]

@@ -103,6 +103,8 @@ def test_a_profile_without_schemas_does_not_load_protobuf() -> None:
         ({"telemetry_topic": "a#"}, "telemetry_topic", "`#` as its last level only"),
         ({"telemetry_topic": "#/#"}, "telemetry_topic", "`#` as its last level only"),
         ({"telemetry_topic": "a/b+/c"}, "telemetry_topic", "`+` only as a whole level"),
+        ({"telemetry_topic": "a/{b}/c"}, "telemetry_topic", "`{` or `}`"),
+        ({"attributes_subscribe_topic": "a/b}"}, "attributes_subscribe_topic", "`{` or `}`"),
         ({"telemetry_topic": "$share/a/b"}, "telemetry_topic", "begin with `$`"),
         ({"telemetry_topic": "#"}, "telemetry_topic", "takes in `/provision/#`"),
         ({"attributes_topic": "v1/gateway/telemetry"}, "attributes_topic", "`v1/gateway/#`"),
