@@ -121,6 +121,8 @@ def data(
         raise click.UsageError("--agg wants a time: --last 7d, or --from and --to.")
     # What is counted in intervals must have an end.
     begin, end = _range(last, since, until, latest=_END_OF_TIME if agg == "none" else now_ms())
+    if every is not None and last is not None:
+        begin -= begin % every  # at full hours, days …, so that two exports fit together
     asked = _Asked(
         keys=tuple(dict.fromkeys(keys)),
         since=begin,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import shlex
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +115,21 @@ def claim(
 
 
 def _claim_key() -> Secret:
-    if CLAIM_KEY in os.environ:
+    if os.environ.get(CLAIM_KEY):
         return secret_from(CLAIM_KEY)
-    text: str = click.prompt("Claim key", hide_input=True, default="", show_default=False, err=True)
+    with warnings.catch_warnings():
+        # Without a terminal the key comes from standard input; there is nothing to hide it from.
+        warnings.simplefilter("ignore", getpass.GetPassWarning)
+        try:
+            text: str = click.prompt(
+                "Claim key", hide_input=True, default="", show_default=False, err=True
+            )
+        except click.Abort:
+            if sys.stdin.isatty():
+                raise
+            raise click.UsageError(
+                f"nobody is there to ask for the key: use --key-file, or set {CLAIM_KEY}."
+            ) from None
     return Secret(text)
 
 

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 WRITE_EVERY_S = 1.0
 """Connects and disconnects are written this often."""
-ACTIVITY_EVERY = 10
+ACTIVITY_EVERY = 5
 """Every so many writes the times of last activity go along: a row for each active device."""
 ALIVE_EVERY = 5
 """Every so many times something is written though nothing happened: this process lives."""

@@ -58,9 +58,9 @@ class Hook:
             return _BUSY
         self._calls += 1
         try:
-            return await self._ask(self._session, _asked(device, method, params))
+            return await self._ask(self._session, method, _asked(device, method, params))
         except aiohttp.ClientError as exc:
-            log.warning("hook.failed", method=method[:64], reason=type(exc).__name__)
+            log.warning("hook.failed", method=method[:64], reason=_reason(exc))
             return _REFUSED
         except TimeoutError:
             log.warning("hook.late", method=method[:64], after_s=self._timeout_s)
@@ -68,7 +68,7 @@ class Hook:
         finally:
             self._calls -= 1
 
-    async def _ask(self, session: aiohttp.ClientSession, body: bytes) -> bytes | None:
+    async def _ask(self, session: aiohttp.ClientSession, method: str, body: bytes) -> bytes | None:
         headers = {"Content-Type": "application/json"}
         async with session.post(
             self._url, data=body, headers=headers, allow_redirects=False
@@ -79,7 +79,13 @@ class Hook:
             while len(answer) <= self._max_answer and not response.content.at_eof():
                 answer += await response.content.read(self._max_answer + 1 - len(answer))
             if response.status // 100 != 2 or not self._fits(answer):
-                log.warning("hook.unusable", status=response.status, answer_bytes=len(answer))
+                log.warning(
+                    "hook.unusable",
+                    method=method[:64],
+                    status=response.status,
+                    answer_bytes=len(answer),
+                    wanted=f"status 2xx and at most {self._max_answer} bytes of JSON",
+                )
                 return _REFUSED
             return answer
 
@@ -92,6 +98,13 @@ class Hook:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
         return True
+
+
+def _reason(exc: aiohttp.ClientError) -> str:
+    """What went wrong, without the address, whose query may hold a secret."""
+    cause = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else None
+    told = cause.strerror if cause is not None else None
+    return told or type(exc).__name__
 
 
 def _asked(device: Device, method: str, params: str) -> bytes:

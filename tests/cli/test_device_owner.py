@@ -167,3 +167,11 @@ def test_what_are_no_credentials_is_told(one: Any, args: tuple[str, ...], conten
     before = credentials(one)
     assert one(*ROTATE, *args).exit_code == 2
     assert credentials(one) == before
+
+
+def test_without_anybody_to_ask_the_claim_says_what_to_do(offered: Any) -> None:
+    """An empty standard input is no key, and the offer stands for the next attempt."""
+    result = offered(*CLAIM, input="")
+    assert result.exit_code == 2
+    assert "--key-file" in result.stderr
+    assert offered(*CLAIM, input=f"{KEY}\n").exit_code == 0

@@ -85,17 +85,27 @@ def until_online(gate: RunningGateway, name: str, *, wanted: bool = True) -> Non
 def test_shared_attributes_are_observed(
     observe: Callable[..., Observing], gate: RunningGateway
 ) -> None:
-    """First the current state, then each change; the device is gone when the client cancels."""
+    """First the current state, then each change."""
     token = gate.token("libcoap-observes")
     gate.share("libcoap-observes", interval=30)
-    seen = observe(f"api/v1/{token}/attributes", seconds=8)
+    seen = observe(f"api/v1/{token}/attributes")
     seen.until(r'c:2\.05 .*Observe:0[^\n]*:: \'\{"interval":30\}')
     gate.share("libcoap-observes", interval=31)
     seen.until(r'Observe:1[^\n]*:: \'\{"interval":31\}')
     gate.operate("device", "attributes", "delete", "libcoap-observes", "interval")
     seen.until(r'Observe:2[^\n]*:: \'\{"deleted":\["interval"\]\}')
-    seen.finish()  # it sends Observe 1 and is gone before the answer
-    until_online(gate, "libcoap-observes", wanted=False)
+
+
+def test_a_client_that_cancels_is_gone(
+    observe: Callable[..., Observing], gate: RunningGateway
+) -> None:
+    """It sends Observe 1 and ends before the answer; the device is offline then."""
+    token = gate.token("libcoap-cancels")
+    seen = observe(f"api/v1/{token}/attributes", seconds=3)
+    seen.until(r"Observe:0")
+    until_online(gate, "libcoap-cancels")
+    seen.finish()
+    until_online(gate, "libcoap-cancels", wanted=False)
 
 
 def test_calls_are_observed_and_answered(

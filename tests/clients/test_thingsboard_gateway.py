@@ -54,11 +54,12 @@ class Child:
     """A device behind the IoT Gateway's socket: it speaks and is spoken to at one port."""
 
     def __init__(self, port: int) -> None:
-        self._line = _reusable()
+        # The port is bound first: one that is picked by connecting may be somebody else's, too.
+        self._door, self._line = _reusable(), _reusable()
+        self._door.bind(("127.0.0.1", 0))
+        self.port: int = self._door.getsockname()[1]
+        self._line.bind(("127.0.0.1", self.port))
         self._line.connect(("127.0.0.1", port))
-        self.port: int = self._line.getsockname()[1]
-        self._door = _reusable()
-        self._door.bind(("127.0.0.1", self.port))
         self._door.listen()
 
     def say(self, words: bytes) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
 from msgspec import Struct
 
 from gateway.core.access import Access
-from gateway.core.limits import Limits, RateLimiter
+from gateway.core.limits import Allowance, Limits, RateLimiter
 from gateway.core.model import Device, ProfileTransport, Secret, Wire
 from gateway.core.ports import Clock
 from gateway.core.presence import Attendance
@@ -18,6 +19,11 @@ from gateway.wire.call import Call, Reply, Status
 
 UNAUTHENTICATED = Reply(status=Status.UNAUTHENTICATED, reason="unknown token")
 OTHER_TRANSPORT = Reply(status=Status.INTERNAL, reason="the profile is for another transport")
+
+log = structlog.get_logger()
+
+LIMITS_TOLD_AT_ONCE, LIMITS_TOLD_PER_S = 5, 0.1
+"""Log lines about devices that reached a limit: a flood must not fill the log as well."""
 
 _MOST_SECTIONS = 4096
 
@@ -51,6 +57,7 @@ class Callers:
         self._limiter = limiter
         self._attendance = attendance
         self._clock = clock
+        self._telling = Allowance(LIMITS_TOLD_AT_ONCE, LIMITS_TOLD_PER_S)
         self._settings: dict[tuple[int, bool], Settings] = {}
 
     async def device(self, call: Call) -> Device | Reply:
@@ -108,6 +115,13 @@ class Callers:
         )
         if limited is None:
             return None
+        if self._telling.take(self._clock()):
+            log.warning(
+                "device.limited",
+                device=device.name,
+                limit=f"{limited.scope} {limited.what}",
+                untold=self._telling.forget_missed(),
+            )
         return Reply(
             status=Status.LIMITED,
             reason=f"the rate limit of the {limited.scope} ({limited.what}) is reached",

@@ -198,7 +198,7 @@ async def test_a_poll_ends_after_its_time(house: House) -> None:
     assert (reply.status, reply.body) == (Status.TIMEOUT, b"")
 
 
-@pytest.mark.parametrize("timeout", ["x", "-1", "1.5", "", "9" * 19])
+@pytest.mark.parametrize("timeout", ["x", "-1", "1.5", "9" * 19])
 async def test_a_poll_waits_for_a_number_of_milliseconds(house: House, timeout: str) -> None:
     """Anything else is a bad request, on both polls."""
     token = await house.add()

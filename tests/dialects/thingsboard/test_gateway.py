@@ -515,8 +515,7 @@ async def test_a_change_that_no_message_can_hold_is_not_sent(house: House, gatew
     guest.codec = PROTOBUF_GATEWAY
     gateway.subscribe(ATTRIBUTES)
     await gateway.publish(CONNECT, wire.ConnectMsg(deviceName="A").SerializeToString())
-    child: Device = await house.device("A")
+    (session,) = house.sessions.of((await house.device("A")).id)
     for number in (2**64, 7):
-        change = AttributesChange({"n": number})
-        house.sessions.attributes_changed(change, device_id=child.id, profile_id=None)
+        session.outlet.attributes_changed(AttributesChange({"n": number}))
     assert [topic for topic, *_ in gateway.link.sent] == [ATTRIBUTES]
