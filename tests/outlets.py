@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from gateway.core.model import AttributesChange, Device, Peer, Provisioned, RpcCall, Wire
+from gateway.core.model import (
+    AttributesChange,
+    Device,
+    Event,
+    EventKind,
+    Peer,
+    Provisioned,
+    RpcCall,
+    RpcState,
+    Wire,
+)
 from gateway.core.presence import Attendance
 from gateway.core.sessions import Cause, Session, Sessions
+from gateway.store.sql_registrar import SqlRegistrar
 from gateway.store.sql_store import SqlStore
 
 PEER = Peer(Wire.MQTT, "192.0.2.7:50123")
@@ -63,3 +76,63 @@ class House:
 
     def open(self, device: Device, outlet: Heard, **more: Any) -> Session:
         return self.sessions.open(device, PEER, outlet, **more)
+
+
+# ── trouble, and calls in the store ───────────────────────────────────────────────────────────
+
+SHELL = Peer(Wire.SHELL, "tester")
+
+
+@asynccontextmanager
+async def unwritable(store: SqlStore) -> AsyncIterator[None]:
+    """The database takes no writes, as on a full disk."""
+
+    async def query_only(flag: int) -> None:
+        writer = store.driver._open_writer()  # type: ignore[attr-defined]
+        await writer.run(lambda db: db.execute(f"PRAGMA query_only = {flag}").fetchall())
+
+    await query_only(1)
+    try:
+        yield
+    finally:
+        await query_only(0)
+
+
+@asynccontextmanager
+async def running(work: Any) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(true: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(5):
+        while not await true():
+            await asyncio.sleep(0.005)
+
+
+def event(kind: EventKind, device: Device) -> Event:
+    return Event(kind=kind, at=1, peer=SHELL, device_id=device.id)
+
+
+async def stored(house: House, device: Device, **more: Any) -> RpcCall:
+    now = house.clock()
+    call = RpcCall(
+        device_id=device.id,
+        method="blink",
+        created_at=now,
+        **{"expires_at": now + 60_000, "persistent": True, **more},
+    )
+    saved = await SqlRegistrar(house.store).save_call(call, event(EventKind.DEVICE_RPC, device))
+    assert saved is not None
+    return saved
+
+
+async def state_of(house: House, call: RpcCall) -> RpcState:
+    found = await house.store.stored_call(call.id)
+    assert found is not None
+    return found.state

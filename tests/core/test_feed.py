@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from outlets import Heard, House
@@ -27,11 +25,6 @@ from gateway.store.sql_registrar import SqlRegistrar
 from gateway.store.sql_store import SqlStore
 
 CHANGE = AttributesChange({"rate": 5}, ("old",))
-
-
-@pytest.fixture
-async def house(store: SqlStore, clock: Any, new_fleet: Callable[..., Any]) -> House:
-    return House(store, clock, await new_fleet())
 
 
 @pytest.fixture

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import pytest
 from outlets import PEER, Heard, House
 
 from gateway.core.model import Presence, Wire
 from gateway.core.sessions import Slot
 from gateway.store.sql_registrar import SqlRegistrar
-from gateway.store.sql_store import SqlStore
-
-
-@pytest.fixture
-async def house(store: SqlStore, clock: Any, new_fleet: Callable[..., Any]) -> House:
-    return House(store, clock, await new_fleet())
 
 
 async def presence_of(house: House, device_id: int) -> Presence:

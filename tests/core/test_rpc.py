@@ -13,12 +13,6 @@ from outlets import Heard, House
 from gateway.core.model import Device, Event, EventKind, Peer, RpcCall, RpcState, Wire
 from gateway.core.rpc import FIRST_PERSISTENT, MOST_TO_ONE, Rpc, RpcOutcome, RpcResult
 from gateway.store.sql_registrar import SqlRegistrar
-from gateway.store.sql_store import SqlStore
-
-
-@pytest.fixture
-async def house(store: SqlStore, clock: Any, new_fleet: Callable[..., Any]) -> House:
-    return House(store, clock, await new_fleet())
 
 
 @pytest.fixture

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import pytest
 from outlets import Heard, House
 
 from gateway.core.model import AttributesChange
 from gateway.core.sessions import MOST_POLLS, Cause, Slot
-from gateway.store.sql_store import SqlStore
 
 CHANGE = AttributesChange({"rate": 5})
-
-
-@pytest.fixture
-async def house(store: SqlStore, clock: Any, new_fleet: Callable[..., Any]) -> House:
-    return House(store, clock, await new_fleet())
 
 
 async def test_the_newer_session_of_a_device_stands(house: House) -> None:

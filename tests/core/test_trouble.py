@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import pytest
-from outlets import PEER, Heard, House
+from outlets import PEER, Heard, House, event, running, stored, until, unwritable
 
 from gateway.core import presence
-from gateway.core import rpc as calls
 from gateway.core.errors import StoreUnavailable
 from gateway.core.feed import Feed
 from gateway.core.model import (
@@ -20,82 +18,12 @@ from gateway.core.model import (
     AttributesChange,
     AttributeScope,
     Device,
-    Event,
     EventKind,
-    Peer,
-    RpcCall,
     Secret,
-    Wire,
 )
 from gateway.core.rpc import Rpc
 from gateway.core.sessions import Cause
 from gateway.store.sql_registrar import SqlRegistrar
-from gateway.store.sql_store import SqlStore
-
-SHELL = Peer(Wire.SHELL, "tester")
-
-
-@pytest.fixture
-async def house(store: SqlStore, clock: Any, new_fleet: Callable[..., Any]) -> House:
-    return House(store, clock, await new_fleet())
-
-
-@pytest.fixture
-async def rpc(house: House, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rpc]:
-    monkeypatch.setattr(calls, "RETRY_S", 0.01)
-    monkeypatch.setattr(calls, "SWEEP_EVERY_S", 0.01)
-    made = Rpc(house.sessions, house.store, house.clock)
-    yield made
-    await made.stop()
-
-
-@asynccontextmanager
-async def unwritable(store: SqlStore) -> AsyncIterator[None]:
-    """The database takes no writes, as on a full disk."""
-
-    async def query_only(flag: int) -> None:
-        writer = store.driver._open_writer()  # type: ignore[attr-defined]
-        await writer.run(lambda db: db.execute(f"PRAGMA query_only = {flag}").fetchall())
-
-    await query_only(1)
-    try:
-        yield
-    finally:
-        await query_only(0)
-
-
-@asynccontextmanager
-async def running(work: Any) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(work)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(5):
-        while not await true():
-            await asyncio.sleep(0.005)
-
-
-def event(kind: EventKind, device: Device) -> Event:
-    return Event(kind=kind, at=1, peer=SHELL, device_id=device.id)
-
-
-async def stored(house: House, device: Device, **more: Any) -> RpcCall:
-    now = house.clock()
-    call = RpcCall(
-        device_id=device.id,
-        method="blink",
-        created_at=now,
-        **{"expires_at": now + 60_000, "persistent": True, **more},
-    )
-    saved = await SqlRegistrar(house.store).save_call(call, event(EventKind.DEVICE_RPC, device))
-    assert saved is not None
-    return saved
 
 
 async def change(house: House, device: Device, **values: Any) -> None:
