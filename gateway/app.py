@@ -264,6 +264,7 @@ class Gateway:
     async def _reload(self) -> None:
         """A profile file changed. A broken one leaves the running profile in place and says so."""
         self.profile_errors = await load_profiles(self.config, self.registry)
+        self.feed.nudge()
         for error in self.profile_errors:
             log.error("profile.unusable", reason=str(error), kept="the profile as it was")
 

@@ -38,7 +38,11 @@ _SLACK_S = 2.0
 @click.argument("method")
 @click.argument("params", default="{}", metavar="[PARAMS]")
 @click.option("--oneway", is_flag=True, help="Do not wait for an answer of the device.")
-@click.option("--timeout", type=DURATION, help="How long the answer may take. Default: 10s.")
+@click.option(
+    "--timeout",
+    type=DURATION,
+    help="How long the answer may take. Default: as [rpc] timeout_s says, 10s.",
+)
 @click.option("--persistent", is_flag=True, help="Let the call wait for a device that is away.")
 @click.option("--expires", type=DURATION, help="With --persistent: for so long. Default: 1h.")
 @click.option(
@@ -83,12 +87,13 @@ def rpc(
         raise click.UsageError("a persistent call lasts as long as --expires says, not --timeout.")
     if not 0 < len(method) <= _MOST_METHOD:
         raise click.UsageError(f"a method's name has 1 to {_MOST_METHOD} characters.")
-    lasts = (expires or 3_600_000) if persistent else (timeout or 10_000)
+    config = read_config(config_path)
+    lasts = expires if persistent else timeout
+    if lasts is None:
+        lasts = 3_600_000 if persistent else int(config.rpc.timeout_s * 1000)
     settings = {"two_way": not oneway, "persistent": persistent, "retries": retries or 0}
     waits = wait or not persistent
-    work = _call(
-        read_config(config_path), name_or_uuid, method, _json_of(params), lasts, waits, settings
-    )
+    work = _call(config, name_or_uuid, method, _json_of(params), lasts, waits, settings)
     call, device, presence = run(work)
     failed = waits and call.state is not RpcState.SUCCESSFUL
     if as_json:

@@ -206,3 +206,12 @@ def test_what_cannot_be_called_is_a_usage_error(shell: Any, args: tuple[str, ...
     assert shell.json("device", "calls", "d1") == []
     if "{on:true}" in args:
         assert "single quotes" in result.stderr
+
+
+def test_how_long_a_call_lasts_is_configured(shell: Any) -> None:
+    """Without --timeout the setting counts."""
+    shell.ok("device", "add", "d1")
+    result = shell("device", "rpc", "d1", "blink", GATEHOUSE_RPC_TIMEOUT_S="0.1")
+    assert result.exit_code == 1
+    call = shell.json("device", "calls", "d1")[0]
+    assert call["expires_at"] - call["created_at"] == 100
