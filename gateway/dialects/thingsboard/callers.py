@@ -88,7 +88,7 @@ class Callers:
 
     async def fresh_settings(self, device: Device) -> Settings:
         """The same, as it is now."""
-        profile = await self._profiles.fresh(device)
+        profile = await self._profiles.of(device)
         section = read_section(profile.sections.get("thingsboard", {}))
         settings = Settings(
             profile.revision,
