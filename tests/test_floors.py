@@ -26,7 +26,14 @@ FLOORS = {
         "dialects.thingsboard",  # its protobuf schema
     },
     "config": {"toml_lines", "core.errors"},
-    "profiles": {"toml_lines", "core.errors", "core.model"},
+    "profiles": {
+        "toml_lines",
+        "profile_certificates",
+        "core.errors",
+        "core.model",
+        "core.pki.model",
+    },
+    "profile_certificates": {"toml_lines", "core.errors", "core.model", "core.pki"},
     "log": {"core.model", "core.errors"},
     "toml_lines": {"core.errors", "core.limits"},
     "clock": set(),
@@ -34,10 +41,18 @@ FLOORS = {
 """Room → what it may import of ours. `app` and `cli` know everything."""
 
 FOREIGN = {
-    "core": {"msgspec", "structlog", "cryptography"},
+    "core": {"msgspec", "structlog", "cryptography", "OpenSSL", "re2"},
     "wire": {"msgspec", "structlog"},
     "dialects": {"msgspec", "structlog", "google", "grpc_tools"},
-    "transports": {"aiohttp", "aiocoap", "amqtt", "structlog", "msgspec"},
+    "transports": {
+        "aiohttp",
+        "aiocoap",
+        "amqtt",
+        "structlog",
+        "msgspec",
+        "OpenSSL",
+        "cryptography",
+    },
     "store": {"aiosqlite", "asyncpg", "msgspec", "structlog", "cryptography", "mmh3"},
     "sinks": {"aiohttp", "msgspec", "structlog"},
     "admin": {"msgspec"},

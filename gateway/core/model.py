@@ -7,12 +7,14 @@ never a `str`: it is a `Secret`, which shows itself only when asked.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from hmac import compare_digest
 from typing import Any, TypeAlias
 
 from msgspec import Struct, field
+
+from gateway.core.pki.model import CertificateProfile, ChainRule
 
 PROVISIONED = "provisioned"
 """The one value of `Device.provision_state` that this product writes itself."""
@@ -58,7 +60,18 @@ class Wire(StrEnum):
     HTTP = "http"
     MQTT = "mqtt"
     COAP = "coap"
+    HTTPS = "https"
+    MQTTS = "mqtts"
+    COAPS = "coaps"
     SHELL = "shell"
+
+    @property
+    def plain(self) -> Wire:
+        """The wire without its security: whose words and numbers are spoken."""
+        return _PLAIN.get(self, self)
+
+
+_PLAIN = {Wire.HTTPS: Wire.HTTP, Wire.MQTTS: Wire.MQTT, Wire.COAPS: Wire.COAP}
 
 
 class Peer(Struct, frozen=True):
@@ -96,7 +109,9 @@ class DeviceProfile(Struct, frozen=True, kw_only=True):
     may be claimed by a customer; else only one whose server attribute `claimingAllowed` is true.
     `gateway_may_adopt`: a gateway may speak for a device of this profile that it did not create.
     `readings_keep_days` None: as the whole store. `limits` names rates (`messages`) and gives each
-    as text (`10:1,300:60`); what it leaves out is as configured for all.
+    as text (`10:1,300:60`); what it leaves out is as configured for all. `certificate` is what our
+    authority writes into certificates of these devices; `chain` says which factory certificates
+    admit to an `X509_CERTIFICATE_CHAIN` profile (None: none do).
 
     `sections` holds the tables a dialect reads (`[thingsboard]`, `[blynk]`); the core carries them
     unread. `source` is the file that defines the profile, or None for one that lives in the store
@@ -114,6 +129,8 @@ class DeviceProfile(Struct, frozen=True, kw_only=True):
     gateway_may_adopt: bool = True
     readings_keep_days: int | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
+    certificate: CertificateProfile = CertificateProfile()
+    chain: ChainRule | None = None
     organisation_id: int = ROOT_ORGANISATION
     sections: Mapping[str, Any] = field(default_factory=dict)
     source: str | None = None
@@ -148,6 +165,9 @@ class DeviceCredentialsType(StrEnum):
     X509_CERTIFICATE = "X509_CERTIFICATE"
     MQTT_BASIC = "MQTT_BASIC"
     LWM2M_CREDENTIALS = "LWM2M_CREDENTIALS"
+    DTLS_PSK = "DTLS_PSK"
+    REVOKED = "REVOKED"
+    """None any more: an operator took them back."""
 
 
 def sha3_id(text: str) -> str:
@@ -213,7 +233,71 @@ class Certificate(Struct, frozen=True, tag="X509_CERTIFICATE"):
         return Secret(sha3_id(self.text))
 
 
-DeviceCredentials: TypeAlias = AccessToken | MqttBasic | Certificate
+class PresharedKey(Struct, frozen=True, tag="DTLS_PSK"):
+    """A key for DTLS alone (RFC 4279): `identity` is shown in clear, `key` is 64 hex digits."""
+
+    identity: str
+    key: Secret
+
+    @property
+    def type(self) -> DeviceCredentialsType:
+        return DeviceCredentialsType.DTLS_PSK
+
+    @property
+    def id(self) -> Secret:
+        return Secret(psk_id(self.identity))
+
+
+def psk_id(identity: str) -> str:
+    """The id of a pre-shared key by its identity; no token or client id makes the same."""
+    return sha3_id(f"psk|{identity}|")
+
+
+class Revoked(Struct, frozen=True, tag="REVOKED"):
+    """A device whose credentials were revoked: nothing it shows lets it in. `mark` is random."""
+
+    mark: str
+
+    @property
+    def type(self) -> DeviceCredentialsType:
+        return DeviceCredentialsType.REVOKED
+
+    @property
+    def id(self) -> Secret:
+        return Secret(sha3_id(f"revoked|{self.mark}|"))
+
+
+DeviceCredentials: TypeAlias = AccessToken | MqttBasic | Certificate | PresharedKey | Revoked
+
+
+class Identity(Struct, frozen=True):
+    """Whom the handshake of a secure wire proved its peer to be.
+
+    `id` is the id of the credentials that were proven; they are looked up again for each call, so
+    that a revocation counts at once. `expires_at` (ms; 0: never) is the certificate's.
+    """
+
+    id: Secret
+    device_id: int
+    expires_at: int = 0
+
+
+class Vouched(Struct):
+    """Somebody known, for as long as a connection lasts. Its transport calls `release` at its end,
+    once; until then it may be cut."""
+
+    identity: Identity
+    release: Callable[[], None]
+
+
+class Presented(Struct, frozen=True):
+    """A pre-shared key, in bytes, and whose it is."""
+
+    key: bytes
+    identity: Identity
+
+    def __repr__(self) -> str:
+        return "Presented(***)"
 
 
 class RequestedCredentials(Struct, frozen=True, kw_only=True):
@@ -225,11 +309,18 @@ class RequestedCredentials(Struct, frozen=True, kw_only=True):
     username: str = ""
     password: Secret = Secret("")
     certificate: str = ""
+    csr: str = ""
+    """A PKCS #10 request (RFC 2986) as PEM, or as base64 of its DER: sign this key for me."""
 
     @property
     def any_given(self) -> bool:
         return bool(
-            self.token or self.client_id or self.username or self.password or self.certificate
+            self.token
+            or self.client_id
+            or self.username
+            or self.password
+            or self.certificate
+            or self.csr
         )
 
     def __repr__(self) -> str:
@@ -238,7 +329,7 @@ class RequestedCredentials(Struct, frozen=True, kw_only=True):
 
 def _members_set(struct: MqttBasic | RequestedCredentials) -> str:
     """Which members are set, and nothing of what they are: `MqttBasic(username=***)`."""
-    names = ("token", "client_id", "username", "password", "certificate")
+    names = ("token", "client_id", "username", "password", "certificate", "csr")
     members = [name for name in names if getattr(struct, name, None)]
     return f"{type(struct).__name__}({', '.join(f'{name}=***' for name in members)})"
 
@@ -326,13 +417,43 @@ class RefusalReason(StrEnum):
     NO_CLAIM = "no_claim"
     CLAIM_EXPIRED = "claim_expired"
     WRONG_CLAIM_KEY = "wrong_claim_key"
+    CREDENTIALS_REVOKED = "credentials_revoked"
+    # Of a signing request.
+    CSR_UNREADABLE = "csr_unreadable"
+    BAD_SIGNATURE = "bad_signature"
+    """Of a signing request (no proof of possession), or of a certificate in a chain."""
+    WEAK_KEY = "weak_key"
+    REUSED_KEY = "reused_key"
+    CSR_EXTRA_EXTENSIONS = "csr_extra_extensions"
+    NO_AUTHORITY = "no_authority"
+    """Nobody here can sign: the authority's key cannot be had."""
+    # Of a certificate chain (RFC 5280, section 6).
+    CHAIN_UNREADABLE = "chain_unreadable"
+    OVERSIZED_CHAIN = "oversized_chain"
+    EXPIRED_LEAF = "expired_leaf"
+    NOT_YET_VALID = "not_yet_valid"
+    WRONG_USAGE = "wrong_usage"
+    PATH_TOO_LONG = "path_too_long"
+    UNKNOWN_CA = "unknown_ca"
+    """No anchor is known for this chain."""
+    BAD_CHAIN = "bad_chain"
+    """An issuer that is none, a name outside of its constraints, and whatever else forbids it."""
+    UNKNOWN_CERTIFICATE = "unknown_certificate"
+    """Signed here, and not (or no longer) the certificate of a device."""
+    CN_MISMATCH = "cn_mismatch"
+    CN_MISSING = "cn_missing"
 
 
 class Provisioned(Struct, frozen=True):
-    """The device exists, is on disk, and these are its credentials."""
+    """The device exists, is on disk, and these are its credentials.
+
+    `issuers` goes with a certificate that was signed here: its issuer's, and so on up to but
+    without the root, in DER.
+    """
 
     device: Device
     credentials: DeviceCredentials
+    issuers: tuple[bytes, ...] = ()
 
 
 class Refused(Struct, frozen=True):
@@ -616,6 +737,15 @@ class EventKind(StrEnum):
     DEVICE_REMOVE = "device:remove"
     DEVICE_REARM = "device:rearm"
     DEVICE_CREDENTIALS = "device:credentials"
+    DEVICE_CREDENTIALS_REVOKE = "device:credentials:revoke"
+    DEVICE_LOGIN = "device:login"
+    """Refused, since each that succeeds would be an event of its own."""
+    CERTIFICATE_ISSUE = "certificate:issue"
+    CERTIFICATE_REVOKE = "certificate:revoke"
+    AUTHORITY_CREATE = "authority:create"
+    AUTHORITY_ROTATE = "authority:rotate"
+    HANDSHAKE = "wire:handshake"
+    """Handshakes that were refused or not finished, counted over a while."""
     DEVICE_ATTRIBUTES = "device:attributes"
     DEVICE_CLAIM_OFFER = "device:claim:offer"
     DEVICE_CLAIM = "device:claim"
