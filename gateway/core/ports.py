@@ -34,6 +34,14 @@ from gateway.core.model import (
     SeriesQuery,
     Value,
 )
+from gateway.core.pki.model import (
+    Authority,
+    AuthorityRole,
+    CertificateRecord,
+    IssuedCertificate,
+    RevocationReason,
+    SerialReservation,
+)
 
 Clock: TypeAlias = Callable[[], int]
 """Milliseconds since the epoch, UTC."""
@@ -48,6 +56,7 @@ class NewDevice(Struct, frozen=True, kw_only=True):
     `claim_existing`: when the name is taken, claim that device instead, if it belongs to the
     same profile and waits (`DeviceProfile.pre_provision_allowed`).
     `warning`: written to the event's detail (an unreadable certificate that was stored anyway).
+    `issued`: its credentials are this certificate of ours, whose serial number is reserved.
     """
 
     organisation_id: int
@@ -61,6 +70,7 @@ class NewDevice(Struct, frozen=True, kw_only=True):
     gateway: bool = False
     claim_existing: bool = False
     warning: str = ""
+    issued: IssuedCertificate | None = None
 
 
 class NewProfile(Struct, frozen=True, kw_only=True):
@@ -138,11 +148,19 @@ class Store(Protocol):
         """
 
     async def claim_device(
-        self, profile: DeviceProfile, name: str, event: Event
+        self,
+        profile: DeviceProfile,
+        name: str,
+        event: Event,
+        *,
+        fresh: DeviceCredentials | None = None,
+        issued: IssuedCertificate | None = None,
     ) -> ProvisionResult:
         """Decides: mark a waiting device of this profile provisioned, once.
 
-        `Refused(NO_SUCH_DEVICE | OTHER_PROFILE | ALREADY_PROVISIONED | BLOCKED)` otherwise.
+        `Refused(NO_SUCH_DEVICE | OTHER_PROFILE | ALREADY_PROVISIONED | BLOCKED)` otherwise, and
+        CREDENTIALS_REVOKED for one that has none to be given. `fresh` become its credentials
+        (CREDENTIALS_TAKEN when they are another's), `issued` tells that they were signed here.
         """
 
     async def record(self, event: Event) -> None:
@@ -150,6 +168,9 @@ class Store(Protocol):
 
     async def find_credentials(self, lookup_id: Secret) -> KnownCredentials | None:
         """The device whose credentials have this id, over all kinds and organisations."""
+
+    async def known_device(self, device_id: int) -> KnownCredentials | None:
+        """The device of that number and the credentials it has."""
 
     async def profile(self, profile_id: int) -> DeviceProfile | None: ...
 
@@ -171,6 +192,71 @@ class Store(Protocol):
 
         Shared ones include those that announce the packages the device is to run.
         """
+
+    # ── certificates ──────────────────────────────────────────────────────────────────────────
+
+    async def chain_profiles(self) -> list[DeviceProfile]:
+        """The profiles of type X509_CERTIFICATE_CHAIN that have a `chain`."""
+
+    async def enter_by_chain(self, new: NewDevice, *, create: bool) -> ProvisionResult:
+        """Decides: the device of that name in that profile gets this certificate; or it is born.
+
+        One that exists has its certificate replaced (its old login is gone, with a notice) if its
+        credentials are a certificate, and keeps them if they are something else. Refused with
+        OTHER_PROFILE, with NO_SUCH_DEVICE when it is not there and `create` is false, with
+        CREDENTIALS_REVOKED when they were revoked, with CREDENTIALS_TAKEN.
+        """
+
+    async def find_pending(self, lookup_id: Secret) -> KnownCredentials | None:
+        """The device that was given these credentials and has not used them yet.
+
+        Its `credentials_row` is that of the credentials it still has.
+        """
+
+    async def take_up_pending(self, device_id: int, lookup_id: Secret, event: Event) -> bool:
+        """Decides: pending credentials become the device's, and the older ones are gone.
+
+        The older login ends with a notice; a certificate of ours it was is SUPERSEDED. False when
+        they are pending no more.
+        """
+
+    async def renew(
+        self,
+        device: Device,
+        credentials: DeviceCredentials,
+        issued: IssuedCertificate | None,
+        event: Event,
+    ) -> bool:
+        """Give a device other credentials, which count once they are used (`take_up_pending`).
+
+        Those that were pending before are gone, a certificate of ours among them SUPERSEDED. False
+        when they are another device's. Raises `CredentialsGone`.
+        """
+
+    async def authorities(self) -> list[Authority]:
+        """All there ever were, the newest first, with the keys that are kept here."""
+
+    async def add_authorities(
+        self, new: Sequence[Authority], event: Event, *, replaces: Sequence[AuthorityRole] = ()
+    ) -> list[Authority] | None:
+        """Decides: each becomes the active one of its role, all or none; with their numbers.
+
+        None when a role that is not in `replaces` has an active one: somebody else was first.
+        """
+
+    async def reserve_serial(self, reservation: SerialReservation) -> bool:
+        """Decides: the key may be certified for this device. False: it is another device's.
+
+        What is reserved and never issued is forgotten within the hour.
+        """
+
+    async def certificate(self, serial: int) -> CertificateRecord | None: ...
+
+    async def revoked(self, authority_id: int, now: int) -> list[CertificateRecord]:
+        """Certificates of this authority that are revoked and did not end before `now`."""
+
+    async def next_crl_number(self, authority_id: int) -> int:
+        """Greater than any given before."""
 
     # ── gateways' devices ─────────────────────────────────────────────────────────────────────
 
@@ -306,6 +392,31 @@ class Registrar(Protocol):
     ) -> bool:
         """New credentials; the old login is gone at the commit. False: no such device, or the
         credentials are another's."""
+
+    async def revoke_credentials(
+        self, device_id: int, reason: RevocationReason, event: Event
+    ) -> bool:
+        """Decides: nothing the device has lets it in any more; its certificates are REVOKED.
+
+        With a notice, that ends its sessions. False when there is no such device, or they are
+        revoked already.
+        """
+
+    async def revoke_certificate(
+        self, serial: int, reason: RevocationReason, event: Event
+    ) -> CertificateRecord | None:
+        """Decides: revoke one certificate of ours; where it is a device's, its login too.
+
+        As it was before; None when there is none of that number, or it is revoked already.
+        """
+
+    async def certificates(
+        self, *, device_id: int | None = None, limit: int = 100
+    ) -> list[CertificateRecord]:
+        """Issued or revoked ones, newest first."""
+
+    async def pending_credentials(self, device_id: int) -> DeviceCredentials | None:
+        """What a device was given and has not used yet."""
 
     async def claim_for(
         self, device_id: int, customer: str, key: Secret | None, event: Event

@@ -90,9 +90,13 @@ async def _insert_devices(
 async def _insert_credentials(tx: Transaction, fresh: Mapping[int, Birth], first: int) -> set[int]:
     """Insert the credentials of new devices. Those whose are another's are taken back; which?"""
     rows = [one.credentials_row(number) for number, one in fresh.items()]
-    if await tx.insert_rows("insert_credentials", rows) == len(rows):
-        return set()
-    lost = fresh.keys() - {row[0] for row in await tx.fetch("credentials_after", first - 1)}
+    lost: set[int] = set()
+    if await tx.insert_rows("insert_credentials", rows) != len(rows):
+        lost = fresh.keys() - {row[0] for row in await tx.fetch("credentials_after", first - 1)}
+    # The index keeps credentials apart, and those pending; here the two are kept apart.
+    for row in await tx.fetch("credentials_pending_elsewhere", first - 1):
+        await tx.fetch("delete_credentials", row[0])
+        lost.add(row[0])
     for number in lost:
         await tx.fetch("delete_device", number)
     return lost

@@ -44,11 +44,13 @@ def child_from_row(row: Row, gateway: Device) -> Device | Refused:
 class EnterChild(Decision[Device | Refused]):
     """The device of a name, or a new one: one look for all, one insert per table for the new."""
 
-    __slots__ = ("new", "vault")
+    __slots__ = ("digest", "new", "sealed", "uuid")
 
     def __init__(self, new: NewChild, vault: Vault) -> None:
         self.new = new
-        self.vault = vault
+        # Here, not in the writer's thread: randomness is the loop's.
+        self.uuid = uuid7(new.at)
+        self.digest, self.sealed = sealed_credentials(vault, AccessToken(new.token))
 
     @classmethod
     async def decide_all(cls, tx: Transaction, decisions: Sequence[EnterChild]) -> list[Any]:
@@ -74,22 +76,20 @@ class EnterChild(Decision[Device | Refused]):
 
     def birth(self, profile_id: int) -> Birth:
         new, gateway = self.new, self.new.gateway
-        credentials = AccessToken(new.token)
-        digest, sealed = sealed_credentials(self.vault, credentials)
         return Birth(
             NewDevice(
                 organisation_id=gateway.organisation_id,
                 profile_id=profile_id,
                 name=new.name,
                 type=new.type,
-                credentials=credentials,
+                credentials=AccessToken(new.token),
                 provision_state=PROVISIONED,
                 peer=new.peer,
                 at=new.at,
             ),
-            uuid7(new.at),
-            digest,
-            sealed,
+            self.uuid,
+            self.digest,
+            self.sealed,
             customer_id=gateway.customer_id,
             creator_id=gateway.id,
         )

@@ -11,6 +11,8 @@ from gateway.core.model import (
     DeviceCredentials,
     DeviceCredentialsType,
     MqttBasic,
+    PresharedKey,
+    Revoked,
     Secret,
 )
 from gateway.store.vault import Vault
@@ -20,6 +22,11 @@ class _MqttBasicRecord(Struct, array_like=True):
     client_id: str
     username: str
     password: str
+
+
+class _PresharedKeyRecord(Struct, array_like=True):
+    identity: str
+    key: str
 
 
 def credentials_to_bytes(credentials: DeviceCredentials) -> bytes:
@@ -32,6 +39,10 @@ def credentials_to_bytes(credentials: DeviceCredentials) -> bytes:
             return msgspec.json.encode(record)
         case Certificate(text):
             return text.encode()
+        case PresharedKey(identity, key):
+            return msgspec.json.encode(_PresharedKeyRecord(identity, key.reveal()))
+        case Revoked(mark):
+            return mark.encode()
 
 
 def credentials_from_bytes(kind: str, clear: bytes) -> DeviceCredentials:
@@ -42,6 +53,11 @@ def credentials_from_bytes(kind: str, clear: bytes) -> DeviceCredentials:
             return MqttBasic(record.client_id, record.username, Secret(record.password))
         case DeviceCredentialsType.X509_CERTIFICATE:
             return Certificate(clear.decode())
+        case DeviceCredentialsType.DTLS_PSK:
+            pair = msgspec.json.decode(clear, type=_PresharedKeyRecord)
+            return PresharedKey(pair.identity, Secret(pair.key))
+        case DeviceCredentialsType.REVOKED:
+            return Revoked(clear.decode())
         case _:
             return AccessToken(Secret(clear.decode()))
 

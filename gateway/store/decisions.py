@@ -15,12 +15,16 @@ from gateway.core.model import (
     Event,
     EventKind,
     Outcome,
+    PresharedKey,
     RefusalReason,
 )
+from gateway.core.pki.model import IssuedCertificate
 from gateway.core.ports import KnownCredentials
 from gateway.store.births import Birth, bear
+from gateway.store.certificates import drop_reservation, issued_row, serial_text, write_issued
 from gateway.store.driver import Row, Transaction
-from gateway.store.records import event_row
+from gateway.store.logins import Login, change_login
+from gateway.store.records import event_on, event_row
 from gateway.store.writer import Decision, SingleDecision
 
 
@@ -41,13 +45,17 @@ class CreateDevice(Decision[Created]):
 
     __slots__ = ("birth", "open_known")
 
+    creates: bool = True
+    """Whether it may be born."""
+
     def __init__(self, birth: Birth, open_known: OpenKnown) -> None:
         self.birth = birth
         self.open_known = open_known
 
     @classmethod
     async def decide_all(cls, tx: Transaction, decisions: Sequence[CreateDevice]) -> list[Any]:
-        outcomes = await bear(tx, [one.birth for one in decisions])
+        born = iter(await bear(tx, [one.birth for one in decisions if one.creates]))
+        outcomes = [next(born) if one.creates else RefusalReason.NAME_TAKEN for one in decisions]
         results = [
             Born(outcome)
             if isinstance(outcome, int)
@@ -56,10 +64,12 @@ class CreateDevice(Decision[Created]):
             else outcome
             for one, outcome in zip(decisions, outcomes, strict=True)
         ]
+        await _certify(tx, decisions, results)
         events = [
-            event_row(await one.event(tx, result))
+            event_row(event)
             for one, result in zip(decisions, results, strict=True)
             if not isinstance(result, GatehouseError)
+            and (event := await one.event(tx, result)) is not None
         ]
         await tx.insert_rows("insert_events", events)
         return results
@@ -71,16 +81,16 @@ class CreateDevice(Decision[Created]):
             return RefusalReason.NAME_TAKEN
         await tx.savepoint()
         try:
-            claimed = await claim(
-                tx, new.organisation_id, new.profile_id, new.name, self.open_known
-            )
+            place = (new.organisation_id, new.profile_id, new.name)
+            claimed = await claim(tx, *place, self.open_known, _fresh(self.birth))
         except GatehouseError as exc:
             await tx.rollback_to_savepoint()
             return exc
         await tx.release()
         return claimed
 
-    async def event(self, tx: Transaction, result: Created) -> Event:
+    async def event(self, tx: Transaction, result: Created) -> Event | None:
+        """What is told of it; None when it was told already."""
         new = self.birth.new
         provisioning = new.provision_state == PROVISIONED
         told = Event(
@@ -89,31 +99,91 @@ class CreateDevice(Decision[Created]):
             peer=new.peer,
             subject=new.name,
         )
+        serial = serial_text(new.issued.serial) if new.issued is not None else ""
         match result:
             case Born(device_id):
-                detail = {"warning": new.warning} if new.warning else {}
-                return msgspec.structs.replace(told, device_id=device_id, detail=detail)
+                return event_on(told, device_id, warning=new.warning, certificate=serial)
             case KnownCredentials(device):
-                return msgspec.structs.replace(told, device_id=device.id)
+                return event_on(told, device.id, certificate=serial)
             case reason:
                 return await refused(tx, told, new.organisation_id, reason)
 
 
+async def _certify(
+    tx: Transaction, decisions: Sequence[CreateDevice], results: Sequence[Any]
+) -> None:
+    """The certificates of the born count from now on; of the refused's nothing is left."""
+    rows: list[Row] = []
+    for one, result in zip(decisions, results, strict=True):
+        issued = one.birth.new.issued
+        if issued is None:
+            continue
+        if isinstance(result, Born):
+            new, digest = one.birth.new, one.birth.digest
+            owner = (new.organisation_id, new.name)
+            rows.append(issued_row(issued, owner, result.device_id, digest, new.at))
+        elif isinstance(result, RefusalReason):
+            await drop_reservation(tx, issued.serial)
+    await write_issued(tx, rows)
+
+
+class Fresh(Struct, frozen=True):
+    """Credentials that a waiting device gets with its claim; `issued` when we signed them."""
+
+    login: Login
+    issued: IssuedCertificate | None
+    at: int
+
+
+def _fresh(birth: Birth) -> Fresh | None:
+    """What a device that is claimed in place of a birth gets; None: it keeps what it has.
+
+    As with any claim: what we made for it just now, and nothing it brought.
+    """
+    new = birth.new
+    if new.issued is None and not isinstance(new.credentials, PresharedKey):
+        return None
+    return Fresh(Login(new.credentials.type.value, birth.digest, birth.sealed), new.issued, new.at)
+
+
 async def claim(
-    tx: Transaction, organisation_id: int, profile_id: int, name: str, open_known: OpenKnown
+    tx: Transaction,
+    organisation_id: int,
+    profile_id: int,
+    name: str,
+    open_known: OpenKnown,
+    fresh: Fresh | None,
 ) -> KnownCredentials | RefusalReason:
     """One UPDATE decides. The credentials are opened before the commit: given, or not claimed."""
-    claimed = await tx.fetch("claim_device", organisation_id, profile_id, name)
-    if claimed:
-        return open_known((await tx.fetch("known_by_id", claimed[0][0]))[0])
-    # Only now do we look, to tell the operator why.
+    digest = fresh.login.digest if fresh is not None else None
+    claimed = await tx.fetch("claim_device", organisation_id, profile_id, name, digest)
+    if not claimed:
+        return await _not_claimed(tx, organisation_id, profile_id, name, fresh)
+    device_id = claimed[0][0]
+    if fresh is not None:
+        if fresh.issued is not None:
+            owner = (organisation_id, name)
+            row = issued_row(fresh.issued, owner, device_id, fresh.login.digest, fresh.at)
+            await write_issued(tx, [row])
+        await change_login(tx, device_id, fresh.login, fresh.at)
+    return open_known((await tx.fetch("known_by_id", device_id))[0])
+
+
+async def _not_claimed(
+    tx: Transaction, organisation_id: int, profile_id: int, name: str, fresh: Fresh | None
+) -> RefusalReason:
+    """Only now do we look, to tell the operator why."""
     named = await tx.fetch("device_named", organisation_id, name)
     if not named:
         return RefusalReason.NO_SUCH_DEVICE
     _, owner, state = named[0]
     if owner != profile_id:
         return RefusalReason.OTHER_PROFILE
-    return RefusalReason.ALREADY_PROVISIONED if state == PROVISIONED else RefusalReason.BLOCKED
+    if state is not None:
+        return RefusalReason.ALREADY_PROVISIONED if state == PROVISIONED else RefusalReason.BLOCKED
+    if fresh is None:
+        return RefusalReason.CREDENTIALS_REVOKED
+    return RefusalReason.CREDENTIALS_TAKEN
 
 
 async def refused(
@@ -132,23 +202,33 @@ async def refused(
 class ClaimDevice(SingleDecision[KnownCredentials | RefusalReason]):
     """Marks a waiting device provisioned, once, and tells the event of it either way."""
 
-    __slots__ = ("event", "name", "open_known", "profile")
+    __slots__ = ("event", "fresh", "name", "open_known", "profile")
 
     def __init__(
-        self, profile: DeviceProfile, name: str, event: Event, open_known: OpenKnown
+        self,
+        profile: DeviceProfile,
+        name: str,
+        event: Event,
+        open_known: OpenKnown,
+        fresh: Fresh | None = None,
     ) -> None:
         self.profile = profile
         self.name = name
         self.event = event
         self.open_known = open_known
+        self.fresh = fresh
 
     async def decide(self, tx: Transaction) -> KnownCredentials | RefusalReason:
-        organisation_id = self.profile.organisation_id
-        result = await claim(tx, organisation_id, self.profile.id, self.name, self.open_known)
+        place = (self.profile.organisation_id, self.profile.id, self.name)
+        issued = self.fresh.issued if self.fresh is not None else None
+        result = await claim(tx, *place, self.open_known, self.fresh)
         if isinstance(result, KnownCredentials):
-            event = msgspec.structs.replace(self.event, device_id=result.device.id)
+            serial = serial_text(issued.serial) if issued is not None else ""
+            event = event_on(self.event, result.device.id, certificate=serial)
         else:
-            event = await refused(tx, self.event, organisation_id, result)
+            event = await refused(tx, self.event, self.profile.organisation_id, result)
+            if issued is not None:
+                await drop_reservation(tx, issued.serial)
         await tx.insert_rows("insert_events", [event_row(event)])
         return result
 

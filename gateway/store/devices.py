@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from gateway.core.model import Event, NoticeKind
+from gateway.core.pki.model import RevocationReason
+from gateway.store.certificates import end_certificates, give_back_keys
 from gateway.store.driver import Transaction
 from gateway.store.notices import tell
-from gateway.store.records import event_row
+from gateway.store.records import event_on, event_row
 from gateway.store.writer import SingleDecision
 
 _ROWS_PER_STEP = 2000
 _OF_A_DEVICE = (
     "delete_credentials",
+    "delete_pending",
     "delete_attributes",
     "delete_presence",
     "delete_claim",
@@ -23,7 +24,10 @@ _OF_A_DEVICE = (
 
 
 class RemoveDevice(SingleDecision[bool]):
-    """Removes a device and what is kept for it, less its readings: see `ForgetDevice`."""
+    """Removes a device and what is kept for it, less its readings: see `ForgetDevice`.
+
+    Its certificates stay, revoked, for whoever asks for their status.
+    """
 
     __slots__ = ("device_id", "event")
 
@@ -37,7 +41,12 @@ class RemoveDevice(SingleDecision[bool]):
         for name in _OF_A_DEVICE:
             await tx.fetch(name, self.device_id)
         await tx.fetch("delete_assignments", "device", self.device_id)
-        await tx.insert_rows("insert_events", [event_row(self.event)])
+        revoked = await end_certificates(
+            tx, self.device_id, self.event.at, RevocationReason.CESSATION_OF_OPERATION
+        )
+        await give_back_keys(tx, self.device_id)
+        event = event_on(self.event, self.event.device_id, revoked=revoked)
+        await tx.insert_rows("insert_events", [event_row(event)])
         await tell(tx, NoticeKind.REMOVED, self.event.at, device_id=self.device_id)
         return True
 
@@ -70,26 +79,4 @@ class RearmDevice(SingleDecision[bool]):
         if not await tx.fetch("rearm_device", self.device_id):
             return False
         await tx.insert_rows("insert_events", [event_row(self.event)])
-        return True
-
-
-class ReplaceCredentials(SingleDecision[bool]):
-    """New credentials of the next generation; the old ones are gone. One UPDATE decides."""
-
-    __slots__ = ("columns", "device_id", "event")
-
-    def __init__(
-        self, device_id: int, kind: str, digest: bytes, sealed: bytes, event: Event
-    ) -> None:
-        self.device_id = device_id
-        self.columns = (kind, digest, sealed, event.at)
-        self.event = msgspec.structs.replace(event, device_id=device_id)
-
-    async def decide(self, tx: Transaction) -> bool:
-        replaced = await tx.fetch("replace_credentials", self.device_id, *self.columns)
-        if not replaced:
-            return False
-        await tx.insert_rows("insert_events", [event_row(self.event)])
-        at, generation = self.event.at, replaced[0][0]
-        await tell(tx, NoticeKind.LOGIN, at, device_id=self.device_id, generation=generation)
         return True

@@ -44,4 +44,4 @@ def postgres_queries() -> dict[str, str]:
     return {name: _PLACE.sub(r"$\1", statement) for name, statement in ours.items()}
 
 
-QUERIES = _read("queries.sql") | _read("queries.fleet.sql")
+QUERIES = _read("queries.sql") | _read("queries.fleet.sql") | _read("queries.certificates.sql")

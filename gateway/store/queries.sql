@@ -1,6 +1,7 @@
 -- Every statement under the name it is called by. `insert … VALUES` without a list takes many rows.
 -- What PostgreSQL has to say in other words stands under the same name in queries.postgres.sql.
--- Children, claims, calls, packages, presence and notices are in queries.fleet.sql.
+-- Children, claims, calls, packages, presence and notices are in queries.fleet.sql, certificates and
+-- changes of credentials in queries.certificates.sql.
 
 -- next_ids
 UPDATE sequence SET last = last + ?2 WHERE name = ?1 RETURNING last;
@@ -97,8 +98,16 @@ SELECT device_id FROM credentials WHERE device_id > ?1;
 DELETE FROM device WHERE id = ?1 RETURNING name;
 
 -- claim_device
+-- With the digest of fresh credentials, or NULL for those it has, unless they were revoked.
 UPDATE device SET provision_state = 'provisioned'
  WHERE organisation_id = ?1 AND profile_id = ?2 AND name = ?3 AND provision_state IS NULL
+   AND NOT EXISTS (SELECT 1 FROM credentials other
+                    WHERE other.digest = ?4 AND other.device_id <> device.id)
+   AND NOT EXISTS (SELECT 1 FROM pending_credentials other
+                    WHERE other.digest = ?4 AND other.device_id <> device.id)
+   AND (?4 IS NOT NULL
+        OR NOT EXISTS (SELECT 1 FROM credentials own
+                        WHERE own.device_id = device.id AND own.type = 'REVOKED'))
 RETURNING id;
 
 -- device_named
@@ -180,14 +189,6 @@ SELECT profile_id, provision_state, created_at FROM device WHERE id = ?1;
 
 -- living
 SELECT id FROM device WHERE id IN (SELECT value FROM json_each(?1));
-
--- replace_credentials
-UPDATE credentials
-   SET generation = generation + 1, type = ?2, digest = ?3, sealed = ?4, created_at = ?5
- WHERE device_id = ?1
-   AND NOT EXISTS (SELECT 1 FROM credentials other WHERE other.digest = ?3
-                                                     AND other.device_id <> ?1)
-RETURNING generation;
 
 -- set_provision_state
 UPDATE device SET provision_state = ?2 WHERE id = ?1;

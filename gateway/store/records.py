@@ -24,6 +24,7 @@ from gateway.core.model import (
     RpcState,
     Wire,
 )
+from gateway.core.pki.model import CertificateProfile, ChainRule
 from gateway.store.driver import Row
 from gateway.store.identity import uuid_bytes, uuid_text
 
@@ -42,6 +43,8 @@ class _Settings(Struct, omit_defaults=True):
     gateway_may_adopt: bool = True
     readings_keep_days: int | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
+    certificate: CertificateProfile = CertificateProfile()
+    chain: ChainRule | None = None
     sections: Mapping[str, Any] = field(default_factory=dict)
     source: str | None = None
 
@@ -92,6 +95,14 @@ def device_from_row(row: Row, transport: ProfileTransport) -> Device:
         profile_revision=revision,
         credentials_row=generation,
         transport=transport,
+    )
+
+
+def event_on(event: Event, device_id: int | None, **detail: str) -> Event:
+    """An event that concerns this device, with what is told of it besides (not the empty)."""
+    added = {name: text for name, text in detail.items() if text}
+    return msgspec.structs.replace(
+        event, device_id=device_id, detail={**event.detail, **added} if added else event.detail
     )
 
 

@@ -9,6 +9,7 @@ import structlog
 
 from gateway.core.errors import Overloaded, StoreUnavailable
 from gateway.core.ports import Clock
+from gateway.store.certificates import ForgetCertificates
 from gateway.store.driver import Transaction
 from gateway.store.records import profile_from_row
 from gateway.store.sql_store import SqlStore
@@ -73,7 +74,8 @@ class Retention:
     """`readings_keep_days` and `events_keep_days`, enforced every `every_s` seconds.
 
     A profile's own `readings_keep_days` stands above the store's. Calls that ended, claims that
-    expired and notices go after times of their own.
+    expired and notices go after times of their own; so do serial numbers that were reserved for
+    nothing, and certificates `events_keep_days` after their end.
 
     The newest event always stays, so that sequence numbers never start again. The latest value
     of a key is kept for ever: it is the device's state, not its history.
@@ -112,9 +114,16 @@ class Retention:
         await self._forget("forget_calls", 0, now - _CALLS_MS)
         await self._forget("forget_calls", 1, now - _PERSISTENT_CALLS_MS)
         await self._forget("forget_claims", now)
+        await self._forget_certificates("forget_reservations", now)
+        await self._forget_certificates("forget_issued", now - self._events_ms)
+        await self._forget_certificates("forget_revoked", now - self._events_ms)
 
     async def _forget(self, name: str, *params: int) -> None:
         while await self._store.writer.submit(_Forget(name, *params)):
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _forget_certificates(self, name: str, before: int) -> None:
+        while await self._store.writer.submit(ForgetCertificates(name, before, _ROWS_PER_STEP)):
             await asyncio.sleep(_PAUSE_S)
 
     async def _sweep_readings(self, now: int) -> None:

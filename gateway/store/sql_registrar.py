@@ -28,17 +28,28 @@ from gateway.core.model import (
     Presence,
     ProfileTransport,
     Reading,
+    Revoked,
     RpcCall,
     Secret,
     SeriesQuery,
 )
+from gateway.core.pki.model import CertificateRecord, RevocationReason
 from gateway.core.ports import DeviceListing, KnownCredentials, NewProfile
+from gateway.core.tokens import new_token
 from gateway.store.assignments import AssignPackage, AssignToProfile, RemovePackage, SavePackage
 from gateway.store.attributes import ChangeAttributes, ChangeProfileAttributes, listed_attributes
 from gateway.store.calls import SaveCall
+from gateway.store.certificates import is_serial, record_from_row
 from gateway.store.claims import ClaimFor, Unclaim
-from gateway.store.credentials import sealed_credentials
-from gateway.store.devices import ForgetDevice, RearmDevice, RemoveDevice, ReplaceCredentials
+from gateway.store.credentials import credentials_from_bytes
+from gateway.store.devices import ForgetDevice, RearmDevice, RemoveDevice
+from gateway.store.logins import (
+    Login,
+    ReplaceCredentials,
+    RevokeCertificate,
+    RevokeCredentials,
+    kept_login,
+)
 from gateway.store.presence import NODE_LIVES_MS, presence_from_row
 from gateway.store.profiles import RemoveProfile, RotateTicket, SaveProfile, sealed_pair
 from gateway.store.records import (
@@ -222,9 +233,39 @@ class SqlRegistrar:
     async def replace_credentials(
         self, device_id: int, credentials: DeviceCredentials, event: Event
     ) -> bool:
-        digest, sealed = sealed_credentials(self._store.vault, credentials)
-        kind = credentials.type.value
-        return await self._submit(ReplaceCredentials(device_id, kind, digest, sealed, event))
+        login = kept_login(self._store.vault, credentials)
+        return await self._submit(ReplaceCredentials(device_id, login, event))
+
+    async def revoke_credentials(
+        self, device_id: int, reason: RevocationReason, event: Event
+    ) -> bool:
+        return await self._submit(RevokeCredentials(device_id, self._blank(), reason, event))
+
+    async def revoke_certificate(
+        self, serial: int, reason: RevocationReason, event: Event
+    ) -> CertificateRecord | None:
+        if not is_serial(serial):
+            return None
+        return await self._submit(RevokeCertificate(serial, self._blank(), reason, event))
+
+    def _blank(self) -> Login:
+        return kept_login(self._store.vault, Revoked(new_token()))
+
+    async def certificates(
+        self, *, device_id: int | None = None, limit: int = 100
+    ) -> list[CertificateRecord]:
+        if device_id is None:
+            rows = await self._driver.rows("certificates", limit)
+        else:
+            rows = await self._driver.rows("certificates_of_device", limit, device_id)
+        return [record_from_row(row) for row in rows]
+
+    async def pending_credentials(self, device_id: int) -> DeviceCredentials | None:
+        row = await self._driver.point("pending_of_device", device_id)
+        if row is None:
+            return None
+        kind, digest, sealed = row
+        return credentials_from_bytes(kind, self._store.vault.open(sealed, digest))
 
     async def claim_for(
         self, device_id: int, customer: str, key: Secret | None, event: Event

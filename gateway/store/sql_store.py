@@ -14,6 +14,7 @@ from gateway.core.model import (
     AttributeScope,
     AttributesSelection,
     Device,
+    DeviceCredentials,
     DeviceProfile,
     Download,
     Event,
@@ -21,7 +22,6 @@ from gateway.core.model import (
     Notice,
     Package,
     PackageKind,
-    ProfileTransport,
     Provisioned,
     ProvisionResult,
     Reading,
@@ -32,34 +32,43 @@ from gateway.core.model import (
     Secret,
     Value,
 )
+from gateway.core.pki.model import IssuedCertificate
 from gateway.core.ports import KnownCredentials, NewChild, NewDevice, PresenceUpdate
 from gateway.store.assignments import SaveDownloads
 from gateway.store.attributes import SaveAttributes, announced, may_announce
 from gateway.store.births import Birth
 from gateway.store.calls import MOST_WAITING, EndCalls, MarkCall
+from gateway.store.chains import EnterByChain
 from gateway.store.children import EnterChild, child_from_row
 from gateway.store.claims import OfferClaim, claim_digest
-from gateway.store.credentials import credentials_from_bytes, sealed_credentials
-from gateway.store.decisions import Born, ClaimDevice, CreateDevice, Probe, RecordEvent
-from gateway.store.driver import Driver, Row, Transaction
+from gateway.store.credentials import sealed_credentials
+from gateway.store.decisions import (
+    Born,
+    ClaimDevice,
+    Created,
+    CreateDevice,
+    Fresh,
+    Probe,
+    RecordEvent,
+)
+from gateway.store.driver import Driver, Transaction
 from gateway.store.identity import uuid7, uuid_text
+from gateway.store.logins import kept_login
 from gateway.store.migrate import migrations
 from gateway.store.notices import notice_from_row
 from gateway.store.presence import NODE_LIVES_MS, EnterNode, SavePresence
 from gateway.store.readings import SaveReadings
 from gateway.store.records import (
     call_from_row,
-    device_from_row,
     package_from_row,
     profile_from_row,
 )
+from gateway.store.sql_certificates import CertificateStore
 from gateway.store.values import from_columns
 from gateway.store.vault import Vault
-from gateway.store.writer import Writer
 
 log = structlog.get_logger()
 
-_TRANSPORTS = {transport.value: transport for transport in ProfileTransport}
 _MOST_TICKETS = 4096
 """Opened fleet tickets kept in memory."""
 _FRESH_S = 0.01
@@ -78,13 +87,11 @@ class _KeptTicket(msgspec.Struct):
     fresh_until: float
 
 
-class SqlStore:
+class SqlStore(CertificateStore):
     """State in SQL. `writer` carries every change, the driver's look-ups carry every question."""
 
     def __init__(self, driver: Driver, vault: Vault, *, max_pending: int = 20_000) -> None:
-        self.driver = driver
-        self.vault = vault
-        self.writer = Writer(driver, max_pending=max_pending)
+        super().__init__(driver, vault, max_pending=max_pending)
         self._tickets: dict[str, _KeptTicket] = {}
         self._dropped_events = 0
 
@@ -165,17 +172,31 @@ class SqlStore:
     async def create_device(self, new: NewDevice) -> ProvisionResult:
         digest, sealed = sealed_credentials(self.vault, new.credentials)
         birth = Birth(new, uuid7(new.at), digest, sealed)
-        result = await self.writer.submit(CreateDevice(birth, self.known_from_row))
-        if isinstance(result, Born):
-            return Provisioned(_born(new, result.device_id, birth.uuid), new.credentials)
-        return _claimed(result)
+        return _provisioned(
+            birth, await self.writer.submit(CreateDevice(birth, self.known_from_row))
+        )
+
+    async def enter_by_chain(self, new: NewDevice, *, create: bool) -> ProvisionResult:
+        """A device whose certificate it is already gets it once more, and nothing is written."""
+        digest, sealed = sealed_credentials(self.vault, new.credentials)
+        birth = Birth(new, uuid7(new.at), digest, sealed)
+        enter = EnterByChain(birth, self.known_from_row, create=create)
+        return _provisioned(birth, await self.writer.submit(enter))
 
     async def claim_device(
-        self, profile: DeviceProfile, name: str, event: Event
+        self,
+        profile: DeviceProfile,
+        name: str,
+        event: Event,
+        *,
+        fresh: DeviceCredentials | None = None,
+        issued: IssuedCertificate | None = None,
     ) -> ProvisionResult:
-        return _claimed(
-            await self.writer.submit(ClaimDevice(profile, name, event, self.known_from_row))
-        )
+        given = None
+        if fresh is not None:
+            given = Fresh(kept_login(self.vault, fresh), issued, event.at)
+        claim = ClaimDevice(profile, name, event, self.known_from_row, given)
+        return _claimed(await self.writer.submit(claim), issued)
 
     async def record(self, event: Event) -> None:
         if not self.writer.submit_unawaited(RecordEvent(event)):
@@ -193,12 +214,6 @@ class SqlStore:
         """The device and its newest credentials."""
         row = await self.driver.point("known_by_id", device_id)
         return None if row is None else self.known_from_row(row)
-
-    def known_from_row(self, row: Row) -> KnownCredentials:
-        """A row of `known_by_digest` or `known_by_id`, its credentials opened."""
-        *device, transport, kind, digest, sealed = row
-        credentials = credentials_from_bytes(kind, self.vault.open(sealed, digest))
-        return KnownCredentials(device_from_row(tuple(device), _TRANSPORTS[transport]), credentials)
 
     async def profile(self, profile_id: int) -> DeviceProfile | None:
         row = await self.driver.point("profile", profile_id)
@@ -325,10 +340,20 @@ class SqlStore:
         return [notice_from_row(row) for row in rows]
 
 
-def _claimed(result: KnownCredentials | RefusalReason) -> ProvisionResult:
+def _provisioned(birth: Birth, result: Created) -> ProvisionResult:
+    new = birth.new
+    if not isinstance(result, Born):
+        return _claimed(result, new.issued)
+    issuers = new.issued.issuers if new.issued is not None else ()
+    return Provisioned(_born(new, result.device_id, birth.uuid), new.credentials, issuers)
+
+
+def _claimed(
+    result: KnownCredentials | RefusalReason, issued: IssuedCertificate | None
+) -> ProvisionResult:
     if isinstance(result, RefusalReason):
         return Refused(result)
-    return Provisioned(result.device, result.credentials)
+    return Provisioned(result.device, result.credentials, issued.issuers if issued else ())
 
 
 def _born(new: NewDevice, number: int, identity: bytes) -> Device:

@@ -6,7 +6,17 @@ import uuid
 
 import pytest
 
-from gateway.core.model import AccessToken, Reading, Secret
+from gateway.core.model import (
+    AccessToken,
+    Certificate,
+    Event,
+    EventKind,
+    Peer,
+    Reading,
+    Secret,
+    Wire,
+)
+from gateway.core.pki.model import CertificateProfile, IssuedCertificate, SerialReservation
 from gateway.store.credentials import sealed_credentials
 from gateway.store.migrate import migrations
 from gateway.store.sql_registrar import SqlRegistrar
@@ -82,6 +92,34 @@ async def test_a_store_of_the_first_version_is_upgraded(old_driver):
     await store.close()
 
 
+@pytest.mark.every_database
+async def test_a_store_without_certificates_is_upgraded(old_driver):
+    """One of the second version: its device gets a certificate, which takes its token's place."""
+    vault = Vault(bytes(32))
+    await old_driver.open()
+    assert await old_driver.migrate(migrations(old_driver.database)[:2]) == 2
+    await _fill(old_driver, vault)
+    await old_driver.close()
+    store = SqlStore(old_driver, vault)
+    await store.open()
+    assert await store.authorities() == []
+    profile = await store.profile(1)
+    assert (profile.chain, profile.certificate) == (None, CertificateProfile())
+    device = (await store.find_credentials(TOKEN)).device
+    key = SerialReservation(
+        serial=7, authority_id=1, key_digest=bytes(32), organisation_id=1, name="d", at=5
+    )
+    assert await store.reserve_serial(key)
+    issued = IssuedCertificate(serial=7, authority_id=1, der=b"der", not_after=9)
+    event = Event(kind=EventKind.DEVICE_CREDENTIALS, at=6, peer=Peer(Wire.SHELL, "x"))
+    fresh = Certificate("der")
+    assert await store.renew(device, fresh, issued, event)
+    assert await store.take_up_pending(device.id, fresh.id, event)
+    assert (await store.find_credentials(fresh.id)).device.id == device.id
+    assert await store.find_credentials(TOKEN) is None
+    await store.close()
+
+
 PLANS = {
     "events_of_device": "event_of_device",
     "last_events_of_device": "event_of_device",
@@ -94,6 +132,18 @@ PLANS = {
     "calls": "rpc_call_of_device",
     "devices_online": "presence_online",
     "remove_package": "package_assignment_package",
+    "pending_by_digest": "pending_credentials",
+    "credentials_pending_elsewhere": "PRIMARY KEY",
+    "enter_by_chain": "device",
+    "end_certificates": "certificate_of_device",
+    "serial_of_login": "certificate_of_device",
+    "keys_of_device": "certificate_of_device",
+    "give_back_keys": "certificate_of_device",
+    "certificates_of_device": "certificate_of_device",
+    "revoked_certificates": "certificate_revoked",
+    "forget_reservations": "certificate_reserved",
+    "forget_issued": "certificate_issued",
+    "forget_revoked": "certificate_revoked",
 }
 
 

@@ -21,9 +21,11 @@ from gateway.core.model import (
     Json,
     MqttBasic,
     Peer,
+    PresharedKey,
     Provisioned,
     ProvisionType,
     Reading,
+    Revoked,
     Secret,
     SeriesQuery,
     Wire,
@@ -130,6 +132,8 @@ async def test_old_readings_and_events_are_forgotten(store, registry, device, cl
         MqttBasic("c", 'u"', Secret("p,\\")),
         MqttBasic(),
         Certificate("MIIB"),
+        PresharedKey('i"', Secret("ab" * 32)),
+        Revoked("mark"),
     ],
 )
 def test_credentials_survive_sealing(credentials):
