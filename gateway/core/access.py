@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from gateway.core.model import (
     AccessToken,
+    Certificate,
     Device,
+    Identity,
     MqttBasic,
+    PresharedKey,
     Secret,
     mqtt_basic_id,
     sha3_id,
@@ -28,26 +31,43 @@ class Access:
         self._store = store
         self._clock = clock
         self._kept: dict[str, tuple[Device, int]] = {}
+        self._proven: dict[str, tuple[Device, int]] = {}
+        """By the ids of certificates and keys: apart, since a token may read like one of those."""
 
     async def by_token(self, token: Secret) -> Device | None:
         """The device whose access token this is."""
-        text = token.reveal()
-        kept = self._kept.get(text)
+        return await self._device(token, self._kept, AccessToken)
+
+    async def by_identity(self, identity: Identity) -> Device | None:
+        """The device a handshake proved its peer to be, if its certificate or key still counts."""
+        if identity.expires_at and self._clock is not None and self._clock() > identity.expires_at:
+            return None
+        return await self._device(identity.id, self._proven, (Certificate, PresharedKey))
+
+    async def _device(
+        self,
+        lookup_id: Secret,
+        kept_devices: dict[str, tuple[Device, int]],
+        kinds: type | tuple[type, ...],
+    ) -> Device | None:
+        text = lookup_id.reveal()
+        kept = kept_devices.get(text)
         if kept is not None and self._clock is not None and self._clock() < kept[1]:
             return kept[0]
-        known = await self._store.find_credentials(token)
-        if known is None or not isinstance(known.credentials, AccessToken):
-            self._kept.pop(text, None)
+        known = await self._store.find_credentials(lookup_id)
+        if known is None or not isinstance(known.credentials, kinds):
+            kept_devices.pop(text, None)
             return None
         if self._clock is not None:
-            if len(self._kept) >= MOST_KEPT:
-                self._kept.clear()
-            self._kept[text] = known.device, self._clock() + FRESH_MS
+            if len(kept_devices) >= MOST_KEPT:
+                kept_devices.clear()
+            kept_devices[text] = known.device, self._clock() + FRESH_MS
         return known.device
 
     def forget(self) -> None:
         """Somebody's credentials changed, or a device or its profile did: look again."""
         self._kept.clear()
+        self._proven.clear()
 
     async def by_mqtt(
         self, client_id: str, username: str | None, password: Secret | None

@@ -8,6 +8,7 @@ from typing import assert_never
 import msgspec
 import structlog
 
+from gateway.core.certifying import Certifier, certificate_of
 from gateway.core.limits import Allowance
 from gateway.core.model import (
     PROVISIONED,
@@ -21,6 +22,8 @@ from gateway.core.model import (
     FleetTicket,
     MqttBasic,
     Outcome,
+    PresharedKey,
+    Provisioned,
     ProvisionKey,
     ProvisionRequest,
     ProvisionResult,
@@ -30,7 +33,9 @@ from gateway.core.model import (
     RequestedCredentials,
     Secret,
 )
+from gateway.core.pki.model import IssuedCertificate
 from gateway.core.ports import Clock, NewDevice, NewToken, Store
+from gateway.core.tokens import random_bytes
 
 log = structlog.get_logger()
 
@@ -38,6 +43,7 @@ MOST_NAME_CHARACTERS = 255
 """ThingsBoard's limit for a device name; its contract, section 2.4."""
 MOST_CREDENTIAL_CHARACTERS = 4096
 """Of a token, client id, user name or password. A certificate is bounded by its message."""
+PSK_BYTES = 32
 _EVENTS_AT_ONCE = 100
 _EVENTS_PER_S = 10
 """How many refusals of strangers are written down; a flood of them must not fill the disk."""
@@ -47,16 +53,24 @@ class Provisioner:
     """Turns a `ProvisionRequest` into credentials, or says why not.
 
     `readable(text)` tells whether a certificate text can be parsed; only profiles with
-    `require_readable_certificate`, and the warning in the event, depend on it.
+    `require_readable_certificate`, and the warning in the event, depend on it. Without a
+    `certifier` signing requests are refused.
     """
 
     def __init__(
-        self, store: Store, *, clock: Clock, new_token: NewToken, readable: Callable[[str], bool]
+        self,
+        store: Store,
+        *,
+        clock: Clock,
+        new_token: NewToken,
+        readable: Callable[[str], bool],
+        certifier: Certifier | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._new_token = new_token
         self._readable = readable
+        self._certifier = certifier
         self._strangers = Allowance(_EVENTS_AT_ONCE, _EVENTS_PER_S)
 
     async def provision(self, request: ProvisionRequest) -> ProvisionResult:
@@ -105,15 +119,17 @@ class Provisioner:
         kind = (request.device_type or "").strip() or profile.name
         if not is_device_name(kind):
             return await self._refuse(request, RefusalReason.TYPE_INVALID)
-        credentials = choose_credentials(request.credentials, self._new_token)
+        credentials, issued = await self._credentials(profile, name, request.credentials)
         warning = ""
-        if isinstance(credentials, Certificate) and not self._readable(credentials.text):
+        if isinstance(credentials, Certificate) and not (
+            issued or self._readable(credentials.text)
+        ):
             if profile.require_readable_certificate:
                 credentials = RefusalReason.CERTIFICATE_UNREADABLE
             warning = "the certificate cannot be read"
         if isinstance(credentials, RefusalReason):
             return await self._refuse(request, credentials)
-        return await self._store.create_device(
+        result = await self._store.create_device(
             NewDevice(
                 organisation_id=profile.organisation_id,
                 profile_id=profile.id,
@@ -126,8 +142,23 @@ class Provisioner:
                 peer=request.peer,
                 at=self._clock(),
                 warning=warning,
+                issued=issued,
             )
         )
+        return _with_issuers(result, issued)
+
+    async def _credentials(
+        self, profile: DeviceProfile, name: str, asked: RequestedCredentials
+    ) -> tuple[DeviceCredentials | RefusalReason, IssuedCertificate | None]:
+        """What the device is to have, and the certificate if it was signed for it just now."""
+        if not asked.csr:
+            return choose_credentials(asked, self._new_token), None
+        if self._certifier is None:
+            return RefusalReason.NO_AUTHORITY, None
+        issued = await self._certifier.certify(asked.csr, profile, name)
+        if isinstance(issued, RefusalReason):
+            return issued, None
+        return certificate_of(issued), issued
 
     async def _claim(self, profile: DeviceProfile, request: ProvisionRequest) -> ProvisionResult:
         if request.device_name is None:
@@ -135,7 +166,19 @@ class Provisioner:
         name = request.device_name.strip()
         if not is_device_name(name):
             return await self._refuse(request, RefusalReason.NAME_INVALID)
-        return await self._store.claim_device(profile, name, self._event(request, name))
+        asked = request.credentials
+        fresh: DeviceCredentials | None = None
+        issued: IssuedCertificate | None = None
+        if asked.csr or asked.type is DeviceCredentialsType.DTLS_PSK:
+            # Ours to give: everything else a waiting device asks for is ignored (contract, 2.6).
+            chosen, issued = await self._credentials(profile, name, asked)
+            if isinstance(chosen, RefusalReason):
+                return await self._refuse(request, chosen)
+            fresh = chosen
+        result = await self._store.claim_device(
+            profile, name, self._event(request, name), fresh=fresh, issued=issued
+        )
+        return _with_issuers(result, issued)
 
     async def _refuse(self, request: ProvisionRequest, reason: RefusalReason) -> Refused:
         """Say no, and write it down, unless strangers have been written down often enough."""
@@ -177,10 +220,26 @@ class Provisioner:
             )
 
 
+def _with_issuers(result: ProvisionResult, issued: IssuedCertificate | None) -> ProvisionResult:
+    """What was signed for the device is given with those who signed it."""
+    if (
+        issued is None
+        or isinstance(result, Refused)
+        or result.credentials != certificate_of(issued)
+    ):
+        return result
+    return Provisioned(result.device, result.credentials, issued.issuers)
+
+
 def choose_credentials(
     asked: RequestedCredentials, new_token: NewToken
 ) -> DeviceCredentials | RefusalReason:
-    """Who generates what: the table of the contract's section 2.4, row by row."""
+    """Who generates what: the table of the contract's section 2.4, row by row.
+
+    A pre-shared key is always ours: identity and 256 bits.
+    """
+    if asked.type is DeviceCredentialsType.DTLS_PSK:
+        return PresharedKey(new_token(), Secret(random_bytes(PSK_BYTES).hex()))
     if not asked.any_given:
         # Also for MQTT_BASIC and X509_CERTIFICATE with nothing to go with them.
         return AccessToken(Secret(new_token()))
@@ -195,7 +254,7 @@ def choose_credentials(
         case DeviceCredentialsType.X509_CERTIFICATE:
             chosen = Certificate(asked.certificate)
             valid = bool(asked.certificate)
-        case DeviceCredentialsType.LWM2M_CREDENTIALS:
+        case DeviceCredentialsType.LWM2M_CREDENTIALS | DeviceCredentialsType.REVOKED:
             return RefusalReason.CREDENTIALS_INVALID
         case unreachable:
             assert_never(unreachable)

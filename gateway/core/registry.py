@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct, structs
 
-from gateway.core.errors import ConfigError, KeyTaken
 from gateway.core.model import (
     ROOT_ORGANISATION,
     AccessToken,
@@ -39,6 +38,7 @@ from gateway.core.model import (
     Secret,
     SeriesQuery,
 )
+from gateway.core.pki.model import ChainRule
 from gateway.core.ports import (
     Clock,
     DeviceListing,
@@ -100,11 +100,19 @@ class Registry:
     async def save_profile(self, draft: ProfileDraft) -> bool:
         """Create the profile or bring the stored one up to the draft; False when it already is.
 
-        A key or secret the draft leaves out is kept, or made: 20 random alphanumerics.
-        Raises `KeyTaken`.
+        A key or secret the draft leaves out is kept, or made: 20 random alphanumerics. A profile
+        with a `chain` has its certificate for both. Raises `KeyTaken`.
         """
         stored = await self.profile(draft.profile.name)
         ticket = await self.ticket(stored) if stored else None
+        if draft.profile.chain is not None:
+            draft = _with_certificate_pair(draft, draft.profile.chain)
+        elif stored is not None and stored.chain is not None:
+            # Its pair was a certificate, which is no secret: it must not open anything from now on.
+            key, secret = (
+                given or Secret(self._new_token()) for given in (draft.key, draft.secret)
+            )
+            draft = structs.replace(draft, key=key, secret=secret)
         if stored is not None and _same(stored, draft.profile):
             if ticket is None:
                 unchanged = not _keyed(draft)
@@ -133,8 +141,10 @@ class Registry:
     ) -> FleetTicket | None:
         """Give the profile a new fleet secret; the old one is refused from the next request on.
 
-        None when the profile has no key and secret to rotate.
+        None when the profile has no key and secret to rotate, or a certificate for both.
         """
+        if profile.chain is not None:
+            return None
         fresh_key = Secret(self._new_token()) if key_too else None
         rotated = await self._registrar.rotate_ticket(
             profile.id,
@@ -414,35 +424,21 @@ def _keyed(draft: ProfileDraft) -> bool:
     return bool(draft.profile.provision_type not in KEYLESS or draft.key or draft.secret)
 
 
+def _with_certificate_pair(draft: ProfileDraft, chain: ChainRule) -> ProfileDraft:
+    """As ThingsBoard does it (contract, section 2.8): no two profiles share a certificate."""
+    # Loads RE2 and cryptography's X.509, which few profiles need.
+    from gateway.core.pki.chain import anchor_key
+
+    key = Secret(anchor_key(chain.certificate))
+    return structs.replace(draft, key=key, secret=Secret(chain.certificate))
+
+
 def _same(stored: DeviceProfile, wanted: DeviceProfile) -> bool:
     return all(
         getattr(stored, name) == getattr(wanted, name)
         for name in DeviceProfile.__struct_fields__
         if name not in ("id", "revision")
     )
-
-
-async def sync_profile_files(
-    registry: Registry, drafts: Sequence[ProfileDraft]
-) -> tuple[list[str], list[ConfigError]]:
-    """Bring the store up to the profile files. Gives the names that changed, and what failed.
-
-    A file that went away leaves its profile in the store: devices depend on it.
-    """
-    changed: list[str] = []
-    errors: list[ConfigError] = []
-    for draft in drafts:
-        try:
-            if await registry.save_profile(draft):
-                changed.append(draft.profile.name)
-        except KeyTaken:
-            errors.append(
-                ConfigError(
-                    f"{draft.profile.source}: provision_key is already the key of another "
-                    "profile. Keys are unique: choose another, or leave it out to have one made."
-                )
-            )
-    return changed, errors
 
 
 def root_profile(name: str, **settings: object) -> DeviceProfile:

@@ -34,13 +34,21 @@ class Cause(Enum):
 
 
 class Slot(Enum):
-    """What kind of session it is. A device has one of each at a time, but `MOST_POLLS` polls."""
+    """What kind of session it is. A device has one of each at a time, but `MOST_POLLS` of those
+    that say nothing of its being here."""
 
     LIVE = "live"
     """A connection of its own, or a place behind a gateway: the newer of the two stands."""
     OBSERVED_ATTRIBUTES = "observed_attributes"
     OBSERVED_CALLS = "observed_calls"
     POLL = "poll"
+    SECURE = "secure"
+    """A connection whose handshake proved whose it is; what is asked through it comes besides."""
+
+    @property
+    def passing(self) -> bool:
+        """Whether there may be many, and none says that the device is here."""
+        return self in (Slot.POLL, Slot.SECURE)
 
 
 class Outlet(Protocol):
@@ -134,9 +142,9 @@ class Sessions:
         session.wants_attributes = wants_attributes
         session.wants_calls = wants_calls
         alike = [one for one in self.of(device.id) if one.slot is slot]
-        older = alike[0] if len(alike) >= (MOST_POLLS if slot is Slot.POLL else 1) else None
+        older = alike[0] if len(alike) >= (MOST_POLLS if slot.passing else 1) else None
         self._by_device.setdefault(device.id, []).append(session)
-        if slot is not Slot.POLL:
+        if not slot.passing:
             self._attendance.connected(device.id, peer, gateway_id)
         if older is not None:
             self._end(older, Cause.TAKEN_OVER)
@@ -155,8 +163,8 @@ class Sessions:
         left.remove(session)
         if not left:
             del self._by_device[device_id]
-        if session.slot is not Slot.POLL:
-            if any(one.slot is not Slot.POLL for one in left):
+        if not session.slot.passing:
+            if any(not one.slot.passing for one in left):
                 return
             self._attendance.disconnected(device_id)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct, field
 
-from gateway.core.model import Device, Peer
+from gateway.core.model import Device, Identity, Peer, Presented, Refused, Vouched
 
 NOTHING: Mapping[str, str] = {}
 
@@ -54,6 +54,8 @@ class Format(Enum):
     PROTOBUF = "protobuf"
     TEXT = "text"
     BYTES = "bytes"
+    CERTIFICATE = "certificate"
+    """One certificate in DER."""
 
 
 class Source(Protocol):
@@ -93,6 +95,8 @@ class Call(Struct, frozen=True):
     `device` is set when the session already proved who it is (MQTT); else the route's handler
     finds it from `params`. `session` is where a dialect may keep what it must remember between
     the calls of one connection (which payload format was last used); None on other wires.
+    `identity` is whom the handshake of a secure wire proved the peer to be; `headers` are HTTP's,
+    `accept` is the Content-Format a CoAP request would like best; None: it does not say.
     `guest` is the dialect's own side of an MQTT session. `observer` is set when a CoAP GET asks
     to observe: a handler that agrees answers with `Reply.on_end`. `taken` is set on MQTT: a handler
     that waits for somebody else calls it, and the client is acknowledged before its answer.
@@ -107,6 +111,9 @@ class Call(Struct, frozen=True):
     guest: Any = None
     observer: Observer | None = None
     taken: Callable[[], None] | None = None
+    identity: Identity | None = None
+    headers: Mapping[str, str] = NOTHING
+    accept: int | None = None
 
     def __repr__(self) -> str:
         return f"Call({len(self.body)} bytes from {self.peer.wire})"  # a body may hold a secret
@@ -151,13 +158,17 @@ class BadPayload(Exception):
 
 
 class Hello(Struct, frozen=True):
-    """What an MQTT client said of itself in CONNECT. `version` is the protocol level: 3, 4 or 5."""
+    """What an MQTT client said of itself in CONNECT. `version` is the protocol level: 3, 4 or 5.
+
+    `chain` is what it proved in a TLS handshake: its certificate and what it sent along, DER.
+    """
 
     client_id: str
     username: str | None
     password: bytes | None
     peer: Peer
     version: int
+    chain: tuple[bytes, ...] = ()
 
     def __repr__(self) -> str:
         return f"Hello(MQTT level {self.version} from {self.peer.address})"  # names are credentials
@@ -227,6 +238,7 @@ class Admitted(Struct):
     - `conduct`: what to do when a publish ends in another status than OK or REFUSED.
     - `idle_s`: closed when nothing arrives for so long, beside keep-alive; None: never.
     - `linger_s`: closed so long after its last answer was sent; None: never.
+    - `lasts_s`: closed so long after it was opened, whatever arrives: what admitted it ends then.
     - `guest`: told what happens to the session, when the dialect has things to say unasked.
     """
 
@@ -237,6 +249,7 @@ class Admitted(Struct):
     device: Device | None = None
     idle_s: float | None = None
     linger_s: float | None = None
+    lasts_s: float | None = None
     state: dict[str, Any] = field(default_factory=dict)
     guest: Guest | None = None
 
@@ -247,3 +260,29 @@ class Rejected(Struct, frozen=True):
     code_v3: int
     code_v5: int
     reason: str = ""
+
+
+# ── secure wires ──────────────────────────────────────────────────────────────────────────────
+
+
+Vouch: TypeAlias = Callable[
+    [tuple[bytes, ...], Peer, Callable[[], None]], Awaitable[Vouched | Refused]
+]
+"""Whose certificate chain is this (DER, leaf first, the leaf's key proven)? A device's that is
+known, or is admitted by the chain just now and exists before this returns. The third argument cuts
+the connection; it may be called at any time until `Vouched.release`."""
+
+
+class Keys(Protocol):
+    """Pre-shared keys, for DTLS (RFC 4279)."""
+
+    async def key_of(self, identity: str) -> Presented | None:
+        """The key of an identity a peer named; None for one that is not known."""
+
+    async def guard(self, identity: Identity, peer: Peer, cut: Callable[[], None]) -> Vouched:
+        """The handshake is done with that key: see `Vouched`."""
+
+
+Report: TypeAlias = Callable[[str, Peer, int], None]
+"""A transport tells what it refused before anybody was known: the reason (`half_handshake_flood`,
+`spoofed_client_hello`), one peer of those concerned, and how many it was since the last report."""

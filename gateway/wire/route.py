@@ -50,14 +50,14 @@ class Route(Struct, frozen=True, kw_only=True):
 
     def addresses(self, wire: Wire) -> tuple[str, ...]:
         """The templates of this operation on `wire`, method first where the wire has methods."""
-        match wire:
+        match wire.plain:
             case Wire.HTTP:
                 return self.http
             case Wire.COAP:
                 return self.coap
             case Wire.MQTT:
                 return self.mqtt
-            case Wire.SHELL:
+            case _:
                 return ()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from gateway.core.errors import CredentialsGone, Overloaded, StoreUnavailable
-from gateway.core.model import Device, Peer, Wire
+from gateway.core.model import Device, Identity, Peer, Wire
 from gateway.wire.call import NOTHING, BadPayload, Call, Observer, Reply, Status
 from gateway.wire.deadlines import Deadlines
 from gateway.wire.route import Address, PathTable, Route
@@ -77,6 +77,9 @@ class Router:
         guest: Any = None,
         observer: Observer | None = None,
         taken: Callable[[], None] | None = None,
+        identity: Identity | None = None,
+        headers: Mapping[str, str] = NOTHING,
+        accept: int | None = None,
     ) -> tuple[Route | None, Reply]:
         """Serve one request. The route is None when nothing lives at `address` (NOT_FOUND)."""
         found = self._table.find(address)
@@ -94,7 +97,20 @@ class Router:
             self._deadlines.begin(task)
         try:
             reply = await route.handler(
-                Call(body, peer, params, query, device, session, guest, observer, taken)
+                Call(
+                    body,
+                    peer,
+                    params,
+                    query,
+                    device,
+                    session,
+                    guest,
+                    observer,
+                    taken,
+                    identity,
+                    headers,
+                    accept,
+                )
             )
         except BadPayload as exc:
             status = Status.UNDECODABLE if exc.undecodable else Status.BAD_REQUEST
@@ -110,7 +126,7 @@ class Router:
                 raise
             reply = _LATE
         except Exception:
-            log.exception("call.failed", route=route.name, wire=self._wire, peer=peer.address)
+            log.exception("call.failed", route=route.name, wire=peer.wire, peer=peer.address)
             reply = _BROKEN
         finally:
             gauge.now -= 1
@@ -119,7 +135,7 @@ class Router:
             log.info(
                 "call.answered",
                 route=route.name,
-                wire=self._wire,
+                wire=peer.wire,
                 peer=peer.address,
                 status=reply.status.value,
                 reason=reply.reason,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import certs
 import pytest
 
 from gateway.core.errors import KeyTaken
@@ -16,15 +17,22 @@ from gateway.core.model import (
     EventKind,
     Package,
     PackageKind,
+    Peer,
     Provisioned,
+    ProvisionKey,
+    ProvisionRequest,
     ProvisionType,
     RefusalReason,
     Refused,
     RpcState,
     Secret,
+    Wire,
+    sha3_id,
 )
+from gateway.core.pki.model import ChainRule
 from gateway.core.ports import PresenceUpdate
-from gateway.core.registry import ProfileDraft, sync_profile_files
+from gateway.core.profile_files import sync_profile_files
+from gateway.core.registry import ProfileDraft
 
 pytestmark = pytest.mark.every_database
 
@@ -94,6 +102,61 @@ async def test_files_with_a_taken_key_are_told_by_file(registry):
     assert changed == ["a", "c"]
     assert len(errors) == 1
     assert str(errors[0]).startswith("b.toml: provision_key")
+
+
+CHAIN = ProvisionType.X509_CERTIFICATE_CHAIN
+
+
+def by_chain(name, authority, **settings):
+    rule = ChainRule(certificate=authority.pem, pattern="(.+)", **settings)
+    return draft(name, provision_type=CHAIN, chain=rule, source=f"{name}.toml")
+
+
+async def test_a_chain_profile_has_its_certificate_for_a_pair(registry):
+    """ThingsBoard's: the key is the certificate's SHA3-256, the secret its text (section 2.8)."""
+    root = certs.Authority("Factory")
+    assert await registry.save_profile(by_chain("p", root))
+    ticket = await ticket_of(registry, "p")
+    assert (ticket.key, ticket.secret) == (Secret(sha3_id(root.text)), Secret(root.pem))
+    assert not await registry.save_profile(by_chain("p", root))
+    other = certs.Authority("Factory")
+    assert await registry.save_profile(by_chain("p", other))
+    assert (await ticket_of(registry, "p")).key == Secret(sha3_id(other.text))
+
+
+async def test_no_two_profiles_share_a_certificate(registry):
+    """Whose device it is would be a matter of luck; ThingsBoard's words refuse it."""
+    root = certs.Authority("Factory")
+    drafts = [by_chain("a", root), by_chain("b", root, create=True)]
+    changed, errors = await sync_profile_files(registry, drafts)
+    assert changed == ["a"]
+    assert [str(error).partition("!")[0] for error in errors] == [
+        "b.toml: Device profile with such certificate already exists"
+    ]
+    assert [profile.name for profile in await registry.profiles()] == ["a"]
+
+
+@pytest.mark.parametrize("between", [[], [ProvisionType.DISABLED], [CHAIN]])
+async def test_a_certificate_is_no_secret(registry, provisioner, between):
+    """A profile that believed a chain, and takes key and secret now, has new ones made."""
+    root = certs.Authority("Factory")
+    await registry.save_profile(by_chain("p", root))
+    for kind in between:
+        await registry.save_profile(draft("p", provision_type=kind))
+    await registry.save_profile(draft("p"))
+    ticket = await ticket_of(registry, "p")
+    assert len(ticket.key.reveal()) == len(ticket.secret.reveal()) == 20
+    shown = ProvisionKey(Secret(sha3_id(root.text)), Secret(root.pem))
+    request = ProvisionRequest(proof=shown, peer=Peer(Wire.HTTP, "192.0.2.7:50123"))
+    assert await provisioner.provision(request) == Refused(RefusalReason.UNKNOWN_KEY)
+
+
+async def test_a_certificate_is_not_rotated(registry):
+    """The file that names it says which one counts."""
+    root = certs.Authority("Factory")
+    await registry.save_profile(by_chain("p", root))
+    assert await registry.rotate_secret(await registry.profile("p"), key_too=True) is None
+    assert (await ticket_of(registry, "p")).secret == Secret(root.pem)
 
 
 async def test_closed_profiles_get_no_pair(registry):

@@ -87,6 +87,9 @@ def test_a_folding_table_ignores_the_case_of_literals_only(address, params):
 
 
 def test_a_route_knows_its_addresses_by_wire():
-    """Each wire has its own column; an operator's shell has none."""
+    """Each wire has its own column, a secure one that of its plain one; a shell has none."""
     both = Route(name="r", handler=nothing, http=("GET /a",), mqtt=("t",))
-    assert [both.addresses(wire) for wire in Wire] == [("GET /a",), ("t",), (), ()]
+    plain = [both.addresses(wire) for wire in (Wire.HTTP, Wire.MQTT, Wire.COAP, Wire.SHELL)]
+    assert plain == [("GET /a",), ("t",), (), ()]
+    secure = [both.addresses(wire) for wire in (Wire.HTTPS, Wire.MQTTS, Wire.COAPS)]
+    assert secure == plain[:3]

@@ -1,0 +1,170 @@
+"""Certificates for devices that ask with a signing request, the first time and later ones."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+
+import structlog
+from cryptography import x509
+
+from gateway.core.authorities import Authorities
+from gateway.core.limits import Allowance
+from gateway.core.model import (
+    Certificate,
+    Device,
+    DeviceProfile,
+    Event,
+    EventKind,
+    Outcome,
+    Peer,
+    Provisioned,
+    ProvisionResult,
+    RefusalReason,
+    Refused,
+)
+from gateway.core.pki.csr import (
+    UNREADABLE,
+    SigningRequest,
+    Unfit,
+    check_key,
+    quietly,
+    read_csr,
+    spki_of,
+)
+from gateway.core.pki.issuer import new_serial
+from gateway.core.pki.model import IssuedCertificate, SerialReservation
+from gateway.core.ports import Clock, Store
+from gateway.core.profiles import Profiles
+
+log = structlog.get_logger()
+
+_EVENTS_AT_ONCE = 100
+_EVENTS_PER_S = 10
+"""How many refused renewals are written down; a flood of them must not fill the disk."""
+
+
+class Certifier:
+    """Signs what may be signed. A serial number is on disk before anything is signed with it, and
+    the certificate before it is given to anybody."""
+
+    def __init__(
+        self, store: Store, authorities: Authorities, profiles: Profiles, clock: Clock
+    ) -> None:
+        self._store = store
+        self._authorities = authorities
+        self._profiles = profiles
+        self._clock = clock
+        self._refusals = Allowance(_EVENTS_AT_ONCE, _EVENTS_PER_S)
+
+    async def certify(
+        self, csr: str, profile: DeviceProfile, name: str
+    ) -> IssuedCertificate | RefusalReason:
+        """A certificate for the device `name` of that profile, signed and not written down yet.
+
+        Its serial number is reserved: hand it to the store with the device, or forget it.
+        """
+        try:
+            return await self._sign(self._read(csr, profile), profile, name)
+        except Unfit as unfit:
+            return unfit.reason
+
+    async def renew(self, device: Device, csr: str, peer: Peer) -> ProvisionResult:
+        """Another certificate for a device that proved who it is.
+
+        It counts from its first use on; until then the device's older credentials do. A repeated
+        request gives another, which replaces the one that was not used. Raises `CredentialsGone`,
+        `StoreUnavailable` or `Overloaded`.
+        """
+        event = Event(
+            kind=EventKind.DEVICE_CREDENTIALS,
+            at=self._clock(),
+            peer=peer,
+            subject=device.name,
+            device_id=device.id,
+        )
+        try:
+            profile = await self._profiles.of(device)
+            request = self._read(csr, profile)
+            if profile.certificate.fresh_key:
+                await self._check_fresh(device, request)
+            issued = await self._sign(request, profile, device.name)
+        except Unfit as unfit:
+            return await self._refuse(event, unfit.reason)
+        credentials = certificate_of(issued)
+        if not await self._store.renew(device, credentials, issued, event):
+            return await self._refuse(event, RefusalReason.CREDENTIALS_TAKEN)
+        log.info("device.renewed", wire=peer.wire, peer=peer.address, device=device.name)
+        return Provisioned(device, credentials, issued.issuers)
+
+    def _read(self, csr: str, profile: DeviceProfile) -> SigningRequest:
+        request = read_csr(csr)
+        check_key(request.public_key, profile.certificate.keys)
+        return request
+
+    async def _sign(
+        self, request: SigningRequest, profile: DeviceProfile, name: str
+    ) -> IssuedCertificate:
+        issuer = await self._authorities.issuer()
+        now = self._clock()
+        draft = issuer.draft(
+            request, profile.certificate, name=name, profile_name=profile.name, now=now
+        )
+        serial = new_serial()
+        reserved = await self._store.reserve_serial(
+            SerialReservation(
+                serial=serial,
+                authority_id=issuer.signer.authority_id,
+                key_digest=request.key_digest,
+                organisation_id=profile.organisation_id,
+                name=name,
+                at=now,
+            )
+        )
+        if not reserved:
+            raise Unfit(RefusalReason.REUSED_KEY)
+        return issuer.issue(draft, serial)
+
+    async def _check_fresh(self, device: Device, request: SigningRequest) -> None:
+        known = await self._store.known_device(device.id)
+        if known is None or not isinstance(known.credentials, Certificate):
+            return
+        if key_of(known.credentials.text) == request.spki:
+            raise Unfit(RefusalReason.REUSED_KEY)
+
+    async def _refuse(self, event: Event, reason: RefusalReason) -> Refused:
+        log.info(
+            "device.not_renewed",
+            wire=event.peer.wire,
+            peer=event.peer.address,
+            device=event.subject,
+            reason=reason.value,
+        )
+        if self._refusals.take(event.at):
+            missed = self._refusals.forget_missed()
+            await self._store.record(
+                Event(
+                    kind=event.kind,
+                    at=event.at,
+                    peer=event.peer,
+                    subject=event.subject,
+                    device_id=event.device_id,
+                    outcome=Outcome.REFUSED,
+                    reason=reason.value,
+                    detail={"refusals not written down before": str(missed)} if missed else {},
+                )
+            )
+        return Refused(reason)
+
+
+def certificate_of(issued: IssuedCertificate) -> Certificate:
+    """What a device has that was given this certificate."""
+    return Certificate(b64encode(issued.der).decode())
+
+
+def key_of(text: str) -> bytes | None:
+    """The public key (SubjectPublicKeyInfo, DER) of a certificate in base64, if it can be read."""
+    try:
+        with quietly():
+            return spki_of(x509.load_der_x509_certificate(b64decode(text)).public_key())
+    except UNREADABLE:
+        return None

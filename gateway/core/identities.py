@@ -1,0 +1,317 @@
+"""Whose certificate or pre-shared key is this? Also where factory certificates become devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+from cryptography import x509
+from msgspec import Struct
+
+from gateway.core.limits import Allowance
+from gateway.core.model import (
+    PROVISIONED,
+    AttributesChange,
+    Certificate,
+    Device,
+    DeviceProfile,
+    Event,
+    EventKind,
+    Identity,
+    Outcome,
+    Peer,
+    Presented,
+    PresharedKey,
+    Provisioned,
+    RefusalReason,
+    Refused,
+    RpcCall,
+    Secret,
+    Vouched,
+    psk_id,
+)
+from gateway.core.pki.chain import Leaf, anchor_of, device_name, read_leaf, verify_chain
+from gateway.core.pki.csr import UNREADABLE, Unfit, quietly
+from gateway.core.pki.model import CertificateState, ChainRule
+from gateway.core.ports import Clock, KnownCredentials, NewDevice, Store
+from gateway.core.profiles import Profiles
+from gateway.core.provisioning import is_device_name, printable
+from gateway.core.sessions import Cause, Sessions, Slot
+
+log = structlog.get_logger()
+
+MOST_CERTIFICATES = 10
+"""In a chain; RFC 5280 has no bound, factories have two or three."""
+FRESH_MS = 5000
+"""How long the anchors of chain profiles are known without another look."""
+_DAY_MS = 86_400_000
+_EVENTS_AT_ONCE = 100
+_EVENTS_PER_S = 10
+"""How many refusals of strangers are written down; a flood of them must not fill the disk."""
+
+
+class _Anchor(Struct, frozen=True):
+    """A certificate that admits to a profile."""
+
+    profile: DeviceProfile
+    rule: ChainRule
+    der: bytes
+    subject: bytes
+
+
+class _Cut:
+    """The outlet of a connection that proved whose it is: all it can be told is that it is over."""
+
+    __slots__ = ("_cut",)
+
+    def __init__(self, cut: Callable[[], None]) -> None:
+        self._cut = cut
+
+    def attributes_changed(self, change: AttributesChange) -> None: ...
+
+    def call(self, request_id: int, call: RpcCall, delivered: Callable[[], None]) -> bool:
+        return False
+
+    def profile_changed(self) -> None: ...
+
+    def end(self, cause: Cause) -> None:
+        self._cut()
+
+
+class Identities:
+    """Judges what secure wires were shown. Implements `wire.call.Vouch` (`vouch`) and `Keys`."""
+
+    def __init__(self, store: Store, sessions: Sessions, profiles: Profiles, clock: Clock) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._profiles = profiles
+        self._clock = clock
+        self._anchors: list[_Anchor] = []
+        self._fresh_until = 0
+        self._age = 0
+        """How often it was told to forget."""
+        self._strangers = Allowance(_EVENTS_AT_ONCE, _EVENTS_PER_S)
+
+    def forget(self) -> None:
+        """A profile changed, perhaps what it believes."""
+        self._fresh_until = 0
+        self._age += 1
+
+    # ── certificates ────────────────────────────────────────────────────────────────────────
+
+    async def vouch(
+        self, chain: tuple[bytes, ...], peer: Peer, cut: Callable[[], None]
+    ) -> Vouched | Refused:
+        """Whose chain is this? A device it admits for the first time exists before this returns.
+
+        `cut` is called when the device's credentials count no more. Raises what the store raises.
+        """
+        identity = await self.by_chain(chain, peer)
+        if isinstance(identity, Refused):
+            return identity
+        return await self.guard(identity, peer, cut)
+
+    async def by_chain(self, chain: tuple[bytes, ...], peer: Peer) -> Identity | Refused:
+        """The same for a connection that is watched over by its own session."""
+        leaf: Leaf | None = None
+        try:
+            if len(chain) > MOST_CERTIFICATES:
+                raise Unfit(RefusalReason.OVERSIZED_CHAIN)
+            leaf = read_leaf(chain[0])
+            known = await self._known(leaf, peer)
+            if known is not None:
+                return await self._pinned(known.device, leaf)
+            return await self._admit(chain, leaf, peer)
+        except _Told as told:
+            return Refused(told.reason)
+        except Unfit as unfit:
+            return await self._refuse(leaf, peer, unfit.reason)
+
+    async def _known(self, leaf: Leaf, peer: Peer) -> KnownCredentials | None:
+        """The device that has this certificate; one given to it and not used before is its now."""
+        known = await self._store.find_credentials(leaf.id)
+        if known is None:
+            pending = await self._store.find_pending(leaf.id)
+            if pending is None or not await self._take_up(pending.device, leaf.id, peer):
+                return None
+            known = await self._store.find_credentials(leaf.id)
+        # A token may read like a certificate's id; it is none.
+        return known if known is not None and isinstance(known.credentials, Certificate) else None
+
+    async def _take_up(self, device: Device, lookup_id: Secret, peer: Peer) -> bool:
+        event = Event(
+            kind=EventKind.DEVICE_CREDENTIALS,
+            at=self._clock(),
+            peer=peer,
+            subject=device.name,
+            device_id=device.id,
+        )
+        return await self._store.take_up_pending(device.id, lookup_id, event)
+
+    async def _pinned(self, device: Device, leaf: Leaf) -> Identity:
+        """Known by its hash (ThingsBoard contract, section 7.2); only its time is to be looked at.
+
+        One that ended is let in to be renewed, as long as its profile says.
+        """
+        now = self._clock()
+        if now < leaf.not_before:
+            raise Unfit(RefusalReason.NOT_YET_VALID)
+        if now > leaf.not_after:
+            profile = await self._profiles.of(device)
+            if now > leaf.not_after + profile.certificate.grace_days * _DAY_MS:
+                raise Unfit(RefusalReason.EXPIRED_LEAF)
+        return Identity(leaf.id, device.id, leaf.not_after)
+
+    async def _admit(self, chain: Sequence[bytes], leaf: Leaf, peer: Peer) -> Identity:
+        """Nobody's yet: a profile may believe who signed it (contract, section 2.8)."""
+        anchor = await self._believed(chain)
+        name = device_name(anchor.rule, leaf)
+        if isinstance(name, RefusalReason):
+            raise Unfit(name)
+        if not is_device_name(name):
+            raise Unfit(RefusalReason.NAME_INVALID)
+        profile = anchor.profile
+        result = await self._store.enter_by_chain(
+            NewDevice(
+                organisation_id=profile.organisation_id,
+                profile_id=profile.id,
+                name=name,
+                type=profile.name,
+                credentials=Certificate(leaf.text),
+                provision_state=PROVISIONED,
+                peer=peer,
+                at=self._clock(),
+            ),
+            create=anchor.rule.create,
+        )
+        if isinstance(result, Refused):
+            # The store wrote the event, with the device it is about.
+            log.info(
+                "device.refused", wire=peer.wire, peer=peer.address, reason=result.reason.value
+            )
+            raise _Told(result.reason)
+        assert isinstance(result, Provisioned)
+        if result.credentials.id != leaf.id:
+            raise Unfit(RefusalReason.UNKNOWN_CERTIFICATE)  # it has others, and keeps them
+        log.info(
+            "device.provisioned",
+            wire=peer.wire,
+            peer=peer.address,
+            device=result.device.name,
+            id=result.device.id,
+        )
+        return Identity(leaf.id, result.device.id, leaf.not_after)
+
+    async def _believed(self, chain: Sequence[bytes]) -> _Anchor:
+        """The anchor from which a valid path leads to the leaf. Raises `Unfit`."""
+        issuers, serials = zip(*map(_named, chain), strict=True)
+        failure: RefusalReason | None = None
+        for anchor in await self._fresh_anchors():
+            if anchor.subject not in issuers and anchor.der not in chain:
+                continue
+            try:
+                verify_chain(chain, anchor.der, self._clock())
+            except Unfit as unfit:
+                failure = failure or unfit.reason
+            else:
+                return anchor
+        raise Unfit(failure or await self._unknown(serials[0]))
+
+    async def _unknown(self, serial: int) -> RefusalReason:
+        """Why a certificate that nobody believes is not a device's, as far as we signed it."""
+        record = await self._store.certificate(serial)
+        if record is None:
+            return RefusalReason.UNKNOWN_CA
+        if record.state is CertificateState.REVOKED:
+            return RefusalReason.CREDENTIALS_REVOKED
+        return RefusalReason.UNKNOWN_CERTIFICATE
+
+    async def _fresh_anchors(self) -> list[_Anchor]:
+        now = self._clock()
+        if now >= self._fresh_until:
+            age = self._age
+            profiles = await self._store.chain_profiles()
+            self._anchors = [found for one in profiles if (found := _anchor(one)) is not None]
+            if age == self._age:  # else something changed while we read
+                self._fresh_until = now + FRESH_MS
+        return self._anchors
+
+    # ── pre-shared keys ─────────────────────────────────────────────────────────────────────
+
+    async def key_of(self, identity: str) -> Presented | None:
+        """The key of an identity a peer named; None for one that is not known."""
+        lookup_id = Secret(psk_id(identity))
+        known = await self._store.find_credentials(lookup_id)
+        if known is None:
+            known = await self._store.find_pending(lookup_id)
+        if known is None or not isinstance(known.credentials, PresharedKey):
+            return None
+        key = bytes.fromhex(known.credentials.key.reveal())
+        return Presented(key, Identity(lookup_id, known.device.id))
+
+    async def guard(self, identity: Identity, peer: Peer, cut: Callable[[], None]) -> Vouched:
+        """The handshake is done. From now on `cut` is called when the identity counts no more."""
+        known = await self._store.find_credentials(identity.id)
+        if known is None:
+            device = await self._store.known_device(identity.device_id)
+            if device is not None and await self._take_up(device.device, identity.id, peer):
+                known = await self._store.find_credentials(identity.id)
+        if known is None:
+            cut()  # revoked since the handshake began
+            return Vouched(identity, lambda: None)
+        session = self._sessions.open(known.device, peer, _Cut(cut), slot=Slot.SECURE)
+        return Vouched(identity, lambda: self._sessions.close(session))
+
+    # ── refusals ────────────────────────────────────────────────────────────────────────────
+
+    async def _refuse(self, leaf: Leaf | None, peer: Peer, reason: RefusalReason) -> Refused:
+        subject = printable(leaf.common_name or "") if leaf is not None else ""
+        log.info(
+            "login.refused",
+            wire=peer.wire,
+            peer=peer.address,
+            certificate=subject,
+            reason=reason.value,
+        )
+        now = self._clock()
+        if self._strangers.take(now):
+            missed = self._strangers.forget_missed()
+            await self._store.record(
+                Event(
+                    kind=EventKind.DEVICE_LOGIN,
+                    at=now,
+                    peer=peer,
+                    subject=subject,
+                    outcome=Outcome.REFUSED,
+                    reason=reason.value,
+                    detail={"refusals not written down before": str(missed)} if missed else {},
+                )
+            )
+        return Refused(reason)
+
+
+class _Told(Unfit):
+    """Unfit, and the event of it is written already."""
+
+
+def _named(der: bytes) -> tuple[bytes, int]:
+    """The name of its issuer, DER, and its serial number."""
+    try:
+        with quietly():
+            certificate = x509.load_der_x509_certificate(der)
+            return certificate.issuer.public_bytes(), certificate.serial_number
+    except UNREADABLE:
+        raise Unfit(RefusalReason.CHAIN_UNREADABLE) from None
+
+
+def _anchor(profile: DeviceProfile) -> _Anchor | None:
+    if profile.chain is None:
+        return None
+    try:
+        der = anchor_of(profile.chain.certificate)
+        subject = x509.load_der_x509_certificate(der).subject.public_bytes()
+    except ValueError as exc:
+        # Proven when it was read from its file: it was written by another version.
+        log.error("profile.unusable", profile=profile.name, reason=str(exc))
+        return None
+    return _Anchor(profile, profile.chain, der, subject)
