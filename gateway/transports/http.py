@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestHandler
 
+from gateway.core.model import Wire
 from gateway.transports.http_answers import Answers, BadBody, ErrorBody
 from gateway.transports.http_connection import Connection, Full
 from gateway.transports.http_pieces import asked_range, send_pieces
 from gateway.transports.listening import listen_tcp, port_of
-from gateway.wire.call import NOTHING, Reply, Source, Status
+from gateway.wire.call import NOTHING, Reply, Source, Status, Vouch
 from gateway.wire.route import Address, Route
 from gateway.wire.router import Router
+
+if TYPE_CHECKING:
+    from gateway.transports.tls import TlsServer
 
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 
@@ -49,6 +53,8 @@ class HttpListener:
     - `read_timeout_s`: how long a client may take for its first request, and for any body.
     - `write_timeout_s`: how long a client may take nothing of an answer that waits for it.
     - `error_body`: makes the bodies of errors, in the shape the served dialects expect.
+    - `tls`: serve HTTPS alone; `vouch` then says who shows a certificate. Whoever it refuses gets
+      401 for each request.
     """
 
     def __init__(
@@ -62,6 +68,8 @@ class HttpListener:
         max_connections: int = 10_000,
         read_timeout_s: float = 30.0,
         write_timeout_s: float = 60.0,
+        tls: TlsServer | None = None,
+        vouch: Vouch | None = None,
     ) -> None:
         self._router = router
         self._host = host
@@ -71,6 +79,9 @@ class HttpListener:
         self._max_connections = max_connections
         self._read_timeout_s = read_timeout_s
         self._write_timeout_s = write_timeout_s
+        self._wire = Wire.HTTP if tls is None else Wire.HTTPS
+        self._tls = tls
+        self._vouch = vouch
         self._in_flight = 0
         self._stopping = False
         self._connections: set[Connection] = set()
@@ -88,7 +99,10 @@ class HttpListener:
     async def start(self) -> None:
         """Listen. Raises `OSError` when the address cannot be had."""
         self._web = web.Server(self._handle, request_factory=self._request)
-        self._servers = await listen_tcp(self._protocol, self._host, self._want_port, 1024)
+        protocol = self._protocol
+        if self._tls is not None:
+            protocol = self._tls.under(protocol, wire=self._wire, vouch=self._vouch)
+        self._servers = await listen_tcp(protocol, self._host, self._want_port, 1024)
         self._sweeper = asyncio.create_task(self._sweep(), name="http.sweep")
 
     async def stop(self, grace_s: float) -> None:
@@ -103,6 +117,8 @@ class HttpListener:
         self._stopping = True
         for server in self._servers:
             server.close()
+        if self._tls is not None:
+            self._tls.stop()
         for connection in list(self._connections):
             if self._waits(connection):
                 connection.dismiss()
@@ -138,7 +154,9 @@ class HttpListener:
         assert self._web is not None
         if len(self._connections) >= self._max_connections:
             return Full()
-        connection = Connection(self._web, forget=self._forget, unreadable=self._answers.unreadable)
+        connection = Connection(
+            self._web, forget=self._forget, unreadable=self._answers.unreadable, wire=self._wire
+        )
         self._connections.add(connection)
         self._silent[connection] = time.monotonic()
         return connection
@@ -180,6 +198,8 @@ class HttpListener:
         connection = request.protocol
         assert isinstance(connection, Connection)
         self._silent.pop(connection, None)
+        if connection.refusal is not None:
+            return self._answers.refused(connection.refusal)
         try:
             body = await self._read(request, connection)
         except BadBody as exc:
@@ -215,7 +235,12 @@ class HttpListener:
         connection.begin(address, request.task)
         try:
             route, reply = await self._router.answer(
-                address, body, connection.peer, query=_query(query_text) if query_text else NOTHING
+                address,
+                body,
+                connection.peer,
+                query=_query(query_text) if query_text else NOTHING,
+                identity=connection.identity,
+                headers=request.headers,
             )
         except asyncio.CancelledError:
             if connection.was_dismissed():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
+from gateway.core.model import RefusalReason
 from gateway.transports.http_connection import SERVER
 from gateway.wire.call import Format, Reply, Status
 from gateway.wire.route import Route
@@ -43,6 +44,23 @@ _EXPLAINED = frozenset({400, 404, 405, 429, 503})
 """Statuses whose empty body becomes an error body. 401, 408 and 500 stay empty (contract, 11)."""
 _DELETED = Reply(b"Device was deleted!", Status.DELETED, Format.TEXT)
 """ThingsBoard's own text (contract, section 11)."""
+_REFUSALS: Mapping[RefusalReason, str] = {
+    RefusalReason.EXPIRED_LEAF: "the client certificate has expired",
+    RefusalReason.NOT_YET_VALID: "the client certificate is not valid yet",
+    RefusalReason.CREDENTIALS_REVOKED: "the client certificate was revoked",
+    RefusalReason.UNKNOWN_CA: "the client certificate is of an unknown authority",
+    RefusalReason.UNKNOWN_CERTIFICATE: "the client certificate is of no device",
+    RefusalReason.CHAIN_UNREADABLE: "the client certificate cannot be read",
+    RefusalReason.OVERSIZED_CHAIN: "the chain of the client certificate is too large",
+    RefusalReason.PATH_TOO_LONG: "the chain of the client certificate is too long",
+    RefusalReason.BAD_SIGNATURE: "a signature in the chain of the client certificate is wrong",
+    RefusalReason.BAD_CHAIN: "the chain of the client certificate is not valid",
+    RefusalReason.WRONG_USAGE: "the client certificate, or an issuer's, is not for this use",
+    RefusalReason.WEAK_KEY: "a key in the chain of the client certificate is too weak",
+    RefusalReason.CN_MISSING: "the client certificate has no common name",
+    RefusalReason.CN_MISMATCH: "the common name of the client certificate names no device",
+}
+_REFUSED = "the client certificate lets nobody in"
 _STOPPING_RETRY_S = 5
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -120,6 +138,10 @@ class Answers:
     def stopping(self) -> web.Response:
         """The answer to a request that would have waited."""
         return self.bad_body(BadBody(503, "shutting down, try again later"))
+
+    def refused(self, reason: RefusalReason) -> web.Response:
+        """The answer to every request of a client whose certificate was refused."""
+        return self.error(401, _REFUSALS.get(reason, _REFUSED), close=True)
 
     def bad_body(self, why: BadBody) -> web.Response:
         response = self.error(why.code, why.message, close=True)

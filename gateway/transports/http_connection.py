@@ -13,7 +13,7 @@ import structlog
 from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.core.model import Peer, Wire
+from gateway.core.model import Identity, Peer, RefusalReason, Refused, Vouched, Wire
 from gateway.transports.listening import peer_name
 from gateway.wire.route import Address
 
@@ -32,7 +32,8 @@ class Connection(RequestHandler):
     """aiohttp's connection, and what it lacks: bodies that end badly, requests nobody waits for
     any more, answers nobody takes, and errors kept secret.
 
-    `forget` is told when it is closed; `unreadable` makes the answer to what is not HTTP.
+    `forget` is told when it is closed; `unreadable` makes the answer to what is not HTTP. Over TLS
+    `identity` is whom the client's certificate proved it to be, or `refusal` says why it did not.
     """
 
     __slots__ = (
@@ -44,8 +45,11 @@ class Connection(RequestHandler):
         "_stuck_since",
         "_unreadable",
         "_untaken",
+        "_wire",
         "address",
+        "identity",
         "peer",
+        "refusal",
         "task",
     )
 
@@ -55,6 +59,7 @@ class Connection(RequestHandler):
         *,
         forget: Callable[[Connection], object],
         unreadable: Callable[[], web.Response],
+        wire: Wire = Wire.HTTP,
     ) -> None:
         options: dict[str, Any] = {"access_log": None}  # aiohttp's annotation forbids the None
         super().__init__(
@@ -65,6 +70,7 @@ class Connection(RequestHandler):
             auto_decompress=False,
             **options,
         )
+        self._wire = wire
         self._forget = forget
         self._unreadable = unreadable
         self._awaited: StreamReader | None = None
@@ -73,7 +79,9 @@ class Connection(RequestHandler):
         self._untaken = 0
         self._stream: asyncio.Transport | None = None
         """The transport until it is closed; aiohttp forgets its own as soon as it is to close."""
-        self.peer = Peer(Wire.HTTP, "unknown")
+        self.peer = Peer(wire, "unknown")
+        self.identity: Identity | None = None
+        self.refusal: RefusalReason | None = None
         self.address: Address = ""
         self.task: asyncio.Task[Any] | None = None
         """Where the request under way is asked for, and the task that waits for its answer."""
@@ -82,7 +90,12 @@ class Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._stream = cast(asyncio.Transport, transport)
-        self.peer = Peer(Wire.HTTP, peer_name(transport.get_extra_info("peername")))
+        self.peer = Peer(self._wire, peer_name(transport.get_extra_info("peername")))
+        match transport.get_extra_info("verdict"):
+            case Vouched(identity=identity):
+                self.identity = identity
+            case Refused(reason=reason):
+                self.refusal = reason
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:

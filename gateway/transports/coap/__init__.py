@@ -23,8 +23,10 @@ used again; here the token counts as well.
     request.py      what a request's options ask for
     resources.py    requests to calls, replies to responses
     listener.py     the UDP socket
+    dtls.py         DTLS 1.2 between the two: associations; and its parts, `dtls_*.py`
 """
 
+from gateway.transports.coap.dtls import Dtls
 from gateway.transports.coap.listener import CoapListener
 
-__all__ = ["CoapListener"]
+__all__ = ["CoapListener", "Dtls"]

@@ -30,7 +30,7 @@ from gateway.transports.coap.message import (
     decode,
 )
 from gateway.transports.coap.observations import Observation, Observations, Observed
-from gateway.transports.coap.request import CANCEL, Ask
+from gateway.transports.coap.request import CANCEL, Ask, Caller
 from gateway.transports.coap.resources import BROKEN, BUSY, Resources
 
 EXCHANGE_LIFETIME_S: Final = 247.0
@@ -92,6 +92,8 @@ class Endpoint:
     - `writable`: false while `send` would drop.
     - `jitter`: 0 to 1, where in its range a retransmission's first wait lies.
     - `now`: seconds, monotonic.
+    - `name`: an address as text, of which no two peers have the same; `caller`: who speaks from
+      it, where that is known (DTLS).
     """
 
     def __init__(
@@ -110,6 +112,8 @@ class Endpoint:
         jitter: Callable[[], float] = random.random,
         now: Callable[[], float] = time.monotonic,
         writable: Callable[[], bool] = lambda: True,
+        name: Callable[[Address], str] = describe,
+        caller: Callable[[Address], Caller] | None = None,
     ) -> None:
         self._resources = resources
         self._send = send
@@ -117,6 +121,8 @@ class Endpoint:
         self._max_under_way = max_under_way
         self._piggyback_s = piggyback_s
         self._now = now
+        self._name = name
+        self._caller = caller
         self._loop = asyncio.get_running_loop()
         self._answered = (Remembered(EXCHANGE_LIFETIME_S), Remembered(NON_LIFETIME_S))
         self._under_way: dict[bytes, Exchange] = {}
@@ -177,7 +183,7 @@ class Endpoint:
             self._no_request(message, datagram, addr)
             return
         tail = datagram[2 : _HEADER + len(message.token)]
-        peer = describe(addr)
+        peer = self._name(addr)
         key = b"%b|%b" % (peer.encode(), tail)
         answered = self._answered[type_].get(key)
         if answered is not None:
@@ -202,6 +208,11 @@ class Endpoint:
         for answered in self._answered:
             answered.age(now)
         self._resources.expire()
+        self._tell_if_idle()
+
+    def forget(self, addr: Address) -> None:
+        """This peer is gone, and no other will ever have its address: its observations end."""
+        self._observations.lose(addr)
         self._tell_if_idle()
 
     async def drain(self, grace_s: float) -> None:
@@ -246,8 +257,11 @@ class Endpoint:
             self._send(self._compose(exchange, BUSY), exchange.addr)
             return
         taken = self._resources.take(message, peer)
-        if isinstance(taken, Ask) and taken.observe is not None:
-            taken = self._observe(taken, exchange)
+        if isinstance(taken, Ask):
+            if self._caller is not None:
+                taken.caller = self._caller(exchange.addr)
+            if taken.observe is not None:
+                taken = self._observe(taken, exchange)
         if isinstance(taken, Ask):
             exchange.since = self._now()
             self._under_way[exchange.key] = exchange

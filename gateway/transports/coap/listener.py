@@ -6,10 +6,13 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import TypedDict, cast
 
+from gateway.transports.coap.dtls import Dtls
+from gateway.transports.coap.dtls_association import caller_of, name_of
 from gateway.transports.coap.endpoint import Endpoint
 from gateway.transports.coap.exchanges import Address
+from gateway.transports.coap.request import Caller
 from gateway.transports.coap.resources import Resources
 from gateway.transports.listening import open_socket, resolve
 from gateway.wire.router import Router
@@ -18,13 +21,21 @@ TICK_S = 0.1
 """How late an empty ACK or a retransmission may be. Cheap: a tick looks at what waits, no more."""
 
 
+class _ByName(TypedDict, total=False):
+    """What a message layer is told of its peers when they are not mere addresses."""
+
+    name: Callable[[Address], str]
+    caller: Callable[[Address], Caller]
+
+
 class CoapListener:
-    """Serves a router over CoAP on one UDP port, unencrypted.
+    """Serves a router over CoAP on one UDP port: unencrypted, or by `dtls`.
 
     - `host`: `0.0.0.0`, `::` (both protocols), or one address; `port` 0 picks one.
     - `links`: the paths shown at `/.well-known/core`.
     - `receive_buffer`, `send_buffer`: bytes the kernel may keep for us; it grants what its own
       limits allow.
+    - `dtls`: DTLS 1.2 between the port and the message layer; one of its own for each listener.
     - the rest: see `Endpoint` and `Resources`.
     """
 
@@ -47,6 +58,7 @@ class CoapListener:
         max_assemblies: int = 1024,
         max_stored: int = 1024,
         block_age_s: float = 60.0,
+        dtls: Dtls | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._host = host
@@ -62,9 +74,11 @@ class CoapListener:
             now=now,
         )
         self._socket = UdpSocket()
+        self._dtls = dtls
+        by_name: _ByName = {} if dtls is None else {"name": name_of, "caller": caller_of}
         self._make_endpoint: Callable[[], Endpoint] = lambda: Endpoint(
             self._resources,
-            self._socket.send,
+            self._socket.send if dtls is None else dtls.send,
             max_exchanges=max_exchanges,
             max_under_way=max_under_way,
             max_unacknowledged=max_unacknowledged,
@@ -73,6 +87,7 @@ class CoapListener:
             piggyback_s=piggyback_s,
             now=now,
             writable=self._socket.writable,
+            **by_name,
         )
         self._endpoint: Endpoint | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -93,7 +108,11 @@ class CoapListener:
         loop = asyncio.get_running_loop()
         udp = await bind(self._host, self._port, *self._buffers)
         self._port = udp.getsockname()[1]
-        self._endpoint = self._socket.endpoint = self._make_endpoint()
+        endpoint = self._endpoint = self._make_endpoint()
+        self._socket.receiver = endpoint.received
+        if self._dtls is not None:
+            self._dtls.attach(self._socket.send, endpoint.received, endpoint.forget)
+            self._socket.receiver = self._dtls.received
         await loop.create_datagram_endpoint(lambda: self._socket, sock=udp)
         self._timer = loop.call_later(TICK_S, self._tick)
 
@@ -101,7 +120,11 @@ class CoapListener:
         """Take no new requests, answer what was taken within `grace_s`, close the port."""
         if self._endpoint is None or self._timer is None:
             return
+        if self._dtls is not None:
+            self._dtls.refuse_new()
         await self._endpoint.drain(grace_s)
+        if self._dtls is not None:
+            self._dtls.close()
         self._timer.cancel()
         self._timer = None
         await self._socket.close()
@@ -109,13 +132,15 @@ class CoapListener:
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         self.endpoint.tick()
+        if self._dtls is not None:
+            self._dtls.tick()
 
 
 class UdpSocket(asyncio.DatagramProtocol):
-    """Datagrams from the event loop to the endpoint and back."""
+    """Datagrams from the event loop to `receiver` and back."""
 
     def __init__(self) -> None:
-        self.endpoint: Endpoint | None = None
+        self.receiver: Callable[[bytes, Address], None] | None = None
         self._transport: asyncio.DatagramTransport | None = None
         self._paused = False
         self._closed = asyncio.Event()
@@ -125,8 +150,8 @@ class UdpSocket(asyncio.DatagramProtocol):
         self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
-        if self.endpoint is not None:
-            self.endpoint.received(data, addr)
+        if self.receiver is not None:
+            self.receiver(data, addr)
 
     def send(self, datagram: bytes, addr: Address) -> None:
         """Send, or drop when the kernel takes no more: a queue of ours would only grow.

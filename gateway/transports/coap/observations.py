@@ -255,6 +255,7 @@ class Observations:
         self._writable = writable
         self._loop = asyncio.get_running_loop()
         self._kept: dict[tuple[Address, bytes], Observation] = {}
+        self._of: dict[Address, list[Observation]] = {}
         # A RST to a NON can only be told by its message id, so the last of each is known.
         self._unreliable: dict[tuple[Address, int], Observation] = {}
         self._line: deque[Observation] = deque()
@@ -277,6 +278,7 @@ class Observations:
             return None
         observation = Observation(self, addr, token, confirmable, observed)
         self._kept[key] = observation
+        self._of.setdefault(addr, []).append(observation)
         self._message_ids.keep(addr)
         return observation
 
@@ -294,6 +296,11 @@ class Observations:
         if found is not None:
             found.lost()
 
+    def lose(self, addr: Address) -> None:
+        """The peer is gone: all its observations are over."""
+        for observation in list(self._of.get(addr, ())):
+            observation.lost()
+
     def close(self, last: Answer) -> None:
         """End them all: each is told `last` once, and its `on_end` is called."""
         for observation in list(self._kept.values()):
@@ -310,6 +317,10 @@ class Observations:
     def forget(self, observation: Observation) -> None:
         addr, message_id = observation.addr, observation.message_id
         del self._kept[addr, observation.token]
+        alike = self._of[addr]
+        alike.remove(observation)
+        if not alike:
+            del self._of[addr]
         self._message_ids.release(addr)
         if observation.state == _SENT:
             self._unacknowledged.forget(message_id, addr)

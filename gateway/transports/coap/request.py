@@ -1,7 +1,7 @@
 """What a request asks for: its options read, before anything is decided (RFC 7252, section 5.10).
 
-Accept is taken and not obeyed: a reply has one form, and a device that asked for another is
-better served with it than with 4.06.
+Accept is passed on and not enforced: most replies have one form, and a device that asked for
+another is better served with it than with 4.06.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from gateway.core.model import Identity, Peer
 from gateway.transports.coap import message as coap
 from gateway.transports.coap.blocks import Block, Key, Stored, decode_block
 from gateway.transports.coap.message import (
@@ -53,12 +54,21 @@ _WRONG_METHOD: Final = Answer(coap.METHOD_NOT_ALLOWED)
 _NO_PROXY: Final = Answer(coap.PROXYING_NOT_SUPPORTED)
 
 
+class Caller(Struct, gc=False):
+    """Who asks, on a wire where that is known before any request: an association of DTLS."""
+
+    peer: Peer
+    identity: Identity | None = None
+
+
 class Ask(Struct, gc=False):
     """One request, understood: `address` is `POST /api/v1/provision`.
 
     `segments` is the same address in pieces, when one of several holds a `/` itself, else empty.
     `plain`: no option asks for anything but a response in one message. `observe` is `REGISTER`,
     `CANCEL` or None. `stored` is set when `stored.source` has the block that is wanted.
+    `peer` is what bodies and observations are told apart by: an address, or an association's name;
+    `caller` is set for the latter.
     """
 
     method: int
@@ -70,6 +80,7 @@ class Ask(Struct, gc=False):
     query: Mapping[str, str] = NOTHING
     plain: bool = True
     content_format: bytes | None = None
+    accept: int | None = None
     observe: int | None = None
     block1: Block | None = None
     block2: Block | None = None
@@ -78,6 +89,7 @@ class Ask(Struct, gc=False):
     request_tag: bytes = b""
     observer: Observation | None = None
     stored: Stored | None = None
+    caller: Caller | None = None
 
     def __repr__(self) -> str:
         # The address may name a token, the body a secret.
@@ -114,7 +126,7 @@ def understand(message: Message, peer: str) -> Ask:
         elif number == CONTENT_FORMAT:
             if content_format is None and len(value) <= _LONGEST_FORMAT:
                 content_format = value
-        elif number > ACCEPT or number == OBSERVE:
+        elif number >= ACCEPT or number == OBSERVE:
             rare.append((number, value))
         previous = number
     try:
@@ -158,6 +170,9 @@ def _add_rare(ask: Ask, options: list[Option]) -> None:
             ask.size2 = True
         elif number == coap.REQUEST_TAG:
             ask.request_tag = value
+            continue
+        elif number == ACCEPT:
+            ask.accept = int.from_bytes(value, "big")
             continue
         elif number in (coap.PROXY_URI, coap.PROXY_SCHEME):
             raise Settled(_NO_PROXY)

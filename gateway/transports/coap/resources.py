@@ -78,7 +78,8 @@ _INCOMPLETE: Final = Answer(coap.REQUEST_ENTITY_INCOMPLETE)
 class Resources:
     """Serves requests of every CoAP endpoint through one router.
 
-    - `links`: the paths shown at `/.well-known/core` (`/api/v1/provision`).
+    - `links`: the paths shown at `/.well-known/core` (`/api/v1/provision`), or whole links with
+      their attributes (`</est/sen>;rt="ace.est.sen"`, RFC 6690).
     - `max_body`: bytes of one request body; a larger one is 4.13 with Size1.
     - `max_assemblies`: request bodies arriving in blocks at one time; memory is bounded by
       `max_assemblies * max_body`.
@@ -100,7 +101,7 @@ class Resources:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._router = router
-        self._links = ",".join(f"<{link}>" for link in links).encode()
+        self._links = ",".join(map(_link, links)).encode()
         self._assemblies = Assemblies(max_assemblies, max_body=max_body, age_s=block_age_s, now=now)
         self._stored: Recent[Stored] = Recent(max_stored, block_age_s, now)
 
@@ -130,12 +131,15 @@ class Resources:
         """
         if ask.stored is not None:
             return await self._read(ask, ask.stored)
+        caller = ask.caller
         route, reply = await self._router.answer(
             ask.address,
             ask.body,
-            Peer(Wire.COAP, ask.peer),
+            Peer(Wire.COAP, ask.peer) if caller is None else caller.peer,
             query=ask.query,
             observer=ask.observer,
+            identity=None if caller is None else caller.identity,
+            accept=ask.accept,
         )
         if route is None:
             return self._unserved(ask)
@@ -217,7 +221,7 @@ class Resources:
         try:
             return await stored.read(wanted, ask.block1)
         except Exception:
-            log.exception("source.failed", wire=Wire.COAP, peer=ask.peer)
+            log.exception("source.failed", peer=ask.peer)
             return BROKEN
 
     def _in_blocks(
@@ -241,6 +245,10 @@ class Resources:
         if len(body) > wanted.size:
             self._stored.put(ask.key(), stored)
         return stored.block(wanted, ask.block1, first)
+
+
+def _link(link: str) -> str:
+    return link if link.startswith("<") else f"<{link}>"
 
 
 def _accept(ask: Ask, reply: Reply) -> tuple[Option, ...]:

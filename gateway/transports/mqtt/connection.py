@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import structlog
 
-from gateway.core.model import Peer, Wire
+from gateway.core.model import Peer
 from gateway.transports.listening import peer_name
 from gateway.transports.mqtt.decoder import Decoder
 from gateway.transports.mqtt.packets import (
@@ -86,7 +86,7 @@ class Connection(Sender):
             self._closed = True
             self._transport.abort()
             return
-        self._peer = Peer(Wire.MQTT, peer_name(transport.get_extra_info("peername")))
+        self._peer = Peer(listener.wire, peer_name(transport.get_extra_info("peername")))
         self._transport.set_write_buffer_limits(high=listener.max_write_buffer)
         self._opened_at = listener.loop.time()
         listener.wheel.place(self, self._opened_at + listener.connect_timeout_s)
@@ -208,7 +208,8 @@ class Connection(Sender):
             return
         self._opened_at = now
         listener.wheel.place(self, now + listener.greet_timeout_s)
-        self._greeting = self._task(self._greet(self._session, hello(packet, self._peer)))
+        chain = self._transport.get_extra_info("chain", ())
+        self._greeting = self._task(self._greet(self._session, hello(packet, self._peer, chain)))
 
     async def _greet(self, session: Session, said: Hello) -> None:
         verdict: Admitted | Rejected

@@ -1,4 +1,4 @@
-"""MQTT over TCP: the listening socket and what its connections share.
+"""MQTT over TCP, or over TLS: the listening socket and what its connections share.
 
 One `asyncio.Protocol` for each connection, and one sweep for each listener, which looks after the
 connections whose time has come. What becomes ready within one turn of the loop leaves in one write.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from gateway.core.model import Wire
 from gateway.transports.listening import listen_tcp, port_of
 from gateway.transports.mqtt.connection import Connection
 from gateway.transports.mqtt.outflow import Pace
@@ -19,6 +20,9 @@ from gateway.transports.mqtt.session import SHUTTING_DOWN
 from gateway.transports.mqtt.steps import Terms
 from gateway.transports.mqtt.wheel import Wheel
 from gateway.wire.call import Admitted, Hello, Rejected
+
+if TYPE_CHECKING:
+    from gateway.transports.tls import TlsServer
 
 Greet: TypeAlias = Callable[[Hello], Awaitable[Admitted | Rejected]]
 """Who is this, and what may it do? Decides every CONNECT."""
@@ -40,6 +44,7 @@ class MqttListener:
     - `connect_timeout_s`: until CONNECT is complete; `greet_timeout_s`: for `greet`'s answer;
       `close_timeout_s`: for a closed connection's last bytes to leave.
     - `tick_s`: how exactly times are kept.
+    - `tls`: serve MQTT over TLS alone; `greet` is told what certificates a client showed.
     """
 
     def __init__(
@@ -62,8 +67,10 @@ class MqttListener:
         stall_s: float = 30.0,
         tick_s: float = 1.0,
         backlog: int = 4096,
+        tls: TlsServer | None = None,
     ) -> None:
         self.greet = greet
+        self.wire = Wire.MQTT if tls is None else Wire.MQTTS
         self.max_early = max_early
         self.max_write_buffer = max_write_buffer
         self.connect_timeout_s = connect_timeout_s
@@ -81,6 +88,7 @@ class MqttListener:
         self.stopping = False
         self._address = (host, port)
         self._backlog = backlog
+        self._tls = tls
         self._max_connections = max_connections
         self._tick_s = tick_s
         self._servers: list[asyncio.Server] = []
@@ -97,8 +105,14 @@ class MqttListener:
         self.loop = asyncio.get_running_loop()
         self.wheel = Wheel(self._tick_s, self.loop.time())
         host, port = self._address
-        self._servers = await listen_tcp(lambda: Connection(self), host, port, self._backlog)
+        protocol = self._protocol
+        if self._tls is not None:
+            protocol = self._tls.under(protocol, wire=self.wire)
+        self._servers = await listen_tcp(protocol, host, port, self._backlog)
         self._sweep = self.loop.call_later(self._tick_s, self._look_around)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return Connection(self)
 
     @property
     def port(self) -> int:
@@ -114,6 +128,8 @@ class MqttListener:
             return
         for server in self._servers:
             server.close()
+        if self._tls is not None:
+            self._tls.stop()
         self.stopping = True
         until = self.loop.time() + grace_s
         if self.tasks:

@@ -47,6 +47,7 @@ IMPLEMENTATION_SPECIFIC = 0x83
 SERVER_UNAVAILABLE, SERVER_UNAVAILABLE_V3 = 0x88, 3
 SHUTTING_DOWN = 0x8B
 BAD_AUTHENTICATION_METHOD = 0x8C
+NOT_AUTHORIZED = 0x87
 KEEP_ALIVE_TIMEOUT = 0x8D
 FILTER_INVALID, FILTER_INVALID_V3 = 0x8F, 0x80
 ID_NOT_FOUND = 0x92
@@ -73,6 +74,7 @@ class Session:
         "_keep_alive_s",
         "_may_explain",
         "_open",
+        "_opened_at",
         "_outbox",
         "_peer_takes",
         "_peer_takes_bytes",
@@ -88,7 +90,7 @@ class Session:
     def __init__(self, connect: Connect, terms: Terms, now: float) -> None:
         asked = connect.properties
         self.version = connect.version
-        self.heard_at = now
+        self._opened_at = self.heard_at = now
         self.answered_at: float | None = None
         self.admitted: Admitted | None = None
         self._terms = terms
@@ -156,6 +158,8 @@ class Session:
         if admitted.idle_s is not None and admitted.idle_s < quiet_s:
             quiet_s = admitted.idle_s
         due = self.heard_at + quiet_s
+        if admitted.lasts_s is not None:
+            due = min(due, self._opened_at + admitted.lasts_s)
         if admitted.linger_s is not None and self.answered_at is not None:
             return min(due, self.answered_at + admitted.linger_s)
         return due
@@ -170,6 +174,8 @@ class Session:
             return Step(self.farewell(KEEP_ALIVE_TIMEOUT), close=True)
         if admitted.idle_s is not None and silent_s >= admitted.idle_s:
             return Step(self.farewell(MAXIMUM_CONNECT_TIME), close=True)
+        if admitted.lasts_s is not None and now - self._opened_at >= admitted.lasts_s:
+            return Step(self.farewell(NOT_AUTHORIZED), close=True)
         # Contract, section 4.3: some time after its answer a session ends without a DISCONNECT.
         return CLOSE
 
@@ -386,6 +392,8 @@ def matches(topic_filter: str, topic: str) -> bool:
     )
 
 
-def hello(connect: Connect, peer: Peer) -> Hello:
+def hello(connect: Connect, peer: Peer, chain: tuple[bytes, ...] = ()) -> Hello:
     """What the composition root is asked about. An empty client id stays empty."""
-    return Hello(connect.client_id, connect.username, connect.password, peer, connect.version)
+    return Hello(
+        connect.client_id, connect.username, connect.password, peer, connect.version, chain
+    )

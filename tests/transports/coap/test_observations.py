@@ -489,3 +489,24 @@ async def test_a_later_block_is_no_registration(desk) -> None:
     assert (option(later, coap.OBSERVE), len(later.payload)) == (None, 1024)
     assert (desk.service.ended, len(desk.service.calls)) == ([], 1)
     assert observer.notify(body(1))
+
+
+# ── peers that are gone ───────────────────────────────────────────────────────────────────────
+
+
+async def test_a_peer_that_is_gone(desk) -> None:
+    """All its observations end, nothing is sent it; those of others go on."""
+    await observe(desk, b"one")
+    await observe(desk, b"two")
+    other = await observe(desk, b"one", addr=THERE)
+    desk.service.observers[0].notify(body(1))
+    before = len(desk.sent)
+    desk.endpoint.forget(HERE)
+    desk.endpoint.forget(HERE)
+    assert desk.service.ended == ["192.0.2.7:50123 6f6e65", "192.0.2.7:50123 74776f"]
+    assert (desk.endpoint.observations, desk.endpoint.unacknowledged) == (1, 0)
+    assert await desk.pass_time(100) == []
+    assert len(desk.sent) == before
+    assert other.notify(body(2))
+    await observe(desk, b"one")
+    assert desk.endpoint.observations == 2

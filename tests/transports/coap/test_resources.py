@@ -248,6 +248,24 @@ async def test_a_fixed_content_format(desk) -> None:
     assert option(answer, coap.CONTENT_FORMAT) == b"\x32"
 
 
+async def test_whole_links(service, make_desk) -> None:
+    """A link that comes with its attributes is shown as it is (RFC 6690)."""
+    service.links = ("/api/v1/provision", '</est/sen>;rt="ace.est.sen";ct="281 286"')
+    desk = make_desk()
+    answer = await desk.ask(desk.request(coap.GET, ".well-known/core"))
+    assert answer.payload == b'</api/v1/provision>,</est/sen>;rt="ace.est.sen";ct="281 286"'
+
+
+@pytest.mark.parametrize(
+    ("options", "accept"),
+    [([], None), ([(coap.ACCEPT, b"")], 0), ([(coap.ACCEPT, b"\x01\x1f")], 287)],
+)
+async def test_accept_reaches_the_handler(desk, options: list[coap.Option], accept) -> None:
+    """The Content-Format a client would like best is passed on, and enforced by nobody."""
+    assert (await desk.ask(desk.request(options=options))).code == coap.CREATED
+    assert desk.service.calls[0].accept == accept
+
+
 async def test_discovery(desk) -> None:
     """`/.well-known/core` lists what is served, in link format, to GET alone."""
     answer = await desk.ask(desk.request(coap.GET, ".well-known/core"))

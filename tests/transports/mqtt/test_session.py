@@ -353,6 +353,17 @@ def test_idle_and_linger() -> None:
     assert session.expire(61.0) == Step(close=True)
 
 
+def test_a_session_may_last_so_long_and_no_longer() -> None:
+    """Whatever is heard, it ends with DISCONNECT 0x87 when what admitted it does."""
+    session = opened(5, idle_s=600.0, lasts_s=100.0)
+    assert session.deadline() == 100.0
+    session.heard_at = 99.0
+    assert session.expire(99.9) is None
+    step = session.expire(100.0)
+    assert step is not None
+    assert said(step, 5) == [Disconnect(0x87)]
+
+
 def test_without_times_nothing_ever_runs_out() -> None:
     """Keep-alive 0 and no other time: no deadline."""
     session = opened(4)

@@ -1,0 +1,41 @@
+"""Pre-shared keys in OpenSSL's handshakes: the one file that reaches behind pyOpenSSL.
+
+pyOpenSSL binds `SSL_CTX_set_psk_server_callback` and has no method for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from OpenSSL import SSL, _util
+
+_lib: Any = _util.lib  # type: ignore[attr-defined,unused-ignore]
+_ffi: Any = _util.ffi  # type: ignore[attr-defined,unused-ignore]
+
+
+class KeyAtHand:
+    """Gives OpenSSL the key a handshake needs, at the moment it asks.
+
+    It asks within a call of ours, so `key` is set just before. Must live as long as any context
+    it was offered to.
+    """
+
+    __slots__ = ("_callback", "key")
+
+    def __init__(self) -> None:
+        self.key = b""
+        self._callback: Any = _ffi.callback(
+            "unsigned int (*)(SSL *, const char *, unsigned char *, unsigned int)", self._give
+        )
+
+    def offer(self, context: SSL.Context) -> None:
+        """Let handshakes of `context` use suites with a pre-shared key."""
+        pointer: Any = context._context  # type: ignore[attr-defined,unused-ignore]
+        _lib.SSL_CTX_set_psk_server_callback(pointer, self._callback)
+
+    def _give(self, _ssl: Any, _identity: Any, place: Any, most: int) -> int:
+        key = self.key
+        if len(key) > most:
+            return 0
+        _ffi.memmove(place, key, len(key))
+        return len(key)
