@@ -22,6 +22,8 @@ from msgspec import Meta, Struct, field
 
 from gateway.core.errors import ConfigError, GatehouseError
 from gateway.core.model import ProfileTransport, ProvisionType, Secret
+from gateway.core.pki.model import CertificateProfile, ChainRule
+from gateway.profile_certificates import CERTIFICATE, CHAIN, read_certificate, read_chain
 from gateway.toml_lines import (
     RateText,
     TomlFile,
@@ -62,7 +64,8 @@ class ProfileFile(Struct, frozen=True, kw_only=True):
 
     `provision_key` or `provision_secret` None means that the file leaves it to the store, which
     makes one, once. `limits` holds the rates the file gives, by name; `sections` the dialect
-    tables, unread, with the text of a file where the table names one.
+    tables, unread, with the text of a file where the table names one. `certificate` and `chain` are
+    as in `DeviceProfile`.
     """
 
     name: str
@@ -77,6 +80,8 @@ class ProfileFile(Struct, frozen=True, kw_only=True):
     provision_key: Secret | None = None
     provision_secret: Secret | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
+    certificate: CertificateProfile = CertificateProfile()
+    chain: ChainRule | None = None
     sections: Mapping[str, Any] = field(default_factory=dict)
     path: Path
 
@@ -132,7 +137,7 @@ def read_profile(
     a key or a secret.
     """
     file = read_toml(path)
-    known = [*settings_of(_Plain), _KEY, _SECRET, _LIMITS, *SECTIONS]
+    known = [*settings_of(_Plain), _KEY, _SECRET, _LIMITS, CERTIFICATE, CHAIN, *SECTIONS]
     for key in file.data:
         if key not in known:
             raise file.fault(
@@ -146,11 +151,18 @@ def read_profile(
     _refuse_pair_of_chain(file, values["provision_type"])
     sections = {name: _section(file, name, path.parent) for name in SECTIONS if name in file.data}
     _prove(file, sections, values.get("transport", ProfileTransport.DEFAULT), validators)
+    tables = {
+        name: _resolved(file, name, path.parent)
+        for name in (CERTIFICATE, CHAIN)
+        if name in file.data
+    }
     return ProfileFile(
         **values,
         provision_key=_secret(file, _KEY, environ),
         provision_secret=_secret(file, _SECRET, environ),
         limits=_limits(file),
+        certificate=read_certificate(file, tables.get(CERTIFICATE, {})),
+        chain=read_chain(file, tables.get(CHAIN), values["provision_type"]),
         sections=sections,
         path=path,
     )
@@ -163,13 +175,15 @@ def _provision_type_remedy() -> str:
 
 def _refuse_pair_of_chain(file: TomlFile, provision_type: ProvisionType) -> None:
     """A certificate chain is its own proof: a key beside it would open a second door."""
-    if provision_type is not ProvisionType.X509_CERTIFICATE_CHAIN:
+    by_chain = provision_type is ProvisionType.X509_CERTIFICATE_CHAIN
+    if not by_chain and CHAIN not in file.data:
         return
+    whose = "of type X509_CERTIFICATE_CHAIN" if by_chain else "with [chain]"
     for key in (_KEY, _SECRET):
         if key in file.data:
             raise file.fault(
                 (key,),
-                f"a profile of type X509_CERTIFICATE_CHAIN takes no {key}.",
+                f"a profile {whose} takes no {key}.",
                 "Remove it, or choose another provision_type.",
             )
 
@@ -191,10 +205,7 @@ def _limits(file: TomlFile) -> dict[str, str]:
 
 
 def _section(file: TomlFile, name: str, folder: Path) -> dict[str, Any]:
-    section = {
-        key: _text_of_file(file, (name, key), value, folder)
-        for key, value in _table(file, name).items()
-    }
+    section = _resolved(file, name, folder)
     if not _survives_json(section):
         raise file.fault(
             (name,),
@@ -202,6 +213,14 @@ def _section(file: TomlFile, name: str, folder: Path) -> dict[str, Any]:
             "Use text, finite numbers, true, false, lists and tables; put dates in quotes.",
         )
     return section
+
+
+def _resolved(file: TomlFile, name: str, folder: Path) -> dict[str, Any]:
+    """The section `name`, with the text of a file where it names one."""
+    return {
+        key: _text_of_file(file, (name, key), value, folder)
+        for key, value in _table(file, name).items()
+    }
 
 
 def _text_of_file(file: TomlFile, where: tuple[str, ...], value: object, folder: Path) -> object:
@@ -374,12 +393,12 @@ Look: TypeAlias = Mapping[str, tuple[int, int, int]]
 def look(folder: Path) -> Look:
     """What tells that a file changed: time of change (ns), size and inode of each, by file name.
 
-    A folder or file that cannot be read is as good as absent. Schemas that profiles may name
-    (`*.proto`) are looked at as well.
+    A folder or file that cannot be read is as good as absent. Schemas and certificates that
+    profiles may name (`*.proto`, `*.pem`) are looked at as well.
     """
     seen: dict[str, tuple[int, int, int]] = {}
     with contextlib.suppress(ConfigError):
-        for path in _files(folder, (".toml", ".proto")):
+        for path in _files(folder, (".toml", ".proto", ".pem")):
             with contextlib.suppress(OSError):
                 found = path.stat()
                 seen[path.name] = (found.st_mtime_ns, found.st_size, found.st_ino)

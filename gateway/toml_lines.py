@@ -65,6 +65,16 @@ def shown(value: object) -> str:
     return "a date or time"
 
 
+def written(value: object) -> str:
+    """`value` whole, as it is written in TOML: for examples, which are ours. Not for secrets."""
+    match value:
+        case dict():
+            return f"{{ {', '.join(f'{key} = {written(one)}' for key, one in value.items())} }}"
+        case list():
+            return f"[{', '.join(map(written, value))}]"
+    return shown(value)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The sentence that leads from a wrong `word` to a right one."""
     names = list(known)
@@ -291,7 +301,7 @@ class Setting(NamedTuple):
         except ValueError as exc:
             because = f": {exc}".rstrip(".")
         said = because if self.hidden else f", is {shown(value)}{because}"
-        example = f"Write for example `{self.name} = {shown(self.example)}`."
+        example = f"Write for example `{self.name} = {written(self.example)}`."
         if isinstance(value, str) and closest(value, self.choices):
             example = nearest(value, self.choices)
         raise UnfitError(f"must be {self.wants}{said}.", example)
