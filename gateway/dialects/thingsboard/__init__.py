@@ -7,6 +7,23 @@ The contract is kept to the byte, except for these differences, each on purpose:
 - A malformed HTTP request is 400 with an error body that names the field, never the payload:
   ThingsBoard answers 500 and repeats the whole body, the secret included.
 - Key and secret shown to an X.509-chain profile: NOT_FOUND, where ThingsBoard stays silent.
+- Provisioning by a factory certificate works on every secure wire, not on MQTT alone. The path from
+  the leaf to the profile's certificate is validated (RFC 5280), where ThingsBoard checks that each
+  signature fits the next key; that certificate need not be sent along. A name is found with RE2,
+  which has no look-around and no back references, and takes no longer for any pattern.
+- Only the leaf of a client's certificates is looked up among devices' credentials: whoever has an
+  issuer's certificate as its own would else be whomever it signed.
+- A certificate that is nobody's is refused on every wire: on CoAPS by an alert, where ThingsBoard
+  takes the session for anonymous; on HTTPS each request is 401.
+- With a client certificate HTTP paths may leave the token out, as CoAP's do. One that is there must
+  be the same device's, else 401.
+- Extensions: `csr` in a provisioning request has a certificate signed, and DTLS_PSK as
+  `credentialsType` has a key made. Both need JSON; protobuf has no words for them. A device renews
+  its certificate with `{"csr":".."}` by POST to `/api/v1/{token}/certificate` or on
+  `v1/devices/me/certificate/request/{id}`. It may do so, and nothing else, for as many days after
+  the certificate's end as its profile allows.
+- A waiting device that sends a `csr` or asks for DTLS_PSK gets that, and not what it was added
+  with; all else it asks for is ignored, as in ThingsBoard.
 - `sessionPresent` in CONNACK is always 0: nothing is ever kept for an absent client.
 - Keep-alive is enforced, at one and a half times its value, and a session that may only provision
   is closed after 60 s of silence. ThingsBoard lets both stand for ever.
@@ -59,11 +76,13 @@ from collections.abc import Iterable
 import structlog
 
 from gateway.core.access import Access
+from gateway.core.certifying import Certifier
 from gateway.core.children import Children
 from gateway.core.claiming import Claiming
+from gateway.core.identities import Identities
 from gateway.core.limits import RateLimiter
 from gateway.core.methods import Methods
-from gateway.core.model import Device, ProfileTransport, Secret, Wire
+from gateway.core.model import Device, Identity, ProfileTransport, Refused, Secret, Wire
 from gateway.core.packages import Packages
 from gateway.core.ports import Clock
 from gateway.core.presence import Attendance
@@ -73,6 +92,7 @@ from gateway.core.rpc import Rpc
 from gateway.core.sessions import Sessions
 from gateway.core.traffic import Traffic
 from gateway.dialects.thingsboard.callers import Callers
+from gateway.dialects.thingsboard.certificates import CertificateApi
 from gateway.dialects.thingsboard.claim import ClaimApi
 from gateway.dialects.thingsboard.device import DeviceApi, DeviceLimits
 from gateway.dialects.thingsboard.firmware import FirmwareApi
@@ -85,6 +105,7 @@ from gateway.dialects.thingsboard.plans import Plans
 from gateway.dialects.thingsboard.provision import RESPONSE_TOPIC, ProvisionApi
 from gateway.dialects.thingsboard.renewals import Renewals
 from gateway.dialects.thingsboard.rpc import RpcApi
+from gateway.dialects.thingsboard.topics import CERTIFICATE_FILTER
 from gateway.wire.call import Admitted, Conduct, Hello, Rejected, Status
 from gateway.wire.route import Route
 from gateway.wire.router import Gauge, Router
@@ -102,14 +123,16 @@ _PROVISION_CONDUCT = {
     Status.NOT_FOUND: Conduct(ack=0x90, close=0x90, ack_v3=True, close_v3=True),
 }
 
+_ENDED = Rejected(5, 0x87, "the certificate counts no more")
+
 
 class ThingsBoard:
     """The dialect: its routes for every wire, and who may open which MQTT session.
 
     - `gauge`, `polls`: calls under way over all wires; those of patient routes apart.
     - `timeout_s`: how long the core may take.
-    - `provision_idle_s`: closes a provision-only session that says nothing, and one whose last
-      answer is that long ago.
+    - `provision_idle_s`: closes a session that may only provision, or only renew a certificate, and
+      says nothing, or whose last answer is that long ago.
     - `session_idle_s`: closes a device's session that says nothing (contract, section 7.4).
     - `max_children`: devices one gateway may speak for in one session.
 
@@ -123,6 +146,8 @@ class ThingsBoard:
         *,
         provisioner: Provisioner,
         access: Access,
+        identities: Identities,
+        certifier: Certifier,
         profiles: Profiles,
         traffic: Traffic,
         sessions: Sessions,
@@ -143,6 +168,7 @@ class ThingsBoard:
         max_children: int = 10_000,
     ) -> None:
         self._access = access
+        self._identities = identities
         self._clock = clock
         self._provision_idle_s = provision_idle_s
         self._session_idle_s = session_idle_s
@@ -152,6 +178,7 @@ class ThingsBoard:
         self._device = DeviceApi(callers, traffic, sessions, renewals, clock, limits)
         self._rpc = RpcApi(callers, rpc, methods, sessions, renewals, limiter, limits)
         self._claim = ClaimApi(callers, claiming)
+        self._certificates = CertificateApi(callers, certifier)
         self._firmware = FirmwareApi(callers, packages)
         gateway = GatewayApi(
             callers=callers,
@@ -165,11 +192,22 @@ class ThingsBoard:
             max_children=max_children,
         )
         self._plans = Plans(
-            self._device, self._rpc, self._claim, self._firmware, gateway, gauge, polls, timeout_s
+            self._device,
+            self._rpc,
+            self._claim,
+            self._certificates,
+            self._firmware,
+            gateway,
+            gauge,
+            polls,
+            timeout_s,
         )
         self._house = Household(sessions, rpc, attendance, renewals, self._plans.of)
         self._provision_router = Router(
             self._provision.routes(), Wire.MQTT, gauge, timeout_s=timeout_s
+        )
+        self._renewal_router = Router(
+            self._certificates.mqtt_routes(), Wire.MQTT, gauge, timeout_s=timeout_s
         )
 
     def routes(self) -> Iterable[Route]:
@@ -179,6 +217,7 @@ class ThingsBoard:
             *self._firmware.routes(),
             *self._rpc.routes(),
             *self._claim.routes(),
+            *self._certificates.routes(),
             *self._device.routes(),
         )
 
@@ -197,14 +236,47 @@ class ThingsBoard:
                 idle_s=self._provision_idle_s,
                 linger_s=self._provision_idle_s,
             )
+        if hello.chain:
+            return await self._by_certificate(hello)
         password = hello.password
         device = await self._access.by_mqtt(
             hello.client_id,
             hello.username,
             None if password is None else Secret(password.decode("utf-8", "surrogateescape")),
         )
+        return _rejected(hello) if device is None else await self._judged(device, hello)
+
+    async def _by_certificate(self, hello: Hello) -> Admitted | Rejected:
+        """Whose certificate it is; what else CONNECT says matters not (contract, 7.2)."""
+        identity = await self._identities.by_chain(hello.chain, hello.peer)
+        if isinstance(identity, Refused):
+            said = identity.reason.value.replace("_", " ")
+            return Rejected(5, 0x87, f"the certificate is refused: {said}")
+        if self._callers.ended(identity):
+            return await self._for_renewal(identity)
+        device = await self._access.by_identity(identity)
+        verdict = _ENDED if device is None else await self._judged(device, hello)
+        if isinstance(verdict, Admitted) and identity.expires_at:
+            verdict.lasts_s = (identity.expires_at - self._clock()) / 1000
+        return verdict
+
+    async def _for_renewal(self, identity: Identity) -> Admitted | Rejected:
+        """A session in which a certificate that ended may be renewed, and nothing else."""
+        device = await self._callers.graced(identity)
         if device is None:
-            return _rejected(hello)
+            return _ENDED
+        return Admitted(
+            name="renewal",
+            router=self._renewal_router,
+            filters=frozenset({CERTIFICATE_FILTER}),
+            conduct=_PROVISION_CONDUCT,
+            device=device,
+            idle_s=self._provision_idle_s,
+            linger_s=self._provision_idle_s,
+        )
+
+    async def _judged(self, device: Device, hello: Hello) -> Admitted | Rejected:
+        """A session for a device that is known, unless its profile or its rates forbid it."""
         if device.transport is ProfileTransport.COAP:
             return Rejected(3, 0x88, "the device's profile is for another transport")
         try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gateway.core.access import Access
 from gateway.core.limits import Allowance, Limits, RateLimiter
-from gateway.core.model import Device, ProfileTransport, Secret, Wire
+from gateway.core.model import Device, Identity, ProfileTransport, Secret, Wire
 from gateway.core.ports import Clock
 from gateway.core.presence import Attendance
 from gateway.core.profiles import Profiles
@@ -18,6 +18,7 @@ from gateway.dialects.thingsboard.profile import PayloadKind, ThingsBoardProfile
 from gateway.wire.call import Call, Reply, Status
 
 UNAUTHENTICATED = Reply(status=Status.UNAUTHENTICATED, reason="unknown token")
+UNPROVEN = Reply(status=Status.UNAUTHENTICATED, reason="the certificate or key counts no more")
 OTHER_TRANSPORT = Reply(status=Status.INTERNAL, reason="the profile is for another transport")
 
 log = structlog.get_logger()
@@ -26,6 +27,7 @@ LIMITS_TOLD_AT_ONCE, LIMITS_TOLD_PER_S = 5, 0.1
 """Log lines about devices that reached a limit: a flood must not fill the log as well."""
 
 _MOST_SECTIONS = 4096
+_DAY_MS = 86_400_000
 
 
 class Settings(Struct, frozen=True):
@@ -61,22 +63,53 @@ class Callers:
         self._settings: dict[tuple[int, bool], Settings] = {}
 
     async def device(self, call: Call) -> Device | Reply:
-        """The session's device, or the token's; a reply when it is nobody we know."""
+        """The session's device, the token's, or that which the handshake of the wire proved.
+
+        A reply when it is nobody we know, or a token is another's than what was proven.
+        """
         if call.device is not None:
             self._attendance.heard(call.device.id)
             return call.device
-        token = call.params.get("token")
-        device = await self._access.by_token(Secret(token)) if token else None
-        if device is None:
-            return UNAUTHENTICATED
-        if call.peer.wire is Wire.COAP and device.transport is ProfileTransport.MQTT:
+        token, identity = call.params.get("token"), call.identity
+        if identity is None or token:
+            device = await self._access.by_token(Secret(token)) if token else None
+            if device is None or (identity is not None and identity.device_id != device.id):
+                return UNAUTHENTICATED
+        else:
+            device = await self._access.by_identity(identity)
+            if device is None:
+                return UNPROVEN
+        return self._heard(call, device)
+
+    def _heard(self, call: Call, device: Device) -> Device | Reply:
+        if call.peer.wire.plain is Wire.COAP and device.transport is ProfileTransport.MQTT:
             return OTHER_TRANSPORT  # HTTP never checks this (contract, section 7.3)
         self._attendance.heard(device.id)
         return device
 
+    async def renewing(self, call: Call) -> Device | Reply:
+        """The same for a call that is for another certificate: the one shown may have ended."""
+        identity = call.identity
+        if identity is None or call.params.get("token") or not self.ended(identity):
+            return await self.device(call)
+        device = await self.graced(identity)
+        return UNPROVEN if device is None else self._heard(call, device)
+
+    def ended(self, identity: Identity) -> bool:
+        """Whether the certificate that was shown is past its time."""
+        return bool(identity.expires_at) and self._clock() > identity.expires_at
+
+    async def graced(self, identity: Identity) -> Device | None:
+        """The device of a certificate that ended, as long as its profile lets it be renewed."""
+        device = await self._access.by_identity(structs.replace(identity, expires_at=0))
+        if device is None:
+            return None
+        days = (await self._profiles.of(device)).certificate.grace_days
+        return device if self._clock() <= identity.expires_at + days * _DAY_MS else None
+
     async def codec(self, call: Call, device: Device) -> Codec:
         """What a call that names no format is in: JSON over HTTP, else the profile's format."""
-        return JSON if call.peer.wire is Wire.HTTP else (await self.settings(device)).codec
+        return JSON if call.peer.wire.plain is Wire.HTTP else (await self.settings(device)).codec
 
     async def settings(self, device: Device) -> Settings:
         """The settings of the device's profile, read once for each revision."""

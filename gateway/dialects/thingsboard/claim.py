@@ -28,7 +28,7 @@ class ClaimApi:
             Route(
                 name="thingsboard.claim",
                 handler=self.claim,
-                http=("POST /api/v1/{token}/claim",),
+                http=("POST /api/v1/{token}/claim", "POST /api/v1/claim"),
                 coap=("POST /api/v1/{token}/claim", "POST /api/v1/claim"),
                 http_codes=LIMITED_500,
                 coap_codes=CREATED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gateway.core.model import Attributes, AttributesChange, AttributesSelection, Device
 from gateway.core.ports import Clock
@@ -17,7 +17,7 @@ from gateway.dialects.thingsboard.readings import MOST_VALUES, selection_from_qu
 from gateway.dialects.thingsboard.renewals import Renewals
 from gateway.dialects.thingsboard.topics import Voice, request_id
 from gateway.dialects.thingsboard.watches import Observation, Poll, poll_timeout_s
-from gateway.wire.call import Call, Format, Observer, Reply, Status
+from gateway.wire.call import NOTHING, Call, Format, Observer, Reply, Status
 from gateway.wire.route import Route
 
 # What is limited is told in the words of ThingsBoard where it has any (contract, section 10, 11).
@@ -68,7 +68,7 @@ class DeviceApi:
             Route(
                 name="thingsboard.telemetry",
                 handler=self.telemetry,
-                http=("POST /api/v1/{token}/telemetry",),
+                http=("POST /api/v1/{token}/telemetry", "POST /api/v1/telemetry"),
                 coap=("POST /api/v1/{token}/telemetry", "POST /api/v1/telemetry"),
                 http_codes=LIMITED_500,
                 coap_codes=CREATED,
@@ -77,7 +77,7 @@ class DeviceApi:
             Route(
                 name="thingsboard.attributes.post",
                 handler=self.post_attributes,
-                http=("POST /api/v1/{token}/attributes",),
+                http=("POST /api/v1/{token}/attributes", "POST /api/v1/attributes"),
                 coap=("POST /api/v1/{token}/attributes", "POST /api/v1/attributes"),
                 http_codes=LIMITED_500,
                 coap_codes=CREATED,
@@ -86,13 +86,13 @@ class DeviceApi:
             Route(
                 name="thingsboard.attributes.get",
                 handler=self.get_attributes,
-                http=("GET /api/v1/{token}/attributes",),
+                http=("GET /api/v1/{token}/attributes", "GET /api/v1/attributes"),
                 quiet=True,
             ),
             Route(
                 name="thingsboard.attributes.poll",
                 handler=self.poll_attributes,
-                http=("GET /api/v1/{token}/attributes/updates",),
+                http=("GET /api/v1/{token}/attributes/updates", "GET /api/v1/attributes/updates"),
                 quiet=True,
                 patient=True,
             ),
@@ -165,6 +165,8 @@ class DeviceApi:
         return _DONE
 
     async def unknown_feature(self, call: Call) -> Reply:
+        if call.identity is not None:
+            call = structs.replace(call, params=NOTHING)  # its path begins with a feature
         device = await self._callers.device(call)
         return device if isinstance(device, Reply) else _NOT_SERVED
 

@@ -57,7 +57,7 @@ class FirmwareApi:
             Route(
                 name=f"thingsboard.{feature}.download",
                 handler=download,
-                http=(f"GET /api/v1/{{token}}/{feature}",),
+                http=(f"GET /api/v1/{{token}}/{feature}", f"GET /api/v1/{feature}"),
                 coap=(f"GET /{prefix}/{{token}}", f"GET /{prefix}"),
                 http_codes=LIMITED_500,
                 coap_codes=LIMITED_500,
@@ -192,7 +192,7 @@ class Part:
 def _asked_for(call: Call) -> tuple[str | None, str | None]:
     """The title and version in the query. HTTP devices must give both (section 14)."""
     title, version = call.query.get("title"), call.query.get("version")
-    if call.peer.wire is Wire.HTTP and (title is None or version is None):
+    if call.peer.wire.plain is Wire.HTTP and (title is None or version is None):
         raise BadPayload("title and version must be given")
     return title, version
 

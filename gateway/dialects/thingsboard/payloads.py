@@ -7,6 +7,8 @@ means absent, because its own SDK sends it. No message of this module repeats wh
 from __future__ import annotations
 
 import re
+from base64 import b64encode
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -18,9 +20,11 @@ from gateway.core.model import (
     DeviceCredentialsType,
     MqttBasic,
     Peer,
+    PresharedKey,
     ProvisionKey,
     ProvisionRequest,
     RequestedCredentials,
+    Revoked,
     Secret,
 )
 from gateway.wire.call import BadPayload
@@ -30,11 +34,17 @@ Decoded = TypeVar("Decoded")
 NOT_FOUND_BODY = b'{"errorMsg":"Provision data was not found!","status":"NOT_FOUND"}'
 FAILURE_BODY = b'{"errorMsg":"Failed to provision device!","status":"FAILURE"}'
 
-CREDENTIALS_TYPES = {kind.value: kind for kind in DeviceCredentialsType}
+CREDENTIALS_TYPES = {
+    kind.value: kind for kind in DeviceCredentialsType if kind is not DeviceCredentialsType.REVOKED
+}
 UNKNOWN_CREDENTIALS_TYPE = "credentialsType must be one of " + ", ".join(CREDENTIALS_TYPES)
 
 _NOT_AN_OBJECT = "the payload is not a JSON object"
 _NOTHING_REQUESTED = RequestedCredentials()
+_LINE = 64
+"""Characters of a line of PEM (RFC 7468, section 2)."""
+_MOST_ISSUERS = 64
+"""Chains that are kept as they are written; an authority has one."""
 _PEM_MARKS = re.compile(r"-----(?:BEGIN|END) [A-Z0-9 ]*CERTIFICATE-----|[\r\n]")
 
 _encode = msgspec.json.Encoder().encode
@@ -52,6 +62,7 @@ class _Asked(msgspec.Struct, rename="camel", gc=False):
     username: str | None = None
     password: str | None = None
     hash: str | None = None
+    csr: str | None = None
     gateway: bool | str | None = None
     provision_profile_key: str | None = None
     provision_profile_secret: str | None = None
@@ -62,8 +73,18 @@ class _Asked(msgspec.Struct, rename="camel", gc=False):
         return "_Asked(***)"
 
 
+class _Renewal(msgspec.Struct, gc=False):
+    """A request for another certificate; our extension."""
+
+    csr: str | None = None
+
+    def __repr__(self) -> str:
+        return "_Renewal(***)"
+
+
 _ASKED = msgspec.json.Decoder(_Asked)
 _ASKED_FIELDS = [(field.name, field.encode_name) for field in msgspec.structs.fields(_Asked)]
+_RENEWAL = msgspec.json.Decoder(_Renewal)
 _TEXT = msgspec.json.Decoder(str)
 
 OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -152,6 +173,14 @@ def decode_provision_either(body: bytes, peer: Peer) -> tuple[ProvisionRequest, 
     return protobuf.decode_provision(body, peer), True
 
 
+def decode_renewal(body: bytes) -> str:
+    """The signing request of `{"csr":".."}`. Raises `BadPayload`."""
+    csr = parse_json(_RENEWAL, body, "a renewal must be an object with a csr").csr
+    if not csr:
+        raise BadPayload("csr is missing")
+    return csr
+
+
 def strip_pem(text: str) -> str:
     """A certificate without its BEGIN and END lines and line breaks: what ids are made of."""
     return _PEM_MARKS.sub("", text)
@@ -198,15 +227,27 @@ def _credentials(asked: _Asked) -> RequestedCredentials:
         or asked.username
         or asked.password
         or asked.hash
+        or asked.csr
         or asked.x509_cert_pub_key
     ):
         return _NOTHING_REQUESTED  # what nearly every device asks
+    if asked.csr:
+        return _to_be_signed(asked, asked.csr)
     kind, certificate = _kind(asked.credentials_type), asked.hash
     if not certificate and asked.x509_cert_pub_key:
         kind, certificate = DeviceCredentialsType.X509_CERTIFICATE, asked.x509_cert_pub_key
     return requested_credentials(
         kind, asked.token, asked.client_id, asked.username, asked.password, certificate
     )
+
+
+def _to_be_signed(asked: _Asked, csr: str) -> RequestedCredentials:
+    """A signing request says by itself what the device wants to have; our extension."""
+    if asked.credentials_type not in (None, DeviceCredentialsType.X509_CERTIFICATE.value):
+        raise BadPayload("csr goes with credentialsType X509_CERTIFICATE")
+    if asked.hash or asked.x509_cert_pub_key:
+        raise BadPayload("csr and a certificate exclude each other")
+    return RequestedCredentials(type=DeviceCredentialsType.X509_CERTIFICATE, csr=csr)
 
 
 def _kind(name: str | None) -> DeviceCredentialsType:
@@ -249,7 +290,44 @@ def encode_provisioned(credentials: DeviceCredentials) -> bytes:
             value, kind = encode_mqtt_basic(credentials), b"MQTT_BASIC"
         case Certificate(text):
             value, kind = _encode(text), b"X509_CERTIFICATE"
+        case PresharedKey(identity, secret):
+            value, kind = _encode({"identity": identity, "key": secret.reveal()}), b"DTLS_PSK"
+        case Revoked():
+            raise ValueError("revoked credentials are nobody's to be told")
     return b'{"credentialsValue":%b,"credentialsType":"%b","status":"SUCCESS"}' % (value, kind)
+
+
+def encode_signed(credentials: Certificate, issuers: tuple[bytes, ...], csr: str) -> bytes:
+    """The SUCCESS body for a certificate that was signed on `csr`, with its issuers (DER).
+
+    It begins as ThingsBoard's does. What follows is in the form of the request: PEM, the leaf
+    once more and its issuers; or base64 of DER, the issuers alone.
+    """
+    known = encode_provisioned(credentials)[:-1]
+    if not _is_pem(csr):
+        return b'%b,"certificateChain":%b}' % (known, _listed(issuers))
+    leaf = _encode(_as_pem(credentials.text))
+    return b'%b,"certificate":%b,"certificateChain":%b}' % (known, leaf, _concatenated(issuers))
+
+
+def _is_pem(text: str) -> bool:
+    """Whether a device speaks PEM; else base64 of DER, of which no character is a hyphen."""
+    return "-----BEGIN" in text
+
+
+@lru_cache(_MOST_ISSUERS)
+def _listed(issuers: tuple[bytes, ...]) -> bytes:
+    return _encode([b64encode(der).decode() for der in issuers])
+
+
+@lru_cache(_MOST_ISSUERS)
+def _concatenated(issuers: tuple[bytes, ...]) -> bytes:
+    return _encode("".join(_as_pem(b64encode(der).decode()) for der in issuers))
+
+
+def _as_pem(text: str) -> str:
+    lines = "\n".join(text[at : at + _LINE] for at in range(0, len(text), _LINE))
+    return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
 
 
 def encode_mqtt_basic(credentials: MqttBasic) -> bytes:

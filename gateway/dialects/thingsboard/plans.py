@@ -7,6 +7,7 @@ from typing import Final, cast
 
 from gateway.core.model import Device, Wire
 from gateway.dialects.thingsboard.callers import Settings
+from gateway.dialects.thingsboard.certificates import CertificateApi
 from gateway.dialects.thingsboard.claim import ClaimApi
 from gateway.dialects.thingsboard.codecs import JSON, Codec, CodecOnDemand
 from gateway.dialects.thingsboard.device import DeviceApi
@@ -17,6 +18,7 @@ from gateway.dialects.thingsboard.guests import Plan
 from gateway.dialects.thingsboard.profile import PayloadKind
 from gateway.dialects.thingsboard.rpc import RpcApi
 from gateway.dialects.thingsboard.topics import (
+    CERTIFICATE_FILTER,
     PACKAGE_FILTERS,
     V2,
     V2_JSON,
@@ -75,6 +77,7 @@ class Plans:
         device: DeviceApi,
         rpc: RpcApi,
         claim: ClaimApi,
+        certificates: CertificateApi,
         firmware: FirmwareApi,
         gateway: GatewayApi,
         gauge: Gauge,
@@ -84,6 +87,7 @@ class Plans:
         self._device = device
         self._rpc = rpc
         self._claim = claim
+        self._certificates = certificates
         self._firmware = firmware
         self._gateway = gateway
         self._gauge = gauge
@@ -122,7 +126,11 @@ class Plans:
 
     def _routes(self, voices: Iterable[Voice], gateway: bool) -> list[Route]:
         first, *_ = voices
-        routes = [*self._claim.mqtt_routes(first.up), *self._firmware.routes()]
+        routes = [
+            *self._claim.mqtt_routes(first.up),
+            *self._certificates.mqtt_routes(),
+            *self._firmware.routes(),
+        ]
         for voice in voices:
             routes += self._device.mqtt_routes(voice)
             routes += self._rpc.mqtt_routes(voice)
@@ -145,7 +153,7 @@ def voices_of(settings: Settings) -> tuple[Voice, ...]:
 
 def filters_of(voices: Iterable[Voice]) -> frozenset[str]:
     """The filters a device may subscribe to, exactly (section 8)."""
-    filters = set(PACKAGE_FILTERS)
+    filters = {CERTIFICATE_FILTER, *PACKAGE_FILTERS}
     for voice in voices:
         topics = voice.family
         asked = (topics.attributes_response, topics.rpc_request, topics.rpc_response)

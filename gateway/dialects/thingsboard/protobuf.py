@@ -15,13 +15,14 @@ from gateway.core.model import (
     DeviceCredentialsType,
     MqttBasic,
     Peer,
+    PresharedKey,
     ProvisionKey,
     ProvisionRequest,
+    Revoked,
     Secret,
 )
 from gateway.dialects.thingsboard import device_api_pb2 as wire
 from gateway.dialects.thingsboard.payloads import (
-    UNKNOWN_CREDENTIALS_TYPE,
     encode_mqtt_basic,
     requested_credentials,
 )
@@ -36,6 +37,7 @@ _KINDS: dict[int, DeviceCredentialsType] = {
     wire.MQTT_BASIC: DeviceCredentialsType.MQTT_BASIC,
     wire.LWM2M_CREDENTIALS: DeviceCredentialsType.LWM2M_CREDENTIALS,
 }
+_UNKNOWN_KIND = "credentialsType must be one of " + ", ".join(_KINDS.values())
 
 
 def decode_provision(body: bytes, peer: Peer) -> ProvisionRequest:
@@ -47,7 +49,7 @@ def decode_provision(body: bytes, peer: Peer) -> ProvisionRequest:
     sent = _parsed(body)
     kind = _KINDS.get(sent.credentialsType)
     if kind is None:
-        raise BadPayload(UNKNOWN_CREDENTIALS_TYPE)
+        raise BadPayload(_UNKNOWN_KIND)
     proof, asked = sent.provisionDeviceCredentialsMsg, sent.credentialsDataProto
     basic = asked.validateBasicMqttCredRequestMsg
     return ProvisionRequest(
@@ -67,7 +69,10 @@ def decode_provision(body: bytes, peer: Peer) -> ProvisionRequest:
 
 
 def encode_provisioned(credentials: DeviceCredentials) -> bytes:
-    """A `ProvisionDeviceResponseMsg` of success; an MQTT triple is its JSON text (section 2.5)."""
+    """A `ProvisionDeviceResponseMsg` of success; an MQTT triple is its JSON text (section 2.5).
+
+    Raises `ValueError` for credentials the message has no word for.
+    """
     match credentials:
         case AccessToken(token):
             value, kind = token.reveal(), wire.ACCESS_TOKEN
@@ -75,6 +80,8 @@ def encode_provisioned(credentials: DeviceCredentials) -> bytes:
             value, kind = encode_mqtt_basic(credentials).decode(), wire.MQTT_BASIC
         case Certificate(text):
             value, kind = text, wire.X509_CERTIFICATE
+        case PresharedKey() | Revoked():
+            raise ValueError(f"{credentials.type.value} cannot be told in protobuf")
     return wire.ProvisionDeviceResponseMsg(
         status=wire.SUCCESS, credentialsType=kind, credentialsValue=value
     ).SerializeToString()

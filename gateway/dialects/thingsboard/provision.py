@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from gateway.core.model import Provisioned, ProvisionResult, RefusalReason, Refused
+from gateway.core.model import (
+    Certificate,
+    PresharedKey,
+    Provisioned,
+    ProvisionResult,
+    RefusalReason,
+    Refused,
+)
 from gateway.core.provisioning import Provisioner
 from gateway.dialects.thingsboard.payloads import (
     FAILURE_BODY,
@@ -12,6 +19,7 @@ from gateway.dialects.thingsboard.payloads import (
     decode_provision,
     decode_provision_either,
     encode_provisioned,
+    encode_signed,
 )
 from gateway.wire.call import Call, Format, Reply, Status
 from gateway.wire.route import Route
@@ -76,19 +84,26 @@ class ProvisionApi:
 
     async def provision_json(self, call: Call) -> Reply:
         """HTTP takes JSON only."""
-        result = await self._provisioner.provision(decode_provision(call.body, call.peer))
-        return _json_reply(result)
+        request = decode_provision(call.body, call.peer)
+        result = await self._provisioner.provision(request)
+        return json_reply(result, request.credentials.csr)
 
     async def provision(self, call: Call) -> Reply:
         """MQTT and CoAP try JSON, then protobuf; the answer is in the format that could be read."""
         request, protobuf = decode_provision_either(call.body, call.peer)
         result = await self._provisioner.provision(request)
-        return _protobuf_reply(result) if protobuf else _json_reply(result)
+        if protobuf:
+            return _protobuf_reply(result)
+        return json_reply(result, request.credentials.csr)
 
 
-def _json_reply(result: ProvisionResult) -> Reply:
+def json_reply(result: ProvisionResult, csr: str = "") -> Reply:
+    """The answer to a request that came with `csr`, or without one."""
     match result:
         case Provisioned(_, credentials):
+            if csr and result.issuers and isinstance(credentials, Certificate):
+                signed = encode_signed(credentials, result.issuers, csr)
+                return Reply(signed, Status.OK, Format.JSON)
             return Reply(encode_provisioned(credentials), Status.OK, Format.JSON)
         case Refused(reason):
             body = NOT_FOUND_BODY if reason in _UNPROVEN else FAILURE_BODY
@@ -101,6 +116,9 @@ def _protobuf_reply(result: ProvisionResult) -> Reply:
     from gateway.dialects.thingsboard import protobuf
 
     match result:
+        case Provisioned(_, PresharedKey()):
+            # A device that was added with a key; the messages have no word for one.
+            return json_reply(result)
         case Provisioned(_, credentials):
             return Reply(protobuf.encode_provisioned(credentials), Status.OK, Format.PROTOBUF)
         case Refused(reason):

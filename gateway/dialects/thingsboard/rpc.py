@@ -70,7 +70,7 @@ class RpcApi:
             Route(
                 name="thingsboard.rpc.client",
                 handler=self.client_call,
-                http=("POST /api/v1/{token}/rpc",),
+                http=("POST /api/v1/{token}/rpc", "POST /api/v1/rpc"),
                 coap=("POST /api/v1/{token}/rpc", "POST /api/v1/rpc"),
                 coap_codes={Status.OK: 205, **_NOT_AN_OBJECT},
                 quiet=True,
@@ -79,7 +79,7 @@ class RpcApi:
             Route(
                 name="thingsboard.rpc.answer",
                 handler=self.answer,
-                http=("POST /api/v1/{token}/rpc/{id}",),
+                http=("POST /api/v1/{token}/rpc/{id}", "POST /api/v1/rpc/{id}"),
                 coap=("POST /api/v1/{token}/rpc/{id}", "POST /api/v1/rpc/{id}"),
                 http_codes=LIMITED_500,
                 coap_codes={Status.OK: 201, **_NOT_AN_OBJECT, **LIMITED_500},
@@ -88,7 +88,7 @@ class RpcApi:
             Route(
                 name="thingsboard.rpc.poll",
                 handler=self.poll,
-                http=("GET /api/v1/{token}/rpc",),
+                http=("GET /api/v1/{token}/rpc", "GET /api/v1/rpc"),
                 quiet=True,
                 patient=True,
             ),
@@ -155,7 +155,7 @@ class RpcApi:
         codec = await self._callers.codec(call, device)
         method, params = codec.client_rpc(call.body)
         timeout_s = self._coap_timeout_s
-        if call.peer.wire is Wire.HTTP:
+        if call.peer.wire.plain is Wire.HTTP:
             timeout_s = self._client_timeout_s
             if not params:
                 raise BadPayload("params is missing")  # only HTTP insists (section 11)
@@ -190,7 +190,7 @@ class RpcApi:
         if codec is None:
             codec = await self._callers.codec(call, device)
             if codec is JSON:
-                check_json(call.body, an_object=call.peer.wire is Wire.COAP)
+                check_json(call.body, an_object=call.peer.wire.plain is Wire.COAP)
         text = codec.rpc_answer(call.body)
         limited = await self._callers.limited(device)
         if limited is not None:

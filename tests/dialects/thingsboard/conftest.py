@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from gateway.core.access import Access
+from gateway.core.authorities import Authorities
+from gateway.core.certifying import Certifier
 from gateway.core.children import Children
 from gateway.core.claiming import Claiming
 from gateway.core.feed import Feed
+from gateway.core.identities import Identities
 from gateway.core.limits import RateLimiter
 from gateway.core.methods import Methods
 from gateway.core.model import (
@@ -21,6 +24,7 @@ from gateway.core.model import (
     AttributeScope,
     Device,
     DeviceProfile,
+    Identity,
     Peer,
     Provisioned,
     ProvisionType,
@@ -126,7 +130,7 @@ class House:
     """The dialect, the core it speaks to, and people who change things."""
 
     def __init__(self, store: SqlStore, registry: Registry, clock: Any, tokens: Any) -> None:
-        self._store = store
+        self.store = store
         self.registry = registry
         self.clock = clock
         self.gauge, self.polls = Gauge(100), Gauge(100)
@@ -134,12 +138,21 @@ class House:
         self.sessions = Sessions(self.attendance)
         self.rpc = Rpc(self.sessions, store, clock)
         self.feed = Feed(store, self.sessions, self.rpc)
+        profiles = Profiles(store)
+        authorities = Authorities(store, clock, PEERS[Wire.SHELL])
+        certifier = Certifier(store, authorities, profiles, clock)
         self.parts: dict[str, Any] = {
             "provisioner": Provisioner(
-                store, clock=clock, new_token=tokens, readable=lambda text: True
+                store,
+                clock=clock,
+                new_token=tokens,
+                readable=lambda text: True,
+                certifier=certifier,
             ),
             "access": Access(store),
-            "profiles": Profiles(store),
+            "identities": Identities(store, self.sessions, profiles, clock),
+            "certifier": certifier,
+            "profiles": profiles,
             "traffic": Traffic(store, clock),
             "sessions": self.sessions,
             "rpc": self.rpc,
@@ -174,13 +187,8 @@ class House:
     async def profile(self, name: str = "meters", **settings: Any) -> DeviceProfile:
         """Make or change a profile; `thingsboard` is its dialect section."""
         section = settings.pop("thingsboard", {})
-        profile = DeviceProfile(
-            id=0,
-            name=name,
-            provision_type=ProvisionType.CHECK_PRE_PROVISIONED_DEVICES,
-            sections={"thingsboard": section},
-            **settings,
-        )
+        settings.setdefault("provision_type", ProvisionType.CHECK_PRE_PROVISIONED_DEVICES)
+        profile = DeviceProfile(id=0, name=name, sections={"thingsboard": section}, **settings)
         pair = {"key": Secret(f"{name}-key-0001"), "secret": Secret(f"{name}-secret-0001")}
         await self.registry.save_profile(ProfileDraft(profile=profile, **pair))
         stored = await self.registry.profile(name)
@@ -204,7 +212,7 @@ class House:
         stored = await self.registry.profile(profile)
         assert stored is not None
         token = f"token-of-{name}"
-        added = await self._store.create_device(
+        added = await self.store.create_device(
             NewDevice(
                 organisation_id=stored.organisation_id,
                 profile_id=stored.id,
@@ -240,11 +248,13 @@ class House:
     # ── what devices do ─────────────────────────────────────────────────────────────────────
 
     async def connect(self, token: str, version: int = 5) -> Client:
-        hello = Hello("client", token, None, PEERS[Wire.MQTT], version)
+        return await self.enter(Hello("client", token, None, PEERS[Wire.MQTT], version))
+
+    async def enter(self, hello: Hello) -> Client:
         admitted = await self.dialect.connect(hello)
         assert isinstance(admitted, Admitted), admitted
         assert admitted.guest is not None
-        link = Pushed(version)
+        link = Pushed(hello.version)
         admitted.guest.opened(link)
         return Client(admitted, link)
 
@@ -255,17 +265,22 @@ class House:
         body: bytes | str = b"",
         query: Mapping[str, str] | None = None,
         observer: Observer | None = None,
+        identity: Identity | None = None,
     ) -> tuple[int | None, Reply]:
-        """A request over HTTP or CoAP: the route's own number for the status, and the reply."""
-        route, reply = await self.routers[wire].answer(
+        """A request over HTTP or CoAP: the route's own number for the status, and the reply.
+
+        `identity` is whom the handshake of the wire proved.
+        """
+        route, reply = await self.routers[wire.plain].answer(
             address,
             body.encode() if isinstance(body, str) else body,
             PEERS[wire],
             query=query or {},
             observer=observer,
+            identity=identity,
         )
         assert route is not None, address
-        codes = route.http_codes if wire is Wire.HTTP else route.coap_codes
+        codes = route.http_codes if wire.plain is Wire.HTTP else route.coap_codes
         return codes.get(reply.status), reply
 
     async def settle(self) -> None:

@@ -18,9 +18,11 @@ from gateway.core.model import (
     DeviceCredentialsType,
     MqttBasic,
     Peer,
+    PresharedKey,
     ProvisionKey,
     ProvisionRequest,
     RequestedCredentials,
+    Revoked,
     Secret,
     Wire,
 )
@@ -134,6 +136,13 @@ def test_what_is_no_message_is_undecodable(body: bytes) -> None:
 def test_success_has_these_very_bytes(credentials: DeviceCredentials, body: bytes) -> None:
     """Status 1, the type's number, and the value; an MQTT triple as its JSON text."""
     assert protobuf.encode_provisioned(credentials) == body
+
+
+@pytest.mark.parametrize("credentials", [PresharedKey("i", Secret("0" * 64)), Revoked("m")])
+def test_what_the_message_has_no_word_for_is_not_told(credentials: DeviceCredentials) -> None:
+    """Its types are ThingsBoard's four: a key is told in JSON, and revoked credentials never."""
+    with pytest.raises(ValueError, match="cannot be told in protobuf"):
+        protobuf.encode_provisioned(credentials)
 
 
 def test_refusals_carry_the_status_alone() -> None:
