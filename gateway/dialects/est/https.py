@@ -1,0 +1,112 @@
+"""EST over HTTPS (RFC 7030)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.core.authorities import Authorities
+from gateway.core.model import Wire
+from gateway.core.pki.bundle import certs_only, csr_attributes
+from gateway.core.pki.csr import Unfit
+from gateway.dialects.est.enrolment import Enrolment
+from gateway.dialects.est.messages import NO_AUTHORITY, UNAUTHORIZED, base64_lines, read_basic, told
+from gateway.wire.call import Call, Format, Reply, Status
+from gateway.wire.route import Handler, Route
+
+_INSECURE: Final = told(Status.REFUSED, "enrolment is served over HTTPS alone")
+_NO_CERTIFICATE: Final = told(
+    Status.REFUSED, "re-enrolment needs the client certificate that is to be replaced"
+)
+_NOT_OFFERED: Final = told(Status.NOT_FOUND, "this operation of EST is not offered here")
+
+_CERTIFICATES: Final = "application/pkcs7-mime"
+_ISSUED: Final = "application/pkcs7-mime; smime-type=certs-only"
+_ATTRIBUTES: Final = "application/csrattrs"
+
+
+class EstHttps:
+    """The operations under `/.well-known/est`, with and without a label."""
+
+    def __init__(self, enrolment: Enrolment, authorities: Authorities) -> None:
+        self._enrolment = enrolment
+        self._authorities = authorities
+
+    def routes(self) -> tuple[Route, ...]:
+        return (
+            _route("cacerts", "GET", self.cacerts),
+            _route("csrattrs", "GET", self.csrattrs),
+            _route("simpleenroll", "POST", self.simpleenroll),
+            _route("simplereenroll", "POST", self.simplereenroll),
+            _route("fullcmc", "POST", self.not_offered, {Status.NOT_FOUND: 501}),
+            _route("serverkeygen", "POST", self.not_offered, {Status.NOT_FOUND: 501}),
+        )
+
+    async def cacerts(self, call: Call) -> Reply:
+        """The certificate of who signs now, its issuers, and the root (section 4.1)."""
+        try:
+            chain = await self._authorities.chain()
+        except Unfit:
+            return NO_AUTHORITY
+        return _answer(certs_only(chain), _CERTIFICATES)
+
+    async def csrattrs(self, call: Call) -> Reply:
+        """What a request should hold (section 4.5)."""
+        if call.peer.wire is not Wire.HTTPS:
+            return _INSECURE
+        proof = read_basic(call.headers.get("Authorization"))
+        wishes = await self._enrolment.wishes(call, proof)
+        return _answer(csr_attributes(wishes), _ATTRIBUTES)
+
+    async def simpleenroll(self, call: Call) -> Reply:
+        """A certificate for a device that proves who it is, or what fleet it is of (4.2.1)."""
+        if call.peer.wire is not Wire.HTTPS:
+            return _INSECURE
+        device = await self._enrolment.device(call.identity)
+        if device is not None:
+            return _issued(await self._enrolment.again(call, device))
+        proof = read_basic(call.headers.get("Authorization"))
+        if proof is None:
+            return UNAUTHORIZED
+        return _issued(await self._enrolment.first(call, proof))
+
+    async def simplereenroll(self, call: Call) -> Reply:
+        """Another certificate for the device whose certificate was shown (4.2.2)."""
+        if call.peer.wire is not Wire.HTTPS:
+            return _INSECURE
+        device = await self._enrolment.device(call.identity)
+        if device is None:
+            return _NO_CERTIFICATE
+        return _issued(await self._enrolment.again(call, device, named=True))
+
+    async def not_offered(self, call: Call) -> Reply:
+        return _NOT_OFFERED
+
+
+def _route(
+    operation: str, method: str, handler: Handler, codes: Mapping[Status, int] | None = None
+) -> Route:
+    return Route(
+        name=f"est.{operation}",
+        handler=handler,
+        http=(
+            f"{method} /.well-known/est/{operation}",
+            f"{method} /.well-known/est/{{label}}/{operation}",
+        ),
+        http_codes=codes or {},
+        quiet=True,
+    )
+
+
+def _issued(certificate: bytes | Reply) -> Reply:
+    """The certificate alone: its issuers are those of `cacerts` (section 4.2.3)."""
+    if isinstance(certificate, Reply):
+        return certificate
+    return _answer(certs_only((certificate,)), _ISSUED)
+
+
+def _answer(der: bytes, media_type: str) -> Reply:
+    # The encoding is always base64, whatever is said of it (RFC 8951, section 3.1); older clients
+    # want it said.
+    headers = {"Content-Type": media_type, "Content-Transfer-Encoding": "base64"}
+    return Reply(base64_lines(der), format=Format.BYTES, headers=headers)
