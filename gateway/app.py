@@ -11,17 +11,21 @@ import msgspec
 import structlog
 
 from gateway.admin.health import Health
+from gateway.admin.revocation import RevocationApi
 from gateway.clock import now_ms
 from gateway.config import Config
 from gateway.core.access import Access
+from gateway.core.certifying import Certifier
 from gateway.core.children import Children
 from gateway.core.claiming import Claiming
 from gateway.core.errors import ConfigError, GatehouseError, Overloaded, StoreUnavailable
 from gateway.core.feed import Feed
+from gateway.core.identities import Identities
 from gateway.core.limits import UNLIMITED, Limits, RateLimiter, limits_of
 from gateway.core.methods import Methods
-from gateway.core.model import Peer, Wire
+from gateway.core.model import Event, EventKind, Outcome, Peer, Wire
 from gateway.core.packages import Packages
+from gateway.core.pki.revocation import OcspResponder, RevocationLists
 from gateway.core.presence import Attendance
 from gateway.core.profiles import Profiles
 from gateway.core.provisioning import Provisioner
@@ -29,16 +33,15 @@ from gateway.core.rpc import Rpc
 from gateway.core.sessions import Sessions
 from gateway.core.tokens import new_token
 from gateway.core.traffic import Traffic
+from gateway.dialects.est import Est
 from gateway.dialects.thingsboard import ThingsBoard
 from gateway.dialects.thingsboard.device import DeviceLimits
-from gateway.opening import load_profiles, open_packages, open_registry
+from gateway.listeners import Listeners, Served
+from gateway.opening import load_profiles, open_authorities, open_packages, open_registry
 from gateway.profiles import look, watch
 from gateway.sinks.hook import Hook
 from gateway.store.retention import Retention
 from gateway.store.sql_store import SqlStore
-from gateway.transports.coap import CoapListener
-from gateway.transports.http import HttpListener
-from gateway.transports.mqtt import MqttListener
 from gateway.wire.call import Admitted, Hello, Rejected
 from gateway.wire.router import Gauge, Router
 
@@ -97,9 +100,6 @@ class Gateway:
         self.store = store
         self.registry = open_registry(store, Peer(Wire.SHELL, "profiles"))
         self.profile_errors: list[ConfigError] = []
-        self.http: HttpListener | None = None
-        self.mqtt: MqttListener | None = None
-        self.coap: CoapListener | None = None
         self._accepting = False
         self._tasks: list[asyncio.Task[None]] = []
         self._gauge = Gauge(config.limits.max_calls)
@@ -109,19 +109,40 @@ class Gateway:
         self.sessions = Sessions(self.attendance)
         self.rpc = Rpc(self.sessions, store, now_ms)
         self.access = Access(store, now_ms)
-        self.feed = Feed(store, self.sessions, self.rpc, forget=self.access.forget)
+        self.profiles = Profiles(store)
+        self.authorities = open_authorities(config, store, Peer(Wire.SHELL, "gateway"))
+        self.certifier = Certifier(store, self.authorities, self.profiles, now_ms)
+        self.identities = Identities(store, self.sessions, self.profiles, now_ms)
+        self.feed = Feed(store, self.sessions, self.rpc, forget=self._forget)
         self.packages = Packages(store, open_packages(config), now_ms)
+        self._limiter = make_limiter(config)
+        self._provisioner = Provisioner(
+            store,
+            clock=now_ms,
+            new_token=new_token,
+            readable=certificate_readable,
+            certifier=self.certifier,
+        )
         self._dialect = self._make_dialect()
+        self._est = self._make_est()
+        self._lists = RevocationLists(
+            store, self.authorities, now_ms, lifetime_ms=config.ca.crl_hours * 3_600_000
+        )
+        self._revocation = self._make_revocation()
+        self._reports: set[asyncio.Task[None]] = set()
         self._health = Health(listening=lambda: self._accepting, probe=store.probe)
+        self.listeners = made = self._make_listeners()
+        self.http, self.mqtt, self.coap = made.http, made.mqtt, made.coap
+        self.https, self.mqtts, self.coaps = made.https, made.mqtts, made.coaps
 
     def _make_dialect(self) -> ThingsBoard:
         config, store = self.config, self.store
         return ThingsBoard(
-            provisioner=Provisioner(
-                store, clock=now_ms, new_token=new_token, readable=certificate_readable
-            ),
+            provisioner=self._provisioner,
             access=self.access,
-            profiles=Profiles(store),
+            identities=self.identities,
+            certifier=self.certifier,
+            profiles=self.profiles,
             traffic=Traffic(store, now_ms),
             sessions=self.sessions,
             rpc=self.rpc,
@@ -129,7 +150,7 @@ class Gateway:
             claiming=Claiming(store, now_ms, duration_ms=int(config.claims.duration_s * 1000)),
             children=Children(store, now_ms, new_token),
             attendance=self.attendance,
-            limiter=make_limiter(config),
+            limiter=self._limiter,
             packages=self.packages,
             clock=now_ms,
             gauge=self._gauge,
@@ -143,6 +164,23 @@ class Gateway:
             max_children=config.limits.max_children,
         )
 
+    def _make_est(self) -> Est:
+        return Est(
+            provisioner=self._provisioner,
+            certifier=self.certifier,
+            authorities=self.authorities,
+            access=self.access,
+            profiles=self.profiles,
+            tickets=self.store.find_fleet_ticket,
+            limiter=self._limiter,
+            clock=now_ms,
+        )
+
+    def _make_revocation(self) -> RevocationApi:
+        lifetime_ms = self.config.ca.ocsp_minutes * 60_000
+        responder = OcspResponder(self.store, self.authorities, now_ms, lifetime_ms=lifetime_ms)
+        return RevocationApi(self._lists, responder, self.authorities, now_ms)
+
     async def start(self) -> None:
         """Load profiles and listen. Raises `ConfigError` when an address cannot be had."""
         seen = look(self.config.profiles_dir)
@@ -153,17 +191,7 @@ class Gateway:
         await self.feed.begin()
         if self._hook is not None:
             await self._hook.open()
-        self._make_listeners()
-        if not self._listeners():
-            raise ConfigError(
-                "every wire is switched off. Enable at least one: [http], [mqtt] or [coap] "
-                "enabled = true."
-            )
-        for name, listener in self._listeners():
-            try:
-                await listener.start()
-            except OSError as exc:
-                raise ConfigError(_port_trouble(self.config, name, exc)) from exc
+        await self.listeners.start()
         self._accepting = True
         self._begin_tasks()
         if self.config.profiles.watch:
@@ -188,6 +216,8 @@ class Gateway:
         self._begin(self.attendance.run(), "presence")
         self._begin(self.rpc.sweep(), "rpc.sweep")
         self._begin(self.packages.run(), "downloads")
+        if self.listeners.contexts is not None:
+            self._begin(self.listeners.contexts.watch(), "certificates.watch")
 
     def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
@@ -198,7 +228,7 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        stops = (listener.stop(grace_s) for _, listener in self._listeners())
+        stops = (listener.stop(grace_s) for _, listener in self.listeners)
         for error in await asyncio.gather(*stops, return_exceptions=True):
             if isinstance(error, Exception):
                 log.error("listener.stop_failed", exc_info=error)
@@ -213,53 +243,61 @@ class Gateway:
         except (GatehouseError, TimeoutError) as exc:
             log.warning("gateway.last_words_lost", reason=str(exc) or "the store takes too long")
 
-    def _make_listeners(self) -> None:
-        config, gauge, dialect = self.config, self._gauge, self._dialect
-        timeout_s = config.limits.core_timeout_s
-        routes = (*dialect.routes(), *self._health.routes())
-        if config.http.enabled:
-            self.http = HttpListener(
-                Router(routes, Wire.HTTP, gauge, polls=self._polls, timeout_s=timeout_s),
-                host=config.http.host,
-                port=config.http.port,
+    def _make_listeners(self) -> Listeners:
+        config, dialect = self.config, self._dialect
+        routes = (
+            *dialect.routes(),
+            *self._est.routes(),
+            *self._revocation.routes(),
+            *self._health.routes(),
+        )
+        return Listeners(
+            config,
+            Served(
+                router_for=lambda wire: Router(
+                    routes,
+                    wire,
+                    self._gauge,
+                    polls=self._polls,
+                    timeout_s=config.limits.core_timeout_s,
+                ),
+                greet=self._greet,
                 error_body=dialect.error_body,
-                max_body_bytes=config.http.max_body_bytes,
-                max_connections=config.http.max_connections,
-                read_timeout_s=config.http.read_timeout_s,
-                write_timeout_s=config.http.write_timeout_s,
-            )
-        if config.mqtt.enabled:
-            self.mqtt = MqttListener(
-                self._greet,
-                host=config.mqtt.host,
-                port=config.mqtt.port,
-                max_packet=config.mqtt.max_packet_bytes,
-                max_connections=config.mqtt.max_connections,
-                connect_timeout_s=config.mqtt.connect_timeout_s,
-                max_inflight=config.mqtt.max_inflight,
-                max_unacked=config.mqtt.max_unacked,
-                stall_s=config.mqtt.stall_s,
-                max_write_buffer=config.mqtt.max_write_buffer_bytes,
-            )
-        if config.coap.enabled:
-            self.coap = CoapListener(
-                Router(routes, Wire.COAP, gauge, polls=self._polls, timeout_s=timeout_s),
-                host=config.coap.host,
-                port=config.coap.port,
                 links=("/api/v1/provision",),
-                max_body=config.coap.max_body_bytes,
-                max_exchanges=config.coap.max_exchanges,
-                receive_buffer=config.coap.receive_buffer_bytes,
-                max_under_way=config.coap.max_under_way,
-                max_observations=config.coap.max_observations,
-            )
-
-    def _listeners(self) -> list[tuple[str, HttpListener | MqttListener | CoapListener]]:
-        named = (("http", self.http), ("mqtt", self.mqtt), ("coap", self.coap))
-        return [(name, listener) for name, listener in named if listener is not None]
+                secure_links=tuple(self._est.links()),
+                identities=self.identities,
+                report=self._report,
+            ),
+        )
 
     async def _greet(self, hello: Hello) -> Admitted | Rejected:
         return await self._dialect.connect(hello)
+
+    def reload_certificates(self) -> bool:
+        """Read the server's certificate and key again; True: they are taken up."""
+        contexts = self.listeners.contexts
+        return contexts is not None and contexts.reload()
+
+    def _forget(self) -> None:
+        """Somebody's credentials changed, or a device or a profile did."""
+        self.access.forget()
+        self.identities.forget()
+        self._lists.forget()
+
+    def _report(self, reason: str, peer: Peer, count: int) -> None:
+        """A secure wire refused handshakes; written down without anybody waiting."""
+        event = Event(
+            kind=EventKind.HANDSHAKE,
+            at=now_ms(),
+            peer=peer,
+            outcome=Outcome.REFUSED,
+            reason=reason,
+            detail={"count": str(count)},
+        )
+        log.warning("handshakes.refused", wire=peer.wire, reason=reason, count=count)
+        task = asyncio.create_task(self.store.record(event), name="report")
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
 
     async def _reload(self) -> None:
         """A profile file changed. A broken one leaves the running profile in place and says so."""
@@ -277,13 +315,3 @@ class Gateway:
                     await self.store.probe()
                 except (StoreUnavailable, Overloaded):
                     continue
-
-
-def _port_trouble(config: Config, name: str, exc: OSError) -> str:
-    section = getattr(config, name)
-    host, port = section.host, section.port
-    return (
-        f"{name}: cannot listen on {host}:{port} ({exc.strerror or exc}). "
-        f"Stop what uses that port (`ss -lntup | grep {port}` shows it), or choose another "
-        f"with GATEHOUSE_{name.upper()}_PORT or [{name}] port; 0 picks a free one."
-    )

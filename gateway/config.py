@@ -93,6 +93,27 @@ HookUrl = Annotated[
         },
     ),
 ]
+FileOrNone = Annotated[
+    str,
+    Meta(
+        max_length=4096,
+        pattern=r"\A[^\x00-\x1f\x7f]*\Z",
+        extra={"wants": 'a file\'s path, or ""', "example": "tls/server.pem"},
+    ),
+]
+PublicUrl = Annotated[
+    str,
+    Meta(
+        max_length=1024,
+        pattern=rf"\A(?:http://{_SERVER})?\Z",
+        extra={
+            "wants": 'an address such as "http://gate.example:8080", without a path, or ""',
+            "example": "http://gate.example:8080",
+        },
+    ),
+]
+"""http, not https: whoever checks a certificate cannot be made to check one for it (RFC 5280,
+section 8)."""
 Wait = Annotated[float, Meta(ge=0.05, le=3600)]
 """Seconds to wait for somebody: under 50 ms no network answers, over an hour nobody waits."""
 Days = Annotated[int, Meta(ge=1, le=36_500)]
@@ -196,6 +217,79 @@ class CoapSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Resources observed (RFC 7641) at once: 1 to 10000000. Beyond it devices are told "later"."""
 
 
+class TlsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[tls]`: what HTTPS, MQTTS and CoAPS share. They are off while there is no certificate.
+
+    `gatehouse cert init` makes one for a lab. A changed file is taken up without a restart.
+    """
+
+    certificate_file: FileOrNone = ""
+    """PEM: the server's certificate, then its issuers. "": `tls/server.pem` in the data folder."""
+    key_file: FileOrNone = ""
+    """PEM, not encrypted. "": `tls/server.key` in the data folder."""
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    """Of TLS. DTLS is 1.2."""
+    client_certificates: bool = True
+    """Ask each client for a certificate; it need not have one."""
+    handshake_timeout_s: Wait = 10
+    """Seconds until a handshake must be done: 0.05 to 3600."""
+    max_handshakes: Annotated[int, Meta(ge=1, le=1_000_000)] = 2000
+    """Handshakes under way at once on each wire: 1 to 1000000. Beyond it newcomers are turned
+    away."""
+    max_chain_bytes: Annotated[int, Meta(ge=1024, le=1_048_576)] = 32_768
+    """Bytes of a client's certificate chain: 1024 to 1048576."""
+
+
+class HttpsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[https]`: HTTP over TLS. Its bounds are those of `[http]`."""
+
+    enabled: bool = True
+    host: Host = "0.0.0.0"  # noqa: S104
+    port: Port = 8443
+
+
+class MqttsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[mqtts]`: MQTT over TLS. Its bounds are those of `[mqtt]`."""
+
+    enabled: bool = True
+    host: Host = "0.0.0.0"  # noqa: S104
+    port: Port = 8883
+
+
+class CoapsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[coaps]`: CoAP over DTLS 1.2. Its bounds are those of `[coap]`, and these."""
+
+    enabled: bool = True
+    host: Host = "0.0.0.0"  # noqa: S104
+    port: Port = 5684
+    max_sessions: Count = 20_000
+    """DTLS sessions at once: 1 to 10000000. Beyond it the one that was silent longest goes."""
+    session_idle_s: Annotated[float, Meta(ge=1, le=31_536_000)] = 86_400
+    """Seconds a DTLS session may be silent: 1 to 31536000 (ThingsBoard's is 24 hours)."""
+    mtu: Annotated[int, Meta(ge=256, le=16_384)] = 1024
+    """Bytes of one datagram of a handshake: 256 to 16384."""
+
+
+class CaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[ca]`: the authority that signs devices' certificates.
+
+    Without a file it is our own: a root and an issuing key, made when first needed, sealed in the
+    store. `GATEHOUSE_AUTHORITY_PASSPHRASE` opens an encrypted `key_file`.
+    """
+
+    certificate_file: FileOrNone = ""
+    """PEM of an issuing certificate from elsewhere, then its issuers; "": our own."""
+    key_file: FileOrNone = ""
+    """PEM of its key, PKCS #8, better encrypted."""
+    public_url: PublicUrl = ""
+    """Where devices and others reach this gateway over plain HTTP, `http://gate.example:8080`: then
+    certificates say where their revocation list and status are (`/crl`, `/ocsp`)."""
+    crl_hours: Annotated[int, Meta(ge=1, le=8760)] = 24
+    """Hours until the next revocation list is due: 1 to 8760. A revocation makes one at once."""
+    ocsp_minutes: Annotated[int, Meta(ge=1, le=525_600)] = 60
+    """Minutes an OCSP answer may be relied on: 1 to 525600."""
+
+
 class ProfilesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[profiles]`: the folder of profile files."""
 
@@ -281,6 +375,11 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "http": HttpSettings,
     "mqtt": MqttSettings,
     "coap": CoapSettings,
+    "tls": TlsSettings,
+    "https": HttpsSettings,
+    "mqtts": MqttsSettings,
+    "coaps": CoapsSettings,
+    "ca": CaSettings,
     "profiles": ProfilesSettings,
     "limits": LimitsSettings,
     "rpc": RpcSettings,
@@ -301,6 +400,11 @@ class Config(Struct, frozen=True, kw_only=True):
     http: HttpSettings = HttpSettings()
     mqtt: MqttSettings = MqttSettings()
     coap: CoapSettings = CoapSettings()
+    tls: TlsSettings = TlsSettings()
+    https: HttpsSettings = HttpsSettings()
+    mqtts: MqttsSettings = MqttsSettings()
+    coaps: CoapsSettings = CoapsSettings()
+    ca: CaSettings = CaSettings()
     profiles: ProfilesSettings = ProfilesSettings()
     limits: LimitsSettings = LimitsSettings()
     rpc: RpcSettings = RpcSettings()
@@ -331,6 +435,28 @@ class Config(Struct, frozen=True, kw_only=True):
     @property
     def profiles_dir(self) -> Path:
         return self._path(self.profiles.dir)
+
+    @property
+    def tls_files(self) -> tuple[Path, Path] | None:
+        """The server's certificate and key, whether they are there or not; None without a place."""
+        return self._pair(self.tls.certificate_file, self.tls.key_file, "server")
+
+    @property
+    def ca_files(self) -> tuple[Path, Path] | None:
+        """The certificate and key of an authority that is not ours; None when ours signs."""
+        if not self.ca.certificate_file and not self.ca.key_file:
+            return None
+        return self._pair(self.ca.certificate_file, self.ca.key_file, "ca")
+
+    def _pair(self, certificate: str, key: str, stem: str) -> tuple[Path, Path] | None:
+        folder = None if self.data_dir is None else self.data_dir / "tls"
+        if folder is None and not (certificate and key):
+            return None
+        folder = folder or Path()
+        return (
+            self._path(certificate) if certificate else folder / f"{stem}.pem",
+            self._path(key) if key else folder / f"{stem}.key",
+        )
 
     @property
     def packages_dir(self) -> Path | None:

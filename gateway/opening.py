@@ -6,8 +6,10 @@ The gateway and every command that acts on the store begin here.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,9 +17,12 @@ import structlog
 
 from gateway.clock import now_ms
 from gateway.config import Config
+from gateway.core.authorities import Authorities
 from gateway.core.errors import ConfigError, StoreUnavailable
-from gateway.core.model import DeviceProfile, Peer
-from gateway.core.registry import ProfileDraft, Registry, sync_profile_files
+from gateway.core.model import DeviceProfile, Peer, Secret
+from gateway.core.pki.authority import Signer, file_signer
+from gateway.core.profile_files import sync_profile_files
+from gateway.core.registry import ProfileDraft, Registry
 from gateway.core.tokens import new_token
 from gateway.dialects.thingsboard.profile import prove_section
 from gateway.profiles import ProfileFile, Validator, read_profiles
@@ -121,6 +126,8 @@ def draft_of(file: ProfileFile) -> ProfileDraft:
             gateway_may_adopt=file.gateway_may_adopt,
             readings_keep_days=file.readings_keep_days,
             limits=file.limits,
+            certificate=file.certificate,
+            chain=file.chain,
             sections=msgspec.to_builtins(file.sections, str_keys=True),
             source=file.path.name,
         ),
@@ -144,3 +151,30 @@ def open_packages(config: Config) -> PackageStore | None:
     """Where the content of packages lies; None when the configuration names no place for it."""
     folder = config.packages_dir
     return None if folder is None else PackageStore(folder)
+
+
+def open_authorities(
+    config: Config, store: SqlStore, peer: Peer, environ: Mapping[str, str] = os.environ
+) -> Authorities:
+    """Who signs devices' certificates. Raises `ConfigError` when a file of theirs is of no use."""
+    file: Signer | None = None
+    if config.ca_files is not None:
+        certificate, key = config.ca_files
+        passphrase = environ.get("GATEHOUSE_AUTHORITY_PASSPHRASE")
+        file = file_signer(
+            _bytes_of(certificate, "certificate_file"),
+            _bytes_of(key, "key_file"),
+            Secret(passphrase) if passphrase else None,
+            now=now_ms(),
+        )
+    return Authorities(store, now_ms, peer, file=file, public_url=config.ca.public_url)
+
+
+def _bytes_of(path: Path, key: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise ConfigError(
+            f"{path}: cannot be read ({exc.strerror}). Check [ca] {key}, or leave both files out: "
+            "then the authority is our own."
+        ) from None
