@@ -10,10 +10,13 @@ from gateway import __version__
 from gateway.cli.lazy import Lazy, LazyGroup
 
 _COMMANDS = {
-    "serve": "Serve devices over HTTP, MQTT and CoAP.",
+    "serve": "Serve devices over HTTP, MQTT and CoAP, plain and secure.",
     "provision": "Provision one device from this shell, over any wire.",
     "profile": "Show and change device profiles.",
     "device": "Show, change and call devices.",
+    "credential": "Show, revoke and rotate what devices log in with.",
+    "cert": "Make and show the certificate this server shows to its clients.",
+    "ca": "Show, export and rotate the authority that signs devices' certificates.",
     "firmware": "Keep firmware and software, and say which devices are to run it.",
     "simulate": "Run a fleet of simulated devices against a gateway.",
     "doctor": "Check this installation and say what to do.",
@@ -26,14 +29,15 @@ _COMMANDS = {
     cls=LazyGroup,
     lazy={name: Lazy(f"gateway.cli.{name}", "command", line) for name, line in _COMMANDS.items()},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with `gatehouse serve`; every command explains itself with --help.",
+    epilog="Start with `gatehouse serve`; `gatehouse cert init` switches TLS and DTLS on; every "
+    "command explains itself with --help.",
 )
 @click.version_option(__version__, prog_name="gatehouse")
 def cli() -> None:
     """Gatehouse, the front gate of a device fleet.
 
-    Devices arrive over CoAP, MQTT or HTTP with a fleet key and secret, and leave, exactly once,
-    with credentials of their own.
+    Devices arrive over CoAP, MQTT or HTTP with a fleet key and secret or a factory certificate,
+    and leave, exactly once, with credentials of their own.
     """
 
 

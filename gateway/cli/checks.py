@@ -12,10 +12,19 @@ import sys
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeAlias
 
 from msgspec import Struct
 
-from gateway.config import CoapSettings, Config, HttpSettings, MqttSettings
+from gateway.config import (
+    CoapSettings,
+    CoapsSettings,
+    Config,
+    HttpSettings,
+    HttpsSettings,
+    MqttSettings,
+    MqttsSettings,
+)
 from gateway.core.errors import ConfigError
 
 _OLDEST_PYTHON = (3, 11)
@@ -23,9 +32,13 @@ _OLDEST_SQLITE = (3, 38, 0)
 """`->>`, which the statements use, came with 3.38."""
 _LITTLE_SPACE = 100 * 1024 * 1024
 _TOO_LITTLE_SPACE = 10 * 1024 * 1024
-_SPARE_FILES = 100
+SPARE_FILES = 100
 """Files a server opens beside its connections: database, log, libraries."""
 _ASK_S = 3.0
+
+_Listening: TypeAlias = (
+    HttpSettings | MqttSettings | CoapSettings | HttpsSettings | MqttsSettings | CoapsSettings
+)
 
 
 class Level(StrEnum):
@@ -78,9 +91,7 @@ def open_files(config: Config) -> Iterator[Finding]:
 
     # The server raises its own limit as far as the hard one allows.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    need = _SPARE_FILES
-    need += config.http.max_connections if config.http.enabled else 0
-    need += config.mqtt.max_connections if config.mqtt.enabled else 0
+    need = SPARE_FILES + most_connections(config)
     if hard != resource.RLIM_INFINITY and hard < need:
         yield doubtful(
             "open files",
@@ -90,6 +101,20 @@ def open_files(config: Config) -> Iterator[Finding]:
         )
     else:
         yield good("open files", f"limit {'none' if hard < 0 else hard}, {need} needed at most")
+
+
+def most_connections(config: Config) -> int:
+    """How many streams may be open at once; a secure wire has the bound of its plain one."""
+    secure = has_certificate(config)
+    http = config.http.enabled + (secure and config.https.enabled)
+    mqtt = config.mqtt.enabled + (secure and config.mqtts.enabled)
+    return http * config.http.max_connections + mqtt * config.mqtt.max_connections
+
+
+def has_certificate(config: Config) -> bool:
+    """Whether a gateway that starts now serves the secure wires: without one they are off."""
+    files = config.tls_files
+    return files is not None and (bool(config.tls.certificate_file) or files[0].exists())
 
 
 # ── files ─────────────────────────────────────────────────────────────────────────────────────
@@ -243,18 +268,27 @@ def _tells_others(path: Path) -> bool:
 def ports(config: Config) -> Iterator[Finding]:
     """Whether each address can be listened on, or a server of ours does so already."""
     ours = config.http.enabled and bool(config.http.port) and _asks_ready(config.http)
-    for name, settings, kind in (
+    plain = (
         ("http", config.http, socket.SOCK_STREAM),
         ("mqtt", config.mqtt, socket.SOCK_STREAM),
         ("coap", config.coap, socket.SOCK_DGRAM),
-    ):
+    )
+    secure = (
+        ("https", config.https, socket.SOCK_STREAM),
+        ("mqtts", config.mqtts, socket.SOCK_STREAM),
+        ("coaps", config.coaps, socket.SOCK_DGRAM),
+    )
+    wires: tuple[tuple[str, _Listening, socket.SocketKind], ...] = plain
+    if has_certificate(config):
+        wires += secure
+    for name, settings, kind in wires:
         if settings.enabled:
             yield _port(name, settings, kind, ours=ours)
 
 
 def _port(
     name: str,
-    settings: HttpSettings | MqttSettings | CoapSettings,
+    settings: _Listening,
     kind: socket.SocketKind,
     *,
     ours: bool,

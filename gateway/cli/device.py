@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Container, Sequence
 from pathlib import Path
 from typing import TextIO, TypeAlias
 
@@ -21,6 +20,7 @@ from gateway.cli.device_views import (
 from gateway.cli.lazy import Lazy, LazyGroup
 from gateway.cli.options import (
     config_option,
+    confirm,
     json_option,
     open_for_people,
     print_json,
@@ -29,10 +29,11 @@ from gateway.cli.options import (
     shown,
     the_device,
     the_profile,
+    yes_option,
 )
 from gateway.config import Config
-from gateway.core.model import DeviceProfile, Event, Presence
-from gateway.core.ports import DeviceListing
+from gateway.core.model import DeviceProfile, Event, Presence, Revoked
+from gateway.core.ports import DeviceListing, KnownCredentials
 from gateway.core.registry import Registry
 
 _PAGE = 500
@@ -47,7 +48,7 @@ _ELSEWHERE = {
     ),
     "rpc": Lazy("gateway.cli.device_rpc", "rpc", "Call a method of a device."),
     "calls": Lazy("gateway.cli.device_rpc", "calls", "List a device's stored calls."),
-    "rotate": Lazy("gateway.cli.device_owner", "rotate", "Give a device new credentials."),
+    "rotate": Lazy("gateway.cli.rotate", "rotate", "Give a device new credentials."),
     "claim": Lazy("gateway.cli.device_owner", "claim", "Take a device for a customer."),
     "unclaim": Lazy("gateway.cli.device_owner", "unclaim", "Take it back from the customer."),
 }
@@ -251,7 +252,7 @@ def add(
     from gateway.cli.adding import Adding, from_arguments, from_file, numbered
 
     async def work() -> Adding:
-        async with open_for_people(read_config(config_path)) as registry:
+        async with open_for_people(read_config(config_path), make=True) as registry:
             profile = await _profile_to_fill(registry, profile_name)
             if source is not None:
                 lines = from_file(source)
@@ -289,24 +290,22 @@ async def _profile_to_fill(registry: Registry, name: str | None) -> DeviceProfil
 
 @command.command()
 @click.argument("names", nargs=-1, required=True)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @config_option
 def remove(names: tuple[str, ...], yes: bool, config_path: Path | None) -> None:
     """Remove devices with their credentials, attributes and readings. Their events stay.
 
-    Nothing is removed when one of the names is wrong.
+    Nothing is removed when one of the names is wrong. It asks first; a script says --yes.
     """
-    ask = not yes and sys.stdin.isatty()
-    removed = run(_remove(read_config(config_path), names, ask=ask))
+    removed = run(_remove(read_config(config_path), names, yes=yes))
     click.echo(f"removed {_count(removed)}; a running gateway closes their sessions at once")
 
 
-async def _remove(config: Config, names: Sequence[str], *, ask: bool) -> int:
+async def _remove(config: Config, names: Sequence[str], *, yes: bool) -> int:
     async with open_for_people(config) as registry:
         found = {one.device.id: one for one in [await the_device(registry, n) for n in names]}
-        if ask:
-            listed = ", ".join(shown(one.device.name) for one in list(found.values())[:5])
-            click.confirm(f"Remove {_count(len(found))} ({listed}) for good?", abort=True)
+        listed = ", ".join(shown(one.device.name) for one in list(found.values())[:5])
+        confirm(f"Remove {_count(len(found))} ({listed}) for good?", yes=yes)
         # Together, so that they share a commit.
         return sum(await asyncio.gather(*map(registry.remove_device, found.values())))
 
@@ -320,23 +319,40 @@ def rearm(names: tuple[str, ...], config_path: Path | None) -> None:
     For a device that lost its credentials: it gets the same ones again, once. Its profile must
     let existing devices be claimed: CHECK_PRE_PROVISIONED_DEVICES, or pre_provision_allowed.
     """
-    done = run(_rearm(read_config(config_path), names))
-    click.echo(f"re-armed {_count(done)}; each may be claimed once")
+    done, barred = run(_rearm(read_config(config_path), names))
+    if not barred:
+        click.echo(f"re-armed {_count(done)}; each may be claimed once")
+        return
+    rest = f"; the other {done - barred} may be claimed once" if done > barred else ""
+    click.echo(f"re-armed {_count(done)}, of which {barred} cannot be claimed as things are{rest}")
 
 
-async def _rearm(config: Config, names: Sequence[str]) -> int:
+async def _rearm(config: Config, names: Sequence[str]) -> tuple[int, int]:
+    """How many are re-armed, and how many of them get nothing all the same; it is told why."""
     async with open_for_people(config) as registry:
-        found = [await the_device(registry, name) for name in names]
-        used = {one.device.profile_id for one in found}
-        for profile in await registry.profiles():
-            if profile.id in used and not profile.claims_existing:
-                click.echo(
-                    f"warning: profile {profile.name} does not let existing devices be claimed. "
-                    "Set pre_provision_allowed = true in it, or remove the device to free its "
-                    "name.",
-                    err=True,
-                )
-        return sum(await asyncio.gather(*map(registry.rearm_device, found)))
+        found = {one.device.id: one for one in [await the_device(registry, n) for n in names]}
+        closed = {one.id for one in await registry.profiles() if not one.claims_existing}
+        barred = sum(_bars(one, closed) for one in found.values())
+        return sum(await asyncio.gather(*map(registry.rearm_device, found.values()))), barred
+
+
+def _bars(known: KnownCredentials, closed: Container[int]) -> bool:
+    """Whether the next claim of this device is refused, which is told; `closed` are profiles."""
+    device, revoked = known.device, isinstance(known.credentials, Revoked)
+    if device.profile_id in closed:
+        click.echo(
+            f"warning: {shown(device.name)} cannot be claimed: its profile does not let existing "
+            "devices be. Set pre_provision_allowed = true in the profile, or remove the device to "
+            "free its name.",
+            err=True,
+        )
+    elif revoked:
+        click.echo(
+            f"warning: the credentials of {shown(device.name)} are revoked, so there are none to "
+            "give it. `gatehouse credential rotate` makes new ones.",
+            err=True,
+        )
+    return revoked or device.profile_id in closed
 
 
 def _count(number: int) -> str:

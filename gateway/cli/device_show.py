@@ -10,6 +10,8 @@ import click
 from msgspec import Struct
 
 from gateway.cli.device_views import (
+    credentials_text,
+    plain_certificate,
     plain_credentials,
     plain_device,
     plain_event,
@@ -21,7 +23,7 @@ from gateway.cli.device_views import (
 from gateway.cli.options import (
     config_option,
     json_option,
-    open_for_people,
+    open_desk,
     print_json,
     read_config,
     reveal_option,
@@ -30,8 +32,9 @@ from gateway.cli.options import (
 )
 from gateway.cli.package_views import NAMES, Progress, progress
 from gateway.cli.tables import print_fields, print_table, value_text, when
+from gateway.clock import now_ms
 from gateway.config import Config
-from gateway.core.model import Device, Event, PackageKind, Presence, Reading
+from gateway.core.model import Device, DeviceCredentials, Event, PackageKind, Presence, Reading
 from gateway.core.ports import KnownCredentials
 from gateway.core.registry import Registry
 
@@ -39,9 +42,13 @@ _LAST_EVENTS = 10
 
 
 class _Sight(Struct, frozen=True, kw_only=True):
-    """One device as the store knows it. `through` is the gateway it last came through."""
+    """One device as the store knows it. `through` is the gateway it last came through.
+
+    `pending` is what a renewal gave it and it has not used yet.
+    """
 
     known: KnownCredentials
+    pending: DeviceCredentials | None
     profile: str
     presence: Presence
     through: str | None
@@ -72,7 +79,7 @@ def show(name_or_uuid: str, reveal: bool, config_path: Path | None, as_json: boo
 
 
 async def _look(config: Config, name: str) -> _Sight:
-    async with open_for_people(config) as registry:
+    async with open_desk(config) as (_, registry, custody):
         known = await the_device(registry, name)
         device = known.device
         profiles = {one.id: one.name for one in await registry.profiles()}
@@ -80,6 +87,7 @@ async def _look(config: Config, name: str) -> _Sight:
         readings = await registry.latest(known)
         return _Sight(
             known=known,
+            pending=await custody.pending(known),
             profile=profiles.get(device.profile_id, "?"),
             presence=presence,
             through=await _name_of(registry, presence.gateway_id),
@@ -104,6 +112,8 @@ def _plain(sight: _Sight, credentials: dict[str, str]) -> dict[str, Any]:
     return plain_device(sight.known.device) | {
         "profile": sight.profile,
         "credentials": credentials,
+        "certificate": plain_certificate(sight.known.credentials, now_ms()),
+        "pending_certificate": plain_certificate(sight.pending, now_ms()),
         "online": presence.online,
         "connected_at": presence.connected_at or None,
         "disconnected_at": presence.disconnected_at or None,
@@ -141,7 +151,8 @@ def _fields(
         "type": device.type,
         "profile": sight.profile,
         "provision state": state(device),
-        "credentials": ", ".join(f"{key} {value}" for key, value in credentials.items()),
+        "credentials": credentials_text(sight.known.credentials, credentials, now_ms()),
+        "renewed": _pending(sight.pending),
         "presence": _presence(sight.presence),
         "through": sight.through or "",
         "gateway": "yes" if device.gateway else "no",
@@ -151,6 +162,13 @@ def _fields(
         "created at": when(device.created_at),
     }
     return [(name, text) for name, text in fields.items() if text]
+
+
+def _pending(pending: DeviceCredentials | None) -> str:
+    if pending is None:
+        return ""
+    told = credentials_text(pending, plain_credentials(pending, reveal=False), now_ms())
+    return f"{told}; not used yet, so those above still count"
 
 
 def _presence(presence: Presence) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, assert_never
 
 from gateway.cli.tables import masked, print_table, when
 from gateway.core.model import (
@@ -17,7 +17,9 @@ from gateway.core.model import (
     Json,
     MqttBasic,
     Presence,
+    PresharedKey,
     Reading,
+    Revoked,
     Value,
 )
 from gateway.core.ports import DeviceListing
@@ -93,6 +95,37 @@ def plain_credentials(credentials: DeviceCredentials, *, reveal: bool) -> dict[s
             }
         case Certificate(text):
             return kind | {"certificate": text}  # public, as certificates are
+        case PresharedKey(identity, key):
+            return kind | {"identity": identity, "key": masked(key, reveal=reveal)}
+        case Revoked():
+            return kind
+        case unreachable:
+            assert_never(unreachable)
+
+
+def credentials_text(credentials: DeviceCredentials, told: Mapping[str, str], now: int) -> str:
+    """Credentials on one line; of a certificate that can be read, what it says and not itself."""
+    if isinstance(credentials, Revoked):
+        return "REVOKED: nothing lets it in; `gatehouse credential rotate` gives it new ones"
+    if isinstance(credentials, Certificate):
+        from gateway.cli.certificates import facts_of_text, lasting_until, serial_text
+
+        facts = facts_of_text(credentials.text)
+        if facts is not None:
+            until = f"{when(facts.not_after)} ({lasting_until(facts.not_after, now)})"
+            serial = serial_text(facts.serial)
+            return f"{told['type']}, serial {serial}, {facts.subject}, valid until {until}"
+    return ", ".join(f"{key} {value}" for key, value in told.items())
+
+
+def plain_certificate(credentials: DeviceCredentials | None, now: int) -> dict[str, Any] | None:
+    """What a device's certificate says, where it has one that can be read."""
+    if not isinstance(credentials, Certificate):
+        return None
+    from gateway.cli.certificates import facts_of_text
+
+    facts = facts_of_text(credentials.text)
+    return None if facts is None else facts.plain(now)
 
 
 def plain_latest(readings: Sequence[Reading]) -> dict[str, Any]:

@@ -28,8 +28,9 @@ def command(config_path: Path | None, as_json: bool) -> None:
     """Check this installation and say what to do.
 
     Looks at versions, the data folder, the master key, the database, the profiles, the clock,
-    the packages, the hook, the ports and the limit of open files. It makes nothing that is not
-    there, and may run beside a server. Exit status 1 when something is wrong (✗); a warning (!)
+    the server's certificate and the authority that signs devices', the packages, the hook, the
+    ports and the limit of open files. It makes nothing that is not there, and may run beside a
+    server. Exit status 1 when something is wrong (✗); a warning (!)
     alone is none.
 
     \b
@@ -54,7 +55,7 @@ def command(config_path: Path | None, as_json: bool) -> None:
 
 def examine(config_path: Path | None) -> Iterator[Finding]:
     """All checks, in the order in which a start would meet what they look at."""
-    from gateway.cli import checks, device_checks
+    from gateway.cli import checks, device_checks, tls_checks
     from gateway.cli.store_checks import store_findings
 
     yield from checks.versions()
@@ -68,6 +69,8 @@ def examine(config_path: Path | None) -> Iterator[Finding]:
     yield from checks.master_key(config, os.environ)
     yield from asyncio.run(store_findings(config, os.environ))
     yield from checks.profiles(config)
+    yield from tls_checks.server_certificate(config)
+    yield from tls_checks.file_authority(config, os.environ)
     yield from device_checks.packages(config)
     yield from device_checks.hook(config)
     yield from checks.ports(config)

@@ -246,7 +246,7 @@ def _fits(text: str) -> bool:
 async def _add(config: Config, package: Package, source: Path | None) -> Package:
     from gateway.cli.package_files import discard, take_in
 
-    async with open_for_people(config) as registry:
+    async with open_for_people(config, make=True) as registry:
         there = {(one.kind, one.title, one.version) for one in await registry.packages()}
         if (package.kind, package.title, package.version) in there:
             raise _exists(package)  # told before a large file is copied

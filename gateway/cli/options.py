@@ -7,10 +7,11 @@ import difflib
 import getpass
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -21,6 +22,10 @@ from gateway.core.ports import KnownCredentials
 from gateway.core.registry import Registry
 from gateway.profiles import MAX_SECRET_CHARACTERS, MIN_SECRET_CHARACTERS
 from gateway.toml_lines import plain
+
+if TYPE_CHECKING:
+    from gateway.core.custody import Custody
+    from gateway.store.sql_store import SqlStore
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -35,6 +40,7 @@ config_option = click.option(
 )
 reveal_option = click.option("--reveal", is_flag=True, help="Show secrets in clear.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 def read_config(config_path: Path | None) -> Config:
@@ -42,19 +48,75 @@ def read_config(config_path: Path | None) -> Config:
     return load_config(config_path, os.environ)
 
 
+class Desk(NamedTuple):
+    """What a command works with: the store, and who changes it as the user of this shell."""
+
+    store: SqlStore
+    registry: Registry
+    custody: Custody
+
+
 @asynccontextmanager
-async def open_for_people(config: Config) -> AsyncIterator[Registry]:
-    """The configured store with its profile files loaded, acting as the user of this shell.
+async def open_desk(config: Config, *, make: bool = False) -> AsyncIterator[Desk]:
+    """The configured store with its profile files loaded.
 
-    May be used while a server runs on the same store.
+    May be used while a server runs on the same store. `make`: a store that is not there yet is
+    made; without it that is a `ClickException`, for nothing could be found in a new one.
     """
+    from gateway.clock import now_ms
+    from gateway.core.custody import Custody
     from gateway.opening import load_profiles, open_registry, open_store
+    from gateway.store.sql_registrar import SqlRegistrar
 
+    _look_for_store(config, make=make)
+    peer = shell_peer()
     async with open_store(config, os.environ) as store:
-        registry = open_registry(store, Peer(Wire.SHELL, getpass.getuser()))
+        registry = open_registry(store, peer)
         for error in await load_profiles(config, registry):
             click.echo(f"warning: {error}", err=True)
-        yield registry
+        yield Desk(store, registry, Custody(store, SqlRegistrar(store), clock=now_ms, peer=peer))
+
+
+@asynccontextmanager
+async def open_for_people(config: Config, *, make: bool = False) -> AsyncIterator[Registry]:
+    """As `open_desk`, for commands that want profiles and devices alone."""
+    async with open_desk(config, make=make) as desk:
+        yield desk.registry
+
+
+def shell_peer() -> Peer:
+    """The author of what is changed from here, as events name it."""
+    return Peer(Wire.SHELL, getpass.getuser())
+
+
+def _look_for_store(config: Config, *, make: bool) -> None:
+    path = config.store_path
+    if path is None or path.exists():
+        return
+    if make:
+        click.echo(f"note: {path} is not there yet; it is made now", err=True)
+        return
+    raise click.ClickException(
+        f"there is no store at {path} yet, so there is nothing to find in it. `gatehouse serve` "
+        "makes one; for a store elsewhere use --config, or set GATEHOUSE_STORE_URL."
+    )
+
+
+def has_profile_files(config: Config) -> bool:
+    """Whether this is an installation, used or not: profiles in files may be asked for before
+    anything was started, and their keys are made then."""
+    return any(config.profiles_dir.glob("*.toml"))
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something that cannot be taken back. Where nobody can answer, --yes must do."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            "this cannot be taken back, and nobody is there to ask: repeat with --yes."
+        )
+    click.confirm(question, abort=True)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

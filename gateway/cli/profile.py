@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import to_builtins
 
 from gateway.cli.options import (
     config_option,
     fleet_secret_from,
+    has_profile_files,
     json_option,
     open_for_people,
     print_json,
@@ -30,6 +32,7 @@ from gateway.core.model import (
     ProfileTransport,
     ProvisionType,
 )
+from gateway.core.pki.model import ChainRule
 from gateway.core.registry import ProfileDraft, root_profile
 
 IN_STORE = "store"
@@ -86,7 +89,7 @@ def list_profiles(config_path: Path | None, as_json: bool) -> None:
 
 
 async def _list(config: Config) -> tuple[list[DeviceProfile], dict[int, int]]:
-    async with open_for_people(config) as registry:
+    async with open_for_people(config, make=has_profile_files(config)) as registry:
         return await registry.profiles(), await registry.devices_per_profile()
 
 
@@ -108,7 +111,7 @@ def show(name: str, reveal: bool, config_path: Path | None, as_json: bool) -> No
 
 
 async def _show(config: Config, name: str) -> tuple[DeviceProfile, FleetTicket | None]:
-    async with open_for_people(config) as registry:
+    async with open_for_people(config, make=has_profile_files(config)) as registry:
         profile = await the_profile(registry, name)
         return profile, await registry.ticket(profile)
 
@@ -144,9 +147,23 @@ def _plain(profile: DeviceProfile) -> dict[str, Any]:
         "gateway_may_adopt": profile.gateway_may_adopt,
         "readings_keep_days": profile.readings_keep_days,
         "limits": dict(profile.limits),
+        "certificate": to_builtins(profile.certificate),
+        "chain": _chain(profile.chain),
         "sections": dict(profile.sections),
         "source": profile.source or IN_STORE,
     }
+
+
+def _chain(rule: ChainRule | None) -> dict[str, Any] | None:
+    """Which factory certificates admit, without the certificate's text."""
+    if rule is None:
+        return None
+    from gateway.cli.certificates import facts_of_pem
+    from gateway.clock import now_ms
+
+    facts = facts_of_pem(rule.certificate)
+    anchor = facts.plain(now_ms()) if facts else None
+    return {"pattern": rule.pattern, "create": rule.create, "anchor": anchor}
 
 
 def _text(value: Any) -> str:
@@ -229,6 +246,12 @@ def add(
     click.echo(f"added profile {shown(name)}, {profile.provision_type}")
     if ticket:
         click.echo(f"show its key and secret with `{_reveal(name)}`")
+    if profile.provision_type is ProvisionType.X509_CERTIFICATE_CHAIN:
+        click.echo(
+            "it admits nobody yet: which factory certificates do is said by [chain] in a profile "
+            "file",
+            err=True,
+        )
 
 
 def _profile(name: str, provision_type: str, transport: str, **settings: Any) -> DeviceProfile:
@@ -262,7 +285,7 @@ def _refuse_nonsense(draft: ProfileDraft) -> None:
 
 async def _add(config: Config, draft: ProfileDraft) -> tuple[DeviceProfile, FleetTicket | None]:
     name = draft.profile.name
-    async with open_for_people(config) as registry:
+    async with open_for_people(config, make=True) as registry:
         if await registry.profile(name):
             raise click.ClickException(
                 f"profile {shown(name)} exists already. `gatehouse profile show {quoted(name)}` "
@@ -289,7 +312,7 @@ def remove(name: str, config_path: Path | None) -> None:
 
 
 async def _remove(config: Config, name: str) -> None:
-    async with open_for_people(config) as registry:
+    async with open_for_people(config, make=has_profile_files(config)) as registry:
         profile = await the_profile(registry, name)
         path = _file_of(config, profile)
         if path is not None:
@@ -335,7 +358,7 @@ def rotate_secret(
 
 
 async def _rotate(config: Config, name: str, *, key_too: bool) -> FleetTicket:
-    async with open_for_people(config) as registry:
+    async with open_for_people(config, make=has_profile_files(config)) as registry:
         old = await the_ticket(registry, name)
         _refuse_if_from_file(config, old.profile, key_too=key_too)
         ticket = await registry.rotate_secret(old.profile, key_too=key_too)
@@ -398,7 +421,7 @@ def request(name: str, device_name: str | None, config_path: Path | None) -> Non
 async def _request(config: Config, name: str, device_name: str | None) -> bytes:
     from gateway.simulator.messages import Wish, json_request
 
-    async with open_for_people(config) as registry:
+    async with open_for_people(config, make=has_profile_files(config)) as registry:
         ticket = await the_ticket(registry, name)
     device_name = device_name or default_device_name(ticket.profile)
     return json_request(ticket.key, ticket.secret, Wish(device_name=device_name))

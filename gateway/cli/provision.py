@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
-from msgspec import Struct
 
 from gateway.cli.new_file import NewFile
 from gateway.cli.options import (
@@ -18,70 +16,66 @@ from gateway.cli.options import (
     print_json,
     read_config,
     run,
-    secret_from,
-    shown,
     the_ticket,
 )
+from gateway.cli.provision_order import KINDS, PORTS, VERSIONS, Order, order_of, with_request
 from gateway.config import Config
-from gateway.core.model import FleetTicket, Secret, Wire
+from gateway.core.model import FleetTicket, Secret
 from gateway.simulator.device import SUCCESS, SimulatorError
-from gateway.simulator.messages import Wish
 
-_MOST_CERTIFICATE_BYTES = 65_536
-_PORTS = {Wire.HTTP: 80, Wire.MQTT: 1883, Wire.COAP: 5683}
-"""The ports of a URL without one."""
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-_KINDS = {
-    "access-token": "ACCESS_TOKEN",
-    "mqtt-basic": "MQTT_BASIC",
-    "x509": "X509_CERTIFICATE",
-}
-_VERSIONS = {"3.1": 3, "3.1.1": 4, "5": 5}
+if TYPE_CHECKING:
+    import ssl
 
-
-class Order(Struct, frozen=True, kw_only=True):
-    """What is to be done, as far as the command line says it. `pair` None: `profile` has it."""
-
-    wire: Wire
-    host: str
-    port: int
-    wish: Wish
-    profile: str | None
-    pair: tuple[Secret, Secret] | None
-    protobuf: bool
-    mqtt_version: int
-    timeout_s: float
+_NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@click.option("--wire", type=click.Choice(["http", "mqtt", "coap"]), help="Default: http.")
-@click.option("--url", help="The gateway: http://…, mqtt://… or coap://… Default: this machine.")
+@click.option("--wire", type=click.Choice([one.value for one in PORTS]), help="Default: http.")
+@click.option("--url", help="The gateway: http://…, mqtts://… and so on. Default: this machine.")
+@click.option(
+    "--cacert",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="For https and mqtts: PEM of whom to trust. Default: this system's authorities.",
+)
 @click.option("--profile", metavar="NAME", help="Take key and secret from the local store.")
 @click.option("--key-env", metavar="VARIABLE", help="Environment variable with the key.")
 @click.option("--secret-env", metavar="VARIABLE", help="Environment variable with the secret.")
 @click.option("--device-name", default="", help="Default: the gateway makes one.")
-@click.option("--credentials", type=click.Choice(list(_KINDS)), help="Default: what is given.")
+@click.option("--credentials", type=click.Choice(list(KINDS)), help="Default: what is given.")
 @click.option("--token-env", metavar="VARIABLE", help="Environment variable with a token of yours.")
 @click.option("--client-id", default="", help="For mqtt-basic.")
 @click.option("--username", default="", help="For mqtt-basic.")
 @click.option("--password-env", metavar="VARIABLE", help="For mqtt-basic: where the password is.")
 @click.option("--certificate", type=click.File("rb"), help="For x509: a PEM file; - is stdin.")
+@click.option("--csr", type=click.File("rb"), help="Have this signing request's key certified.")
+@click.option("--new-key", type=_NEW_FILE, help="Make a key in a new file and have it certified.")
+@click.option("--out", type=_NEW_FILE, help="New file for the certificate. Default: print it.")
 @click.option("--gateway", is_flag=True, help="The device is a gateway for others.")
 @click.option("--protobuf", is_flag=True, help="Ask in protobuf (mqtt, coap).")
-@click.option("--mqtt-version", type=click.Choice(list(_VERSIONS)), help="Default: 3.1.1.")
+@click.option("--mqtt-version", type=click.Choice(list(VERSIONS)), help="Default: 3.1.1.")
 @click.option("--timeout", default=10.0, show_default=True, type=click.FloatRange(0.1, 600))
 @click.option(
     "--save",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=_NEW_FILE,
     help="Write the answer to a new file that only you can read.",
 )
 @config_option
 @json_option
-def command(config_path: Path | None, save: Path | None, as_json: bool, **given: Any) -> None:
+def command(
+    config_path: Path | None,
+    save: Path | None,
+    csr: BinaryIO | None,
+    new_key: Path | None,
+    out: Path | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """Provision one device as a device would, and print the credentials it is given.
 
     Key and secret come from the local store (--profile), from environment variables, or are
     asked for: a secret on a command line would stay in the shell's history and show in `ps`.
+
+    With --csr or --new-key the device is given a certificate; its private key stays here.
 
     \b
     Examples:
@@ -89,154 +83,73 @@ def command(config_path: Path | None, save: Path | None, as_json: bool, **given:
       gatehouse provision --profile demo --wire coap --device-name kitchen-1
       gatehouse provision --url mqtt://gw.example.com --key-env KEY --secret-env SECRET
       gatehouse provision --profile demo --username u1 --password-env PW --save u1.json
+      gatehouse provision --profile demo --wire https --new-key d1.key --out d1.pem
+      openssl req -new -key d1.key -subj / | gatehouse provision --profile demo --csr -
 
     A name can be provisioned once. Exit status 1 is a refusal; its true reason is told to the
     gateway's operator by `gatehouse device events`.
     """
     config = read_config(config_path)
-    order = _order(config, **given)
-    # Made before the request: credentials are given once, and must not be lost to a full disk.
-    with NewFile(save, "--save") as kept:
-        told = run(_provision(config, order))
-        if told["status"] == SUCCESS:
-            kept.write(json.dumps(told, indent=2))
+    order, key = order_of(config, **given), ""
+    if csr is not None or new_key is not None or out is not None:
+        order, key = with_request(order, csr, new_key, out)
+    told = _asked(config, order, key, new_key=new_key, out=out, save=save)
     if as_json:
         print_json(told)
     else:
         _print(told, order, save)
     if told["status"] != SUCCESS:
         raise SystemExit(1)
+    if order.wish.csr:
+        _tell_certificate(told, out, new_key, as_json=as_json)
 
 
-# ── what is asked ─────────────────────────────────────────────────────────────────────────────
-
-
-def _order(
+def _asked(
     config: Config,
-    wire: str | None,
-    url: str | None,
-    profile: str | None,
-    key_env: str | None,
-    secret_env: str | None,
-    protobuf: bool,
-    mqtt_version: str | None,
-    timeout: float,
-    **wished: Any,
-) -> Order:
-    target, host, port = _target(config, wire, url)
-    if protobuf and target is Wire.HTTP:
-        raise click.UsageError("--protobuf goes with --wire mqtt or coap: HTTP takes JSON only.")
-    if mqtt_version is not None and target is not Wire.MQTT:
-        raise click.UsageError("--mqtt-version goes with --wire mqtt.")
-    return Order(
-        wire=target,
-        host=host,
-        port=port,
-        wish=_wish(**wished),
-        profile=profile,
-        pair=_pair(profile, key_env, secret_env),
-        protobuf=protobuf,
-        mqtt_version=_VERSIONS[mqtt_version or "3.1.1"],
-        timeout_s=timeout,
-    )
+    order: Order,
+    key: str,
+    *,
+    new_key: Path | None,
+    out: Path | None,
+    save: Path | None,
+) -> dict[str, Any]:
+    """The answer, kept in the files that were asked for.
+
+    They are made before the request: credentials are given once, and must not be lost to a full
+    disk. The key stays when no answer comes, because the device may exist with it.
+    """
+    from gateway.cli.signing import certificates_given
+
+    with (
+        NewFile(new_key, "--new-key") as keeps_key,
+        NewFile(out, "--out", mode=0o644) as keeps_certificate,
+        NewFile(save, "--save") as kept,
+    ):
+        if new_key is not None and not keeps_key.write(key.rstrip()):
+            raise click.ClickException("nothing was asked for, as the key could not be kept.")
+        try:
+            told = run(_provision(config, order))
+        except click.ClickException:
+            if new_key is not None:
+                click.echo(f"the key stays in {new_key}; remove it to try again", err=True)
+            raise
+        if told["status"] != SUCCESS:
+            keeps_key.forget()
+            return told
+        kept.write(json.dumps(told, indent=2))
+        if out is not None:
+            keeps_certificate.write(certificates_given(told).rstrip())
+    return told
 
 
-def _target(config: Config, wire: str | None, url: str | None) -> tuple[Wire, str, int]:
-    """The wire, host and port: of the URL, else of the gateway this configuration describes."""
-    if url is None:
-        chosen = Wire(wire or "http")
-        host, port = _here(config, chosen)
-        if not port:
-            raise click.UsageError(f"[{chosen}] port is 0, so say where it listens with --url.")
-        return chosen, _EVERY_ADDRESS.get(host, host), port
-    scheme, host, given = _parts(url)
-    if wire is not None and wire != scheme:
-        raise click.UsageError(f"--wire {wire} does not go with a URL of {scheme}://.")
-    return Wire(scheme), host, given or _PORTS[Wire(scheme)]
+def _tell_certificate(
+    told: dict[str, Any], out: Path | None, new_key: Path | None, *, as_json: bool
+) -> None:
+    from gateway.cli.signing import certificates_given, tell_how_to_use
 
-
-def _here(config: Config, wire: Wire) -> tuple[str, int]:
-    match wire:
-        case Wire.MQTT:
-            return config.mqtt.host, config.mqtt.port
-        case Wire.COAP:
-            return config.coap.host, config.coap.port
-        case _:
-            return config.http.host, config.http.port
-
-
-def _parts(url: str) -> tuple[str, str, int | None]:
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or parts.scheme not in ("http", "mqtt", "coap"):
-        raise click.UsageError(
-            f"{shown(url)} is no address of a gateway. Write http://HOST:PORT, mqtt://HOST:PORT "
-            "or coap://HOST:PORT; this command does not speak TLS."
-        )
-    if parts.path.strip("/") or parts.query or parts.username is not None:
-        raise click.UsageError("--url is a wire, a host and a port only: the path is known.")
-    return parts.scheme, host, port
-
-
-def _pair(
-    profile: str | None, key_env: str | None, secret_env: str | None
-) -> tuple[Secret, Secret] | None:
-    if profile is not None:
-        if key_env or secret_env:
-            raise click.UsageError("--profile brings key and secret: leave --key-env out.")
-        return None
-    if not (key_env and secret_env) and not sys.stdin.isatty():
-        raise click.UsageError("say --profile NAME, or --key-env VARIABLE --secret-env VARIABLE.")
-    return (
-        secret_from(key_env) if key_env else _asked("Provision key"),
-        secret_from(secret_env) if secret_env else _asked("Provision secret"),
-    )
-
-
-def _asked(what: str) -> Secret:
-    return Secret(click.prompt(what, hide_input=True, err=True))
-
-
-def _wish(
-    device_name: str,
-    credentials: str | None,
-    token_env: str | None,
-    client_id: str,
-    username: str,
-    password_env: str | None,
-    certificate: BinaryIO | None,
-    gateway: bool,
-) -> Wish:
-    kind = _KINDS[credentials] if credentials else ""
-    if certificate is not None:
-        kind = kind or "X509_CERTIFICATE"
-    elif client_id or username or password_env:
-        kind = kind or "MQTT_BASIC"
-    return Wish(
-        device_name=device_name,
-        credentials_type=kind,
-        token=secret_from(token_env) if token_env else Secret(""),
-        client_id=client_id,
-        username=username,
-        password=secret_from(password_env) if password_env else Secret(""),
-        certificate=_certificate(certificate) if certificate is not None else "",
-        gateway=gateway,
-    )
-
-
-def _certificate(file: BinaryIO) -> str:
-    content = file.read(_MOST_CERTIFICATE_BYTES + 1)
-    if len(content) > _MOST_CERTIFICATE_BYTES or not content.isascii():
-        raise click.UsageError(
-            "--certificate wants a PEM file of at most 64 KiB. `openssl x509 -inform der -in FILE` "
-            "makes one of a DER file."
-        )
-    return content.decode("ascii")
+    if out is None and not as_json:
+        click.echo(certificates_given(told), nl=False)
+    tell_how_to_use(out, new_key)
 
 
 # ── doing it ──────────────────────────────────────────────────────────────────────────────────
@@ -248,7 +161,9 @@ async def _provision(config: Config, order: Order) -> dict[str, Any]:
 
     key, secret = order.pair or await _local_pair(config, order)
     ports = {order.wire: order.port}
-    async with Fleet(order.host, ports, order.timeout_s, mqtt_version=order.mqtt_version) as fleet:
+    async with Fleet(
+        order.host, ports, order.timeout_s, mqtt_version=order.mqtt_version, tls=_trust(order)
+    ) as fleet:
         device = fleet.device(order.wire)
         try:
             answer = await device.provision(_body(key, secret, order))
@@ -261,6 +176,22 @@ async def _provision(config: Config, order: Order) -> dict[str, Any]:
         finally:
             await device.close()
     return told | {"deviceName": order.wish.device_name or None, "wire": order.wire.value}
+
+
+def _trust(order: Order) -> ssl.SSLContext | None:
+    """Whom a secure wire trusts; None for the others."""
+    import ssl
+
+    if order.wire is order.wire.plain:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=order.cacert)
+        if order.cacert is None and order.lab is not None:
+            context.load_verify_locations(order.lab)
+    except (OSError, ValueError):
+        path = order.cacert or order.lab
+        raise click.ClickException(f"{path}: holds no certificate in PEM to trust.") from None
+    return context
 
 
 async def _local_pair(config: Config, order: Order) -> tuple[Secret, Secret]:
@@ -302,6 +233,8 @@ def _print(told: dict[str, Any], order: Order, save: Path | None) -> None:
     given = value.items() if isinstance(value, dict) else [("value", value)]
     fields = [("status", SUCCESS), ("device name", told["deviceName"] or "made by the gateway")]
     fields.append(("credentials", str(told.get("credentialsType"))))
+    if order.wish.csr:
+        given = []  # printed as PEM, or written to a file
     print_fields(fields + [(str(name), str(text or "")) for name, text in given])
     if save is not None:
         click.echo(f"saved to {save}", err=True)

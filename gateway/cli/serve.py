@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from gateway.app import Gateway
+from gateway.cli.checks import SPARE_FILES, most_connections
 from gateway.cli.options import config_option, read_config
 from gateway.config import Config
 from gateway.opening import open_store
@@ -21,7 +22,7 @@ from gateway.opening import open_store
 @config_option
 @click.option("--quiet", is_flag=True, help="No start screen; only the ready line and the log.")
 def command(config_path: Path | None, quiet: bool) -> None:
-    """Serve devices over HTTP, MQTT and CoAP until SIGTERM or Ctrl-C.
+    """Serve devices over HTTP, MQTT and CoAP, plain and secure, until SIGTERM or Ctrl-C.
 
     Every setting of the configuration file can be overridden by an environment variable:
 
@@ -30,12 +31,16 @@ def command(config_path: Path | None, quiet: bool) -> None:
 
     Port 0 picks a free port; the ready line tells which. A stop lets what was taken be answered,
     and ends within 10 seconds with status 0.
+
+    HTTPS, MQTTS and CoAPS are served when there is a certificate at the start; `gatehouse cert
+    init` makes one for a lab. A changed certificate is taken up by itself, or at once on SIGHUP,
+    and nobody is disconnected for it.
     """
     from gateway import log
 
     config = read_config(config_path)
     log.configure(config.log.level, config.log.format)
-    _raise_file_limit(config.http.max_connections + config.mqtt.max_connections + 100)
+    _raise_file_limit(most_connections(config) + SPARE_FILES)
     if sys.platform != "win32":
         import uvloop
 
@@ -63,6 +68,8 @@ async def _serve(config: Config, *, quiet: bool) -> None:
         loop.add_signal_handler(number, stopping.set)
     async with open_store(config, os.environ) as store:
         gateway = Gateway(config, store)
+        if sys.platform != "win32":
+            loop.add_signal_handler(signal.SIGHUP, gateway.reload_certificates)
         try:
             await gateway.start()
             await _say_ready(gateway, quiet=quiet)
@@ -79,13 +86,16 @@ async def _say_ready(gateway: Gateway, *, quiet: bool) -> None:
         from gateway.cli.start_screen import start_screen
 
         click.echo(start_screen(gateway, await gateway.registry.profiles()))
-    ports = {
-        "http": gateway.http and gateway.http.port,
-        "mqtt": gateway.mqtt and gateway.mqtt.port,
-        "coap": gateway.coap and gateway.coap.port,
+    listeners = {
+        "http": gateway.http,
+        "mqtt": gateway.mqtt,
+        "coap": gateway.coap,
+        "https": gateway.https,
+        "mqtts": gateway.mqtts,
+        "coaps": gateway.coaps,
     }
     click.echo(
         "gatehouse ready "
-        + " ".join(f"{name}={port}" for name, port in ports.items() if port is not None)
+        + " ".join(f"{name}={one.port}" for name, one in listeners.items() if one is not None)
     )
     sys.stdout.flush()

@@ -8,13 +8,18 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import click
 
 from gateway import __version__
 from gateway.app import Gateway
+from gateway.cli.tls_checks import secure_wires
 from gateway.config import Config
 from gateway.core.model import DeviceProfile, ProvisionType
+from gateway.transports.coap import CoapListener
+from gateway.transports.http import HttpListener
+from gateway.transports.mqtt import MqttListener
 
 _CREDENTIAL = r"""sed -n 's/.*"credentialsValue":"\([^"]*\)".*/\1/p'"""
 _READING = "'{\"temperature\":21.5}'"
@@ -24,6 +29,8 @@ _COAP_CLIENTS = (
     "coap-client-openssl",
     "coap-client-gnutls",
 )
+
+_Listener: TypeAlias = HttpListener | MqttListener | CoapListener | None
 
 
 def start_screen(gateway: Gateway, profiles: Sequence[DeviceProfile]) -> str:
@@ -37,21 +44,39 @@ def _head(gateway: Gateway, profiles: Sequence[DeviceProfile]) -> Iterator[str]:
     title = click.style("Gatehouse", bold=True)
     yield f"  {title} {__version__} · the front gate of a device fleet"
     yield ""
-    listening = [
-        f"{name} {click.style(f'{host}:{port}', fg='green')}"
-        for name, host, port in (
-            ("HTTP", config.http.host, gateway.http and gateway.http.port),
-            ("MQTT", config.mqtt.host, gateway.mqtt and gateway.mqtt.port),
-            ("CoAP", config.coap.host, gateway.coap and gateway.coap.port),
-        )
-        if port
-    ]
-    yield f"  {_label('listens')}{'   '.join(listening)}"
+    plain = (
+        ("HTTP", config.http.host, gateway.http),
+        ("MQTT", config.mqtt.host, gateway.mqtt),
+        ("CoAP", config.coap.host, gateway.coap),
+    )
+    secure = (
+        ("HTTPS", config.https.host, gateway.https),
+        ("MQTTS", config.mqtts.host, gateway.mqtts),
+        ("CoAPS", config.coaps.host, gateway.coaps),
+    )
+    listening = _listening(plain)
+    if listening:
+        yield f"  {_label('listens')}{listening}"
+    yield f"  {_label('secure')}{_listening(secure) or _why_off(config)}"
     yield f"  {_label('store')}{_store(config)}"
     names = [f"{one.name} ({_SHORT[one.provision_type]})" for one in profiles]
     yield f"  {_label('profiles')}{', '.join(names) or f'none yet; see {config.profiles_dir}'}"
     for error in gateway.profile_errors:
         yield f"  {click.style('!', fg='yellow')} {error}"
+
+
+def _listening(wires: Sequence[tuple[str, str, _Listener]]) -> str:
+    return "   ".join(
+        f"{name} {click.style(f'{host}:{listener.port}', fg='green')}"
+        for name, host, listener in wires
+        if listener is not None
+    )
+
+
+def _why_off(config: Config) -> str:
+    if secure_wires(config):
+        return "HTTPS, MQTTS and CoAPS are off: no certificate; `gatehouse cert init` makes one"
+    return "HTTPS, MQTTS and CoAPS are switched off"
 
 
 def _store(config: Config) -> str:

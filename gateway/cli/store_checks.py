@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.cli.checks import Finding, doubtful, good, wrong
+from gateway.cli.tls_checks import chain_anchors, stored_authorities
 from gateway.clock import now_ms
 from gateway.config import Config
 from gateway.core.errors import ConfigError, StoreUnavailable
@@ -155,11 +156,17 @@ async def _credentials(store: SqlStore, config: Config) -> list[Finding]:
         for listing in devices:
             await store.known_device(listing.device.id)
         stored = await _keys(registrar)
+        authorities = await store.authorities()
     except StoreUnavailable as exc:
         return [wrong(check, "stored ones do not open", f"{str(exc)[:1].upper()}{str(exc)[1:]}.")]
     count = await registrar.count_devices()
     found = f"the master key opens them; {count} devices, {len(stored)} fleet keys"
-    return [good(check, found), *_key_twins(config, stored)]
+    return [
+        good(check, found),
+        *_key_twins(config, stored),
+        *stored_authorities(config, authorities),
+        *chain_anchors(await store.chain_profiles()),
+    ]
 
 
 async def _keys(registrar: SqlRegistrar) -> dict[str, Secret]:

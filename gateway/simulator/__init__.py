@@ -23,6 +23,8 @@ from gateway.core.model import Wire
 from gateway.simulator.device import Credentials, Device, SimulatorError, parse_credentials
 
 if TYPE_CHECKING:
+    import ssl
+
     import aiohttp
 
 __all__ = ["Credentials", "Device", "Fleet", "SimulatorError", "parse_credentials"]
@@ -35,6 +37,7 @@ class Fleet:
     - `timeout_s`: how long a device waits for one answer.
     - `max_connections`: HTTP connections of the whole fleet; devices beyond it wait their turn.
     - `mqtt_version`: 3, 4 (MQTT 3.1.1) or 5.
+    - `tls`: whom HTTPS and MQTTS trust; None: whom this system does.
 
     Devices are closed by whoever asked for them; the fleet closes only what they share.
     """
@@ -47,12 +50,14 @@ class Fleet:
         *,
         max_connections: int = 256,
         mqtt_version: int = 4,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._host = host
         self._ports = ports
         self._timeout_s = timeout_s
         self._max_connections = max_connections
         self._mqtt_version = mqtt_version
+        self._tls = tls
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Fleet:
@@ -74,29 +79,42 @@ class Fleet:
         if port is None:
             raise SimulatorError(f"no port is known for {wire}")
         match wire:
-            case Wire.HTTP:
+            case Wire.HTTP | Wire.HTTPS:
                 from gateway.simulator.http import HttpDevice
 
-                return HttpDevice(self._http(), self._host, port)
-            case Wire.MQTT:
+                return HttpDevice(self._http(), self._host, port, scheme=wire.value)
+            case Wire.MQTT | Wire.MQTTS:
                 from gateway.simulator.mqtt import MqttDevice
 
                 return MqttDevice(
-                    self._host, port, timeout_s=self._timeout_s, version=self._mqtt_version
+                    self._host,
+                    port,
+                    timeout_s=self._timeout_s,
+                    version=self._mqtt_version,
+                    tls=self._trust() if wire is Wire.MQTTS else None,
                 )
             case Wire.COAP:
                 from gateway.simulator.coap import CoapDevice
 
                 return CoapDevice(self._host, port, timeout_s=self._timeout_s)
+            case Wire.COAPS:
+                raise SimulatorError("CoAP over DTLS is not simulated")
             case Wire.SHELL:
                 raise SimulatorError("the shell is no wire a device could speak")
+
+    def _trust(self) -> ssl.SSLContext:
+        if self._tls is None:
+            import ssl
+
+            self._tls = ssl.create_default_context()
+        return self._tls
 
     def _http(self) -> aiohttp.ClientSession:
         if self._session is None:
             import aiohttp
 
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._max_connections),
+                connector=aiohttp.TCPConnector(limit=self._max_connections, ssl=self._tls or True),
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s),
             )
         return self._session

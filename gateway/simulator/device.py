@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -24,7 +25,8 @@ class SimulatorError(Exception):
 class Credentials(Struct, frozen=True, kw_only=True):
     """What a device was given. `kind` is the answer's `credentialsType`.
 
-    Only the members that belong to the kind are set.
+    Only the members that belong to the kind are set; the identity and key of DTLS_PSK are
+    `username` and `password`.
     """
 
     kind: str
@@ -82,6 +84,8 @@ def _credentials(kind: str, value: Any) -> Credentials:
             )
         case "X509_CERTIFICATE", str():
             return Credentials(kind=kind, certificate=value)
+        case "DTLS_PSK", {"identity": str(identity), "key": str(key)}:
+            return Credentials(kind=kind, username=identity, password=Secret(key))
     raise ValueError
 
 
@@ -101,6 +105,8 @@ def bracketed(host: str) -> str:
 
 def trouble(exc: BaseException) -> str:
     """What the system says of a failed connection, in its words (`Connection refused`)."""
+    if isinstance(exc, ssl.SSLError):
+        return getattr(exc, "verify_message", "") or exc.reason or "TLS failed"
     if isinstance(exc, OSError) and exc.errno is not None and exc.errno > 0:
         return os.strerror(exc.errno)
     return str(exc) or type(exc).__name__

@@ -20,9 +20,11 @@ _MOST_SHOWN = 200
 class HttpDevice:
     """One device. The session, and so the connections, are the fleet's."""
 
-    def __init__(self, session: aiohttp.ClientSession, host: str, port: int) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, host: str, port: int, *, scheme: str = "http"
+    ) -> None:
         self._session = session
-        self._base = f"http://{bracketed(host)}:{port}/api/v1/"
+        self._base = f"{scheme}://{bracketed(host)}:{port}/api/v1/"
         self._telemetry: URL | None = None
 
     async def provision(self, body: bytes) -> bytes:
@@ -48,6 +50,11 @@ class HttpDevice:
                 payload = await _read(answer)
         except TimeoutError:
             raise SimulatorError("HTTP: no answer in time") from None
+        except aiohttp.ClientConnectorCertificateError as exc:
+            told = trouble(exc.certificate_error)
+            raise SimulatorError(
+                f"HTTP: the server's certificate is not trusted ({told})"
+            ) from None
         except aiohttp.ClientConnectorError as exc:
             raise SimulatorError(f"HTTP: cannot connect ({trouble(exc.os_error)})") from None
         except (aiohttp.ClientError, OSError) as exc:

@@ -19,6 +19,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     """What a device asks for beside its admission; empty members are left out of the request.
 
     `credentials_type` is the contract's name (`ACCESS_TOKEN`, `MQTT_BASIC`, `X509_CERTIFICATE`).
+    `csr` is a signing request, PEM.
     """
 
     device_name: str = ""
@@ -28,6 +29,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     username: str = ""
     password: Secret = Secret("")
     certificate: str = ""
+    csr: str = ""
     gateway: bool = False
 
 
@@ -43,6 +45,7 @@ def json_request(key: Secret, secret: Secret, wish: Wish) -> bytes:
         "username": wish.username,
         "password": wish.password.reveal(),
         "hash": wish.certificate,
+        "csr": wish.csr,
         "gateway": wish.gateway,
     }
     said = {name: value for name, value in body.items() if value}
@@ -50,7 +53,7 @@ def json_request(key: Secret, secret: Secret, wish: Wish) -> bytes:
 
 
 def protobuf_request(key: Secret, secret: Secret, wish: Wish) -> bytes:
-    """The request as a `ProvisionDeviceRequestMsg`."""
+    """The request as a `ProvisionDeviceRequestMsg`, which has no place for a signing request."""
     from gateway.dialects.thingsboard import device_api_pb2 as wire
 
     message = wire.ProvisionDeviceRequestMsg(

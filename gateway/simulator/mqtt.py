@@ -7,6 +7,7 @@ out nor interrupted, and is a fifth as fast (the package's description has the f
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 
 from gateway.simulator.device import Credentials, SimulatorError, trouble
@@ -31,11 +32,20 @@ _FAILED = 0x80
 class MqttDevice:
     """One device, one connection at a time: one to provision, then one with its credentials.
 
-    `version` is 3 (MQTT 3.1), 4 (3.1.1) or 5.
+    `version` is 3 (MQTT 3.1), 4 (3.1.1) or 5. With `tls` it is MQTTS.
     """
 
-    def __init__(self, host: str, port: int, *, timeout_s: float = 10, version: int = 4) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        timeout_s: float = 10,
+        version: int = 4,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._host = host
+        self._tls = tls
         self._port = port
         self._timeout_s = timeout_s
         self._version = version
@@ -93,7 +103,9 @@ class MqttDevice:
         await self.close()
         try:
             async with asyncio.timeout(self._timeout_s):
-                reader, writer = await asyncio.open_connection(self._host, self._port)
+                reader, writer = await asyncio.open_connection(
+                    self._host, self._port, ssl=self._tls
+                )
         except TimeoutError:
             raise SimulatorError("MQTT: cannot connect (no answer in time)") from None
         except OSError as exc:

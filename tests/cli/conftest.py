@@ -38,7 +38,7 @@ def environment(folder: Path) -> dict[str, str]:
         "GATEHOUSE_STORE_URL": f"sqlite:{folder}/data/gatehouse.db",
         "GATEHOUSE_PROFILES_DIR": str(folder / "profiles"),
     }
-    for wire in ("HTTP", "MQTT", "COAP"):
+    for wire in ("HTTP", "MQTT", "COAP", "HTTPS", "MQTTS", "COAPS"):
         settings |= {f"GATEHOUSE_{wire}_HOST": "127.0.0.1", f"GATEHOUSE_{wire}_PORT": "0"}
     return settings
 
@@ -119,9 +119,12 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _quiet: None) -> Shel
 class Server:
     """A `gatehouse serve` in a process of its own; `shell` acts on the same store."""
 
-    def __init__(self, shell: Shell, ports: dict[Wire, int]) -> None:
+    def __init__(
+        self, shell: Shell, ports: dict[Wire, int], process: subprocess.Popen[str] | None = None
+    ) -> None:
         self.shell = shell
         self.ports = ports
+        self.process = process
 
     def url(self, wire: str) -> str:
         return f"{wire}://127.0.0.1:{self.ports[Wire(wire)]}"
@@ -134,9 +137,28 @@ def server(tmp_path_factory: pytest.TempPathFactory, _quiet: None) -> Iterator[S
         try:
             assert process.stdout is not None
             ready = process.stdout.readline()
-            found = dict(re.findall(r"(http|mqtt|coap)=(\d+)", ready))
-            assert found, "the server did not start"
-            yield Server(shell, {Wire(name): int(port) for name, port in found.items()})
+            yield Server(shell, ports_told(ready))
+        finally:
+            process.terminate()
+            process.wait(_STOP_S)
+
+
+def ports_told(ready: str) -> dict[Wire, int]:
+    """Where a server listens, out of its ready line."""
+    found = dict(re.findall(r"(\w+)=(\d+)", ready))
+    assert found, "the server did not start"
+    return {Wire(name): int(port) for name, port in found.items()}
+
+
+@pytest.fixture(scope="module")
+def secure_server(tmp_path_factory: pytest.TempPathFactory, _quiet: None) -> Iterator[Server]:
+    """The same with a lab certificate, so that it serves the secure wires, too."""
+    shell = furnished(tmp_path_factory.mktemp("secure"))
+    shell.ok("cert", "init")
+    with shell.start("serve", "--quiet", stdout=-1, stderr=-3) as process:
+        try:
+            assert process.stdout is not None
+            yield Server(shell, ports_told(process.stdout.readline()), process)
         finally:
             process.terminate()
             process.wait(_STOP_S)

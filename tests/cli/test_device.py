@@ -176,7 +176,7 @@ def test_removed_devices_are_gone_and_their_events_stay(valves: Any) -> None:
     assert "Did you mean `v2`?" in wrong.stderr
     assert names(valves) == ["v1", "v2", "v3"]
 
-    assert "removed 2 devices" in valves.ok("device", "remove", "v1", "v2", "v2")
+    assert "removed 2 devices" in valves.ok("device", "remove", "v1", "v2", "v2", "--yes")
     assert names(valves) == ["v3"]
     kinds = [one["kind"] for one in valves.json("device", "events") if one["subject"] == "v1"]
     assert kinds == ["device:create", "device:remove"]
@@ -241,3 +241,54 @@ async def test_readings_and_events_are_shown(server: Any) -> None:
 async def in_thread(work: Any, *args: str) -> Any:
     """Commands bring their own event loop, so they run beside the test's."""
     return await asyncio.to_thread(work, *args)
+
+
+def test_removing_asks_first(valves: Any) -> None:
+    """A script must say --yes: without a terminal there is nobody to ask, and nothing goes."""
+    valves.ok("device", "add", "--profile", "valve", "v1")
+    refused = valves("device", "remove", "v1")
+    assert refused.exit_code == 2
+    assert "--yes" in refused.stderr
+    assert names(valves) == ["v1"]
+
+
+def test_rearming_does_not_promise_what_it_denies(valves: Any) -> None:
+    """Where a profile lets nobody claim, the last line does not say that each may be claimed."""
+    valves.ok("device", "add", "--profile", "valve", "v1")
+    valves.ok("device", "add", "--profile", "demo", "d1")
+    assert "each may be claimed once" in valves.ok("device", "rearm", "v1")
+    assert "1 cannot be claimed" in valves.ok("device", "rearm", "d1")
+    assert "the other 1 may be claimed" in valves.ok("device", "rearm", "v1", "d1")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("device", "list"),
+        ("device", "show", "d1"),
+        ("device", "events"),
+        ("device", "remove", "d1", "--yes"),
+        ("device", "data", "d1"),
+        ("credential", "list"),
+        ("firmware", "list"),
+    ],
+)
+def test_looking_where_nothing_is_makes_nothing(shell: Any, words: tuple[str, ...]) -> None:
+    """In a folder without a store a command says so, and leaves the folder as it is."""
+    result = shell(*words)
+    assert result.exit_code == 1
+    assert "there is no store" in result.stderr
+    assert [path.name for path in shell.folder.iterdir()] == ["profiles"]
+
+
+def test_making_a_store_is_said(shell: Any) -> None:
+    """A command that fills a store makes it, and tells where, once."""
+    first = shell("device", "add", "d1")
+    assert first.exit_code == 0
+    assert "gatehouse.db is not there yet; it is made now" in first.stderr
+    assert "made now" not in shell("device", "add", "d2").stderr
+    empty = shell(
+        "profile", "list", GATEHOUSE_PROFILES_DIR="elsewhere", GATEHOUSE_STORE_URL="sqlite:x/y.db"
+    )
+    assert empty.exit_code == 1
+    assert "there is no store" in empty.stderr

@@ -126,7 +126,7 @@ def test_a_profile_in_use_or_in_a_file_stays(shell: Any, waits: Any) -> None:
     assert "demo.toml" in from_file.stderr
     assert "1 devices use" in used.stderr
 
-    shell.ok("device", "remove", "v1")
+    shell.ok("device", "remove", "v1", "--yes")
     shell.ok("profile", "remove", "valve")
     (shell.folder / "profiles" / "demo.toml").unlink()
     shell.ok("profile", "remove", "demo")
@@ -244,3 +244,22 @@ def test_what_a_profile_says_of_its_devices_is_shown(shell: Any) -> None:
     assert shown["sections"] == {"blynk": {"template_id": "T1"}}
     assert (shown["claiming_allowed"], shown["limits"]) == (True, {})
     assert '{"blynk": {"template_id": "T1"}}' in shell.ok("profile", "show", "demo")
+
+
+def test_a_factory_profile_tells_its_anchor(shell: Any) -> None:
+    """Whose certificates admit, by which pattern; one without says that it admits nobody."""
+    import certs
+
+    root = certs.Authority("factory root")
+    (shell.folder / "profiles" / "factory-root.pem").write_text(root.pem)
+    (shell.folder / "profiles" / "factory.toml").write_text(
+        'provision_type = "X509_CERTIFICATE_CHAIN"\n[certificate]\nlifetime_days = 30\n[chain]\n'
+        'certificate = { file = "factory-root.pem" }\npattern = "(.+)"\ncreate = true\n'
+    )
+    shown = shell.json("profile", "show", "factory")
+    assert shown["chain"]["anchor"]["subject"] == "CN=factory root"
+    assert (shown["chain"]["pattern"], shown["chain"]["create"]) == ("(.+)", True)
+    assert shown["certificate"]["lifetime_days"] == 30
+    assert shell.json("profile", "show", "demo")["chain"] is None
+    added = shell("profile", "add", "bare", "--type", "X509_CERTIFICATE_CHAIN")
+    assert "admits nobody yet" in added.stderr

@@ -172,6 +172,7 @@ def test_a_refusal_leaves_no_file(provision: Any, tmp_path: Any) -> None:
 @pytest.mark.parametrize("wire", WIRES)
 def test_nobody_there_is_one_sentence(shell: Any, wire: Wire) -> None:
     """Without a gateway at the address the error says so, where, and what to look at."""
+    shell.ok("profile", "list")
     result = shell("provision", "--profile", "demo", "--url", f"{wire}://127.0.0.1:1")
 
     assert result.exit_code == 1
@@ -184,7 +185,16 @@ def test_nobody_there_is_one_sentence(shell: Any, wire: Wire) -> None:
     [
         (),
         ("--profile", "demo"),  # port 0: nobody knows where
-        ("--profile", "demo", "--url", "https://127.0.0.1"),
+        ("--profile", "demo", "--url", "coaps://127.0.0.1"),
+        ("--profile", "demo", "--url", "http://127.0.0.1", "--cacert", "profiles/demo.toml"),
+        ("--profile", "demo", "--url", "http://127.0.0.1", "--out", "d1.pem"),
+        ("--profile", "demo", "--url", "http://127.0.0.1", "--csr", "profiles/demo.toml"),
+        ("--profile", "demo", "--url", "coap://127.0.0.1", "--protobuf", "--new-key", "d1.key"),
+        ("--profile", "demo", "--url", "mqtt://127.0.0.1", "--username", "u", "--new-key", "k"),
+        (
+            *("--profile", "demo", "--url", "coap://127.0.0.1"),
+            *("--protobuf", "--credentials", "dtls-psk"),
+        ),
         ("--profile", "demo", "--url", "coap://127.0.0.1:99999"),
         ("--profile", "demo", "--url", "http://127.0.0.1/api/v1/provision"),
         ("--profile", "demo", "--url", "coap://127.0.0.1", "--wire", "mqtt"),
