@@ -1,4 +1,4 @@
-"""An authority over the tests' store: it signs for devices, and an operator revokes."""
+"""An authority over the tests' store: it signs for devices, judges logins; an operator revokes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from cryptography import x509
 from gateway.core.access import Access
 from gateway.core.authorities import Authorities
 from gateway.core.certifying import Certifier
+from gateway.core.custody import Custody
+from gateway.core.identities import Identities
 from gateway.core.model import (
     Certificate,
     Device,
+    DeviceCredentialsType,
     DeviceProfile,
     Event,
     EventKind,
@@ -22,16 +25,22 @@ from gateway.core.model import (
     Provisioned,
     ProvisionRequest,
     ProvisionResult,
+    ProvisionType,
     RequestedCredentials,
     Wire,
 )
-from gateway.core.pki.model import RevocationReason
+from gateway.core.pki.model import CertificateProfile, ChainRule, RevocationReason
+from gateway.core.presence import Attendance
 from gateway.core.profiles import Profiles
 from gateway.core.provisioning import Provisioner
+from gateway.core.sessions import Sessions
 from gateway.store.sql_registrar import SqlRegistrar
 from gateway.store.sql_store import SqlStore
 
 OPERATOR = Peer(Wire.SHELL, "tester")
+PEER = Peer(Wire.COAPS, "192.0.2.9:50123")
+X509 = DeviceCredentialsType.X509_CERTIFICATE
+PSK = DeviceCredentialsType.DTLS_PSK
 
 
 class Certified:
@@ -54,6 +63,9 @@ class Certified:
             readable=lambda text: True,
             certifier=self.certifier,
         )
+        self.sessions = Sessions(Attendance(store, clock))
+        self.identities = Identities(store, self.sessions, self.profiles, clock)
+        self.custody = Custody(store, self.registrar, clock=clock, peer=OPERATOR)
 
     async def device(self, fleet: Any, name: str, **csr: Any) -> tuple[Device, x509.Certificate]:
         """A new device of that fleet, and its certificate."""
@@ -68,6 +80,18 @@ class Certified:
         before = await self.registrar.revoke_certificate(certificate.serial_number, reason, event)
         assert before is not None
         self.access.forget()
+
+    async def events(self) -> list[Event]:
+        await self.store.writer.settled()
+        return await self.registrar.events(after_seq=0, limit=1000, device_id=None)
+
+    async def refusals(self) -> list[str]:
+        """The reasons of all refusals that were written down."""
+        return [one.reason for one in await self.events() if one.outcome.value == "refused"]
+
+    async def devices(self) -> list[str]:
+        page = await self.registrar.devices(after_id=0, limit=100, profile_id=None, text="")
+        return [one.device.name for one in page]
 
     async def issuing(self) -> x509.Certificate:
         return (await self.authorities.issuer()).signer.certificate
@@ -93,3 +117,35 @@ def identity_of(device: Device, certificate: x509.Certificate) -> Identity:
     ).decode()
     ends = int(certificate.not_valid_after_utc.timestamp() * 1000)
     return Identity(Certificate(text).id, device.id, ends)
+
+
+def asking(csr: str) -> RequestedCredentials:
+    """What a device asks that wants a certificate."""
+    return RequestedCredentials(type=X509, csr=csr)
+
+
+async def chain_fleet(
+    new_fleet: Callable[..., Any],
+    root: certs.Issued,
+    *,
+    pattern: str = "(.*)",
+    create: bool = True,
+    name: str = "factory",
+    **settings: Any,
+) -> Any:
+    """A profile that believes `root`."""
+    rule = ChainRule(certificate=root.pem, pattern=pattern, create=create)
+    kind = ProvisionType.X509_CERTIFICATE_CHAIN
+    return await new_fleet(kind, name, chain=rule, **settings)
+
+
+async def born(certified: Certified, fleet: Any, name: str, key: Any = None) -> Provisioned:
+    """A device with a certificate of ours."""
+    request = fleet.request(name, credentials=asking(certs.csr(key)))
+    result = await certified.provisioner.provision(request)
+    assert isinstance(result, Provisioned), result
+    return result
+
+
+def short_lived(**settings: Any) -> CertificateProfile:
+    return CertificateProfile(lifetime_days=1, **settings)

@@ -63,8 +63,12 @@ class Desk:
         headers: Mapping[str, str] = NOTHING,
         identity: Identity | None = None,
         wire: Wire = Wire.HTTPS,
+        agent: str = "curl/8.0",
     ) -> tuple[int, Reply]:
-        """The HTTP status and the reply of `POST simpleenroll` (below `/.well-known/est/`)."""
+        """The HTTP status and the reply of `POST simpleenroll` (below `/.well-known/est/`).
+
+        `agent` is what the client calls itself; "": it does not.
+        """
         from gateway.transports.http_answers import CODES
 
         method, _, path = address.partition(" ")
@@ -73,7 +77,7 @@ class Desk:
             body.encode() if isinstance(body, str) else body,
             Peer(wire, ADDRESS),
             identity=identity,
-            headers=headers,
+            headers={"User-Agent": agent, **headers} if agent else headers,
         )
         assert route is not None
         return route.http_codes.get(reply.status) or CODES[reply.status], reply
@@ -133,10 +137,6 @@ class Desk:
         events = await self.lab.registrar.last_events(limit=50, device_id=None)
         kinds = (EventKind.DEVICE_PROVISION, EventKind.DEVICE_CREDENTIALS)
         return [event.reason for event in events if event.reason and event.kind in kinds]
-
-    async def names(self) -> list[str]:
-        devices = await self.lab.registrar.devices(after_id=0, limit=100, profile_id=None, text="")
-        return [one.device.name for one in devices]
 
 
 def basic(key: str, secret: str) -> Mapping[str, str]:

@@ -190,7 +190,6 @@ _SECRET = Secret(_HIDDEN)
         {"value": {"headers": {"X-Authorization": _HIDDEN}}},
         {"value": [{"password": _HIDDEN}]},
     ],
-    ids=str,
 )
 @pytest.mark.parametrize("format_", ["json", "console"])
 def test_secrets_do_not_pass(stream: io.BytesIO, format_: str, fields: dict[str, Any]) -> None:

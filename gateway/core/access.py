@@ -33,6 +33,8 @@ class Access:
         self._kept: dict[str, tuple[Device, int]] = {}
         self._proven: dict[str, tuple[Device, int]] = {}
         """By the ids of certificates and keys: apart, since a token may read like one of those."""
+        self._age = 0
+        """How often it was told to forget."""
 
     async def by_token(self, token: Secret) -> Device | None:
         """The device whose access token this is."""
@@ -54,11 +56,12 @@ class Access:
         kept = kept_devices.get(text)
         if kept is not None and self._clock is not None and self._clock() < kept[1]:
             return kept[0]
+        age = self._age
         known = await self._store.find_credentials(lookup_id)
         if known is None or not isinstance(known.credentials, kinds):
             kept_devices.pop(text, None)
             return None
-        if self._clock is not None:
+        if self._clock is not None and age == self._age:  # else it changed while we read
             if len(kept_devices) >= MOST_KEPT:
                 kept_devices.clear()
             kept_devices[text] = known.device, self._clock() + FRESH_MS
@@ -66,6 +69,7 @@ class Access:
 
     def forget(self) -> None:
         """Somebody's credentials changed, or a device or its profile did: look again."""
+        self._age += 1
         self._kept.clear()
         self._proven.clear()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from gateway.core.errors import ConfigError
-from gateway.core.model import Event, EventKind, Peer
+from gateway.core.model import Event, EventKind, Peer, RefusalReason
 from gateway.core.pki.authority import Signer, make_issuing, make_root, signer_of
+from gateway.core.pki.csr import Unfit
 from gateway.core.pki.issuer import Issuer
 from gateway.core.pki.model import Authority, AuthorityRole
 from gateway.core.ports import Clock, Store
@@ -47,7 +49,7 @@ class Authorities:
         return self._file
 
     async def issuer(self) -> Issuer:
-        """Who signs what is asked for now."""
+        """Who signs what is asked for now. Raises `Unfit(NO_AUTHORITY)`: its key is not here."""
         if self._issuer is None or (self._file is None and self._clock() >= self._fresh_until):
             async with self._looking:
                 await self._look()
@@ -71,14 +73,16 @@ class Authorities:
 
     async def all(self) -> list[Authority]:
         """Ours, the newest first; they are made if there are none and none comes from a file."""
-        await self.issuer()
-        return await self._store.authorities()
+        kept = await self._store.authorities()
+        if self._file is None and not any(one.active for one in kept):
+            kept = await self._make()
+        return kept
 
     async def rotate(self, *, root: bool = False) -> list[Authority]:
         """A new issuing key, and with `root` a new root above it. The new ones.
 
         What was signed before stays good until it ends or is revoked. Raises `ConfigError` where
-        the authority comes from a file.
+        the authority comes from a file, or the root cannot sign any more.
         """
         if self._file is not None:
             raise ConfigError(
@@ -88,7 +92,12 @@ class Authorities:
         active = {one.role: one for one in await self.all() if one.active}
         now = self._clock()
         new_root = make_root(now) if root else None
-        issuing = make_issuing(new_root or active[AuthorityRole.ROOT], now)
+        try:
+            issuing = make_issuing(new_root or active[AuthorityRole.ROOT], now)
+        except Unfit as unfit:
+            raise ConfigError(
+                f"{unfit.detail}: it signs no issuing key any more. Rotate the root as well."
+            ) from None
         new = [issuing] if new_root is None else [new_root, issuing]
         event = Event(
             kind=EventKind.AUTHORITY_ROTATE,
@@ -106,20 +115,22 @@ class Authorities:
             return
         if self._issuer is not None and self._clock() < self._fresh_until:
             return  # somebody else looked while we waited
-        kept = await self._store.authorities()
-        if not any(one.active for one in kept):
-            kept = await self._make()
+        kept = await self.all()
         self._learn(kept)
         active = next(one for one in kept if one.active and one.role is AuthorityRole.ISSUING)
+        signer = self._signers.get(active.id)
+        if signer is None:
+            raise Unfit(RefusalReason.NO_AUTHORITY, f"the key of authority {active.id} is not here")
         if self._issuer is None or self._issuer.signer.authority_id != active.id:
-            self._issuer = Issuer(self._signers[active.id], public_url=self._public_url)
+            self._issuer = Issuer(signer, public_url=self._public_url)
         self._fresh_until = self._clock() + FRESH_MS
 
     def _learn(self, kept: list[Authority]) -> None:
         roots = [one for one in kept if one.role is AuthorityRole.ROOT]
         for one in kept:
             if one.role is AuthorityRole.ISSUING and one.id not in self._signers:
-                self._signers[one.id] = signer_of(one, roots)
+                with suppress(Unfit):  # one that can sign nothing keeps no other from it
+                    self._signers[one.id] = signer_of(one, roots)
 
     async def _make(self) -> list[Authority]:
         """A root and an issuing key. Another process may be quicker: then its count."""

@@ -6,6 +6,7 @@ from base64 import b64decode, b64encode
 
 import structlog
 from cryptography import x509
+from msgspec import structs
 
 from gateway.core.authorities import Authorities
 from gateway.core.limits import Allowance
@@ -38,6 +39,7 @@ from gateway.core.profiles import Profiles
 
 log = structlog.get_logger()
 
+_HOUR_MS = 3_600_000
 _EVENTS_AT_ONCE = 100
 _EVENTS_PER_S = 10
 """How many refused renewals are written down; a flood of them must not fill the disk."""
@@ -45,15 +47,26 @@ _EVENTS_PER_S = 10
 
 class Certifier:
     """Signs what may be signed. A serial number is on disk before anything is signed with it, and
-    the certificate before it is given to anybody."""
+    the certificate before it is given to anybody.
+
+    `most_an_hour`: certificates for one device; more are refused, since each is on the books, and
+    on the revocation list, until its end.
+    """
 
     def __init__(
-        self, store: Store, authorities: Authorities, profiles: Profiles, clock: Clock
+        self,
+        store: Store,
+        authorities: Authorities,
+        profiles: Profiles,
+        clock: Clock,
+        *,
+        most_an_hour: int = 20,
     ) -> None:
         self._store = store
         self._authorities = authorities
         self._profiles = profiles
         self._clock = clock
+        self._most_an_hour = most_an_hour
         self._refusals = Allowance(_EVENTS_AT_ONCE, _EVENTS_PER_S)
 
     async def certify(
@@ -75,24 +88,18 @@ class Certifier:
         request gives another, which replaces the one that was not used. Raises `CredentialsGone`,
         `StoreUnavailable` or `Overloaded`.
         """
-        event = Event(
-            kind=EventKind.DEVICE_CREDENTIALS,
-            at=self._clock(),
-            peer=peer,
-            subject=device.name,
-            device_id=device.id,
-        )
         try:
             profile = await self._profiles.of(device)
+            await self._check_number(device)
             request = self._read(csr, profile)
             if profile.certificate.fresh_key:
                 await self._check_fresh(device, request)
             issued = await self._sign(request, profile, device.name)
         except Unfit as unfit:
-            return await self._refuse(event, unfit.reason)
+            return await self.refuse(device, unfit.reason, peer)
         credentials = certificate_of(issued)
-        if not await self._store.renew(device, credentials, issued, event):
-            return await self._refuse(event, RefusalReason.CREDENTIALS_TAKEN)
+        if not await self._store.renew(device, credentials, issued, self._event(device, peer)):
+            return await self.refuse(device, RefusalReason.CREDENTIALS_TAKEN, peer)
         log.info("device.renewed", wire=peer.wire, peer=peer.address, device=device.name)
         return Provisioned(device, credentials, issued.issuers)
 
@@ -124,6 +131,11 @@ class Certifier:
             raise Unfit(RefusalReason.REUSED_KEY)
         return issuer.issue(draft, serial)
 
+    async def _check_number(self, device: Device) -> None:
+        since = self._clock() - _HOUR_MS
+        if await self._store.certificates_since(device.id, since) >= self._most_an_hour:
+            raise Unfit(RefusalReason.TOO_MANY_CERTIFICATES)
+
     async def _check_fresh(self, device: Device, request: SigningRequest) -> None:
         known = await self._store.known_device(device.id)
         if known is None or not isinstance(known.credentials, Certificate):
@@ -131,29 +143,36 @@ class Certifier:
         if key_of(known.credentials.text) == request.spki:
             raise Unfit(RefusalReason.REUSED_KEY)
 
-    async def _refuse(self, event: Event, reason: RefusalReason) -> Refused:
+    async def refuse(self, device: Device, reason: RefusalReason, peer: Peer) -> Refused:
+        """Say no to a renewal, and write it down, unless many were written down just now."""
         log.info(
             "device.not_renewed",
-            wire=event.peer.wire,
-            peer=event.peer.address,
-            device=event.subject,
+            wire=peer.wire,
+            peer=peer.address,
+            device=device.name,
             reason=reason.value,
         )
+        event = self._event(device, peer)
         if self._refusals.take(event.at):
             missed = self._refusals.forget_missed()
             await self._store.record(
-                Event(
-                    kind=event.kind,
-                    at=event.at,
-                    peer=event.peer,
-                    subject=event.subject,
-                    device_id=event.device_id,
+                structs.replace(
+                    event,
                     outcome=Outcome.REFUSED,
                     reason=reason.value,
                     detail={"refusals not written down before": str(missed)} if missed else {},
                 )
             )
         return Refused(reason)
+
+    def _event(self, device: Device, peer: Peer) -> Event:
+        return Event(
+            kind=EventKind.DEVICE_CREDENTIALS,
+            at=self._clock(),
+            peer=peer,
+            subject=device.name,
+            device_id=device.id,
+        )
 
 
 def certificate_of(issued: IssuedCertificate) -> Certificate:

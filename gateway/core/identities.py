@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -36,7 +37,7 @@ from gateway.core.pki.model import CertificateState, ChainRule
 from gateway.core.ports import Clock, KnownCredentials, NewDevice, Store
 from gateway.core.profiles import Profiles
 from gateway.core.provisioning import is_device_name, printable
-from gateway.core.sessions import Cause, Sessions, Slot
+from gateway.core.sessions import Cause, Session, Sessions, Slot
 
 log = structlog.get_logger()
 
@@ -59,8 +60,8 @@ class _Anchor(Struct, frozen=True):
     subject: bytes
 
 
-class _Cut:
-    """The outlet of a connection that proved whose it is: all it can be told is that it is over."""
+class Severing:
+    """The outlet of a connection that can be told one thing: that it is over."""
 
     __slots__ = ("_cut",)
 
@@ -128,25 +129,29 @@ class Identities:
             return await self._refuse(leaf, peer, unfit.reason)
 
     async def _known(self, leaf: Leaf, peer: Peer) -> KnownCredentials | None:
-        """The device that has this certificate; one given to it and not used before is its now."""
+        """The device that has this certificate; one given to it and not used before is its now,
+        unless its time is over: it would take the older one's place and let nobody in."""
         known = await self._store.find_credentials(leaf.id)
-        if known is None:
-            pending = await self._store.find_pending(leaf.id)
-            if pending is None or not await self._take_up(pending.device, leaf.id, peer):
-                return None
-            known = await self._store.find_credentials(leaf.id)
+        if known is None and leaf.not_before <= self._clock() <= leaf.not_after:
+            known = await self._taken_up(leaf.id, peer)
         # A token may read like a certificate's id; it is none.
         return known if known is not None and isinstance(known.credentials, Certificate) else None
 
-    async def _take_up(self, device: Device, lookup_id: Secret, peer: Peer) -> bool:
-        event = Event(
-            kind=EventKind.DEVICE_CREDENTIALS,
-            at=self._clock(),
-            peer=peer,
-            subject=device.name,
-            device_id=device.id,
-        )
-        return await self._store.take_up_pending(device.id, lookup_id, event)
+    async def _taken_up(self, lookup_id: Secret, peer: Peer) -> KnownCredentials | None:
+        """The same for credentials that were pending: of several connections that show them at once
+        one takes them up, here or at another gateway, and all of them are the device."""
+        pending = await self._store.find_pending(lookup_id)
+        if pending is not None:
+            device = pending.device
+            event = Event(
+                kind=EventKind.DEVICE_CREDENTIALS,
+                at=self._clock(),
+                peer=peer,
+                subject=device.name,
+                device_id=device.id,
+            )
+            await self._store.take_up_pending(device.id, lookup_id, event)
+        return await self._store.find_credentials(lookup_id)
 
     async def _pinned(self, device: Device, leaf: Leaf) -> Identity:
         """Known by its hash (ThingsBoard contract, section 7.2); only its time is to be looked at.
@@ -244,23 +249,38 @@ class Identities:
         known = await self._store.find_credentials(lookup_id)
         if known is None:
             known = await self._store.find_pending(lookup_id)
+        if known is None:  # nobody's, or taken up between the two looks
+            known = await self._store.find_credentials(lookup_id)
         if known is None or not isinstance(known.credentials, PresharedKey):
             return None
         key = bytes.fromhex(known.credentials.key.reveal())
         return Presented(key, Identity(lookup_id, known.device.id))
 
     async def guard(self, identity: Identity, peer: Peer, cut: Callable[[], None]) -> Vouched:
-        """The handshake is done. From now on `cut` is called when the identity counts no more."""
+        """The handshake is done. From now on `cut` is called when the identity counts no more: when
+        it is taken back, or its certificate ends. (One that has ended is watched by each call.)"""
         known = await self._store.find_credentials(identity.id)
         if known is None:
-            device = await self._store.known_device(identity.device_id)
-            if device is not None and await self._take_up(device.device, identity.id, peer):
-                known = await self._store.find_credentials(identity.id)
-        if known is None:
+            known = await self._taken_up(identity.id, peer)
+        proven = known is not None and isinstance(known.credentials, Certificate | PresharedKey)
+        if known is None or not proven or known.device.id != identity.device_id:
             cut()  # revoked since the handshake began
             return Vouched(identity, lambda: None)
-        session = self._sessions.open(known.device, peer, _Cut(cut), slot=Slot.SECURE)
-        return Vouched(identity, lambda: self._sessions.close(session))
+        session = self._sessions.open(known.device, peer, Severing(cut), slot=Slot.SECURE)
+        left_ms = identity.expires_at - self._clock()
+        if left_ms <= 0:
+            return Vouched(identity, lambda: self._sessions.close(session))
+        ending = asyncio.get_running_loop().call_later(left_ms / 1000, self._end, session, cut)
+
+        def release() -> None:
+            ending.cancel()
+            self._sessions.close(session)
+
+        return Vouched(identity, release)
+
+    def _end(self, session: Session, cut: Callable[[], None]) -> None:
+        self._sessions.close(session)
+        cut()
 
     # ── refusals ────────────────────────────────────────────────────────────────────────────
 

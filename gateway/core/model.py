@@ -424,6 +424,8 @@ class RefusalReason(StrEnum):
     """Of a signing request (no proof of possession), or of a certificate in a chain."""
     WEAK_KEY = "weak_key"
     REUSED_KEY = "reused_key"
+    TOO_MANY_CERTIFICATES = "too_many_certificates"
+    """For one device within an hour."""
     CSR_EXTRA_EXTENSIONS = "csr_extra_extensions"
     NO_AUTHORITY = "no_authority"
     """Nobody here can sign: the authority's key cannot be had."""

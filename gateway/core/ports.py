@@ -252,6 +252,9 @@ class Store(Protocol):
 
     async def certificate(self, serial: int) -> CertificateRecord | None: ...
 
+    async def certificates_since(self, device_id: int, since: int) -> int:
+        """How many a device was given after that time, those that count no more too."""
+
     async def revoked(self, authority_id: int, now: int) -> list[CertificateRecord]:
         """Certificates of this authority that are revoked and did not end before `now`."""
 

@@ -35,7 +35,7 @@ from gateway.core.model import (
 )
 from gateway.core.pki.model import IssuedCertificate
 from gateway.core.ports import Clock, NewDevice, NewToken, Store
-from gateway.core.tokens import random_bytes
+from gateway.core.tokens import new_key
 
 log = structlog.get_logger()
 
@@ -239,7 +239,7 @@ def choose_credentials(
     A pre-shared key is always ours: identity and 256 bits.
     """
     if asked.type is DeviceCredentialsType.DTLS_PSK:
-        return PresharedKey(new_token(), Secret(random_bytes(PSK_BYTES).hex()))
+        return PresharedKey(new_token(), Secret(new_key(PSK_BYTES).hex()))
     if not asked.any_given:
         # Also for MQTT_BASIC and X509_CERTIFICATE with nothing to go with them.
         return AccessToken(Secret(new_token()))
@@ -275,7 +275,8 @@ def is_plain(text: str) -> bool:
 def is_device_name(name: str) -> bool:
     """Not blank, at most 255 characters, no control characters, no markup (contract, 2.4)."""
     return (
-        0 < len(name) <= MOST_NAME_CHARACTERS
+        len(name) <= MOST_NAME_CHARACTERS
+        and bool(name.strip())
         and is_plain(name)
         and not ("<" in name and ">" in name)
         and "{{" not in name

@@ -14,6 +14,7 @@ _USABLE = 256 - 256 % len(_ALPHABET)
 """Bytes from here on are thrown away: keeping them would make some letters likelier."""
 _TABLE = bytes(ord(_ALPHABET[byte % len(_ALPHABET)]) for byte in range(256))
 _UNUSABLE = bytes(range(_USABLE, 256))
+_NOT_IN_KEYS = b"\0\n"
 _READ = 4096
 
 
@@ -49,3 +50,15 @@ def new_token(length: int = 20) -> str:
     while len(text) < length:
         text += random_bytes(length).translate(_TABLE, _UNUSABLE)
     return text[:length].decode()
+
+
+def new_key(length: int = 32) -> bytes:
+    """`length` random bytes, none of them zero or a line feed; 32 of them are 255.6 bits.
+
+    libcoap's programs, and others in C, take a key for a string, which ends at a zero; a shell
+    takes line feeds away from the end of what a command gave.
+    """
+    key = random_bytes(length + 4).translate(None, _NOT_IN_KEYS)
+    while len(key) < length:
+        key += random_bytes(length).translate(None, _NOT_IN_KEYS)
+    return key[:length]

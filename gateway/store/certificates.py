@@ -177,10 +177,18 @@ async def serial_of_login(tx: Transaction, device_id: int, digest: bytes) -> str
 
 
 async def give_back_keys(tx: Transaction, device_id: int) -> None:
-    """The device is no more: another may have its keys."""
-    keys = {row[0]: row[1] for row in await tx.fetch("keys_of_device", device_id)}
-    await tx.fetch("give_back_keys", device_id)
+    """The device is no more: another may have its keys, but for those that are compromised."""
+    compromised = int(RevocationReason.KEY_COMPROMISE)
+    keys = {row[0]: row[1] for row in await tx.fetch("keys_of_device", device_id, compromised)}
+    await tx.fetch("give_back_keys", device_id, compromised)
     await _release_keys(tx, Counter(keys))
+
+
+async def ban_compromised(tx: Transaction, device_id: int, reason: RevocationReason) -> None:
+    """Keys of a device that were revoked just now are certified for nobody, if that was why; until
+    those certificates are forgotten."""
+    if reason is RevocationReason.KEY_COMPROMISE:
+        await tx.fetch("ban_keys", device_id, int(reason))
 
 
 # ── afterwards ────────────────────────────────────────────────────────────────────────────────

@@ -16,6 +16,7 @@ from gateway.core.pki.model import (
     RevocationReason,
 )
 from gateway.store.certificates import (
+    ban_compromised,
     drop_reservation,
     end_certificates,
     issued_row,
@@ -173,6 +174,7 @@ class RevokeCredentials(SingleDecision[bool]):
         )
         if ended is None:
             return False
+        await ban_compromised(tx, self.device_id, self.reason)
         event = event_on(self.event, self.device_id, reason=self.reason.name.lower(), revoked=ended)
         await tx.insert_rows("insert_events", [event_row(event)])
         return True
@@ -216,6 +218,7 @@ class RevokeCertificate(SingleDecision[CertificateRecord | None]):
         authority_id, device_id, name, created_at, not_after, digest = revoked[0]
         await tx.fetch("delete_pending_with", device_id, digest)
         ended = await _revoke_login(tx, device_id, self.blank, self.reason, at, held=digest)
+        await ban_compromised(tx, device_id, self.reason)
         event = event_on(
             self.event,
             device_id,

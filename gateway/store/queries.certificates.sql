@@ -124,10 +124,18 @@ SELECT serial FROM certificate WHERE device_id = ?1 AND digest = ?2 AND state = 
 
 -- keys_of_device
 SELECT key_digest, count(*) FROM certificate
- WHERE device_id = ?1 AND key_digest IS NOT NULL GROUP BY key_digest;
+ WHERE device_id = ?1 AND key_digest IS NOT NULL AND (state <> 'revoked' OR reason <> ?2)
+ GROUP BY key_digest;
 
 -- give_back_keys
-UPDATE certificate SET key_digest = NULL WHERE device_id = ?1 AND key_digest IS NOT NULL;
+UPDATE certificate SET key_digest = NULL
+ WHERE device_id = ?1 AND key_digest IS NOT NULL AND (state <> 'revoked' OR reason <> ?2);
+
+-- ban_keys
+-- No device has no name, so that from now on they are nobody's.
+UPDATE certified_key SET organisation_id = 0, name = ''
+ WHERE digest IN (SELECT key_digest FROM certificate
+                   WHERE device_id = ?1 AND state = 'revoked' AND reason = ?2);
 
 -- certificate
 SELECT serial, authority_id, state, device_id, name, created_at, not_after, revoked_at, reason
@@ -141,6 +149,9 @@ SELECT serial, authority_id, state, device_id, name, created_at, not_after, revo
 SELECT serial, authority_id, state, device_id, name, created_at, not_after, revoked_at, reason
   FROM certificate WHERE device_id = ?2 AND state <> 'reserved'
  ORDER BY created_at DESC, serial LIMIT ?1;
+
+-- certificates_since
+SELECT count(*) FROM certificate WHERE device_id = ?1 AND created_at > ?2;
 
 -- revoked_certificates
 SELECT serial, authority_id, state, device_id, name, created_at, not_after, revoked_at, reason

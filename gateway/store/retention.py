@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import structlog
 
 from gateway.core.errors import Overloaded, StoreUnavailable
+from gateway.core.model import DeviceProfile
 from gateway.core.ports import Clock
 from gateway.store.certificates import ForgetCertificates
 from gateway.store.driver import Transaction
@@ -75,7 +77,8 @@ class Retention:
 
     A profile's own `readings_keep_days` stands above the store's. Calls that ended, claims that
     expired and notices go after times of their own; so do serial numbers that were reserved for
-    nothing, and certificates `events_keep_days` after their end.
+    nothing, and certificates `events_keep_days` after their end, or after the longest grace that a
+    profile gives if that is longer.
 
     The newest event always stays, so that sequence numbers never start again. The latest value
     of a key is kept for ever: it is the device's state, not its history.
@@ -108,14 +111,18 @@ class Retention:
     async def sweep(self) -> None:
         """One pass over all that grows old."""
         now = self._clock()
-        await self._sweep_readings(now)
+        profiles = [profile_from_row(row) for row in await self._store.driver.rows("profiles")]
+        await self._sweep_readings(now, profiles)
         await self._forget("forget_events", now - self._events_ms)
         await self._forget("forget_notices", now - _NOTICES_MS)
         await self._forget("forget_calls", 0, now - _CALLS_MS)
         await self._forget("forget_calls", 1, now - _PERSISTENT_CALLS_MS)
         await self._forget("forget_claims", now)
         await self._forget_certificates("forget_reservations", now)
-        await self._forget_certificates("forget_issued", now - self._events_ms)
+        # What may be renewed yet is known until it may not.
+        grace_ms = max((one.certificate.grace_days for one in profiles), default=0) * _DAY_MS
+        ended_before = now - max(self._events_ms, grace_ms)
+        await self._forget_certificates("forget_issued", ended_before)
         await self._forget_certificates("forget_revoked", now - self._events_ms)
 
     async def _forget(self, name: str, *params: int) -> None:
@@ -126,8 +133,12 @@ class Retention:
         while await self._store.writer.submit(ForgetCertificates(name, before, _ROWS_PER_STEP)):
             await asyncio.sleep(_PAUSE_S)
 
-    async def _sweep_readings(self, now: int) -> None:
-        kept_ms = await self._kept_by_profiles()
+    async def _sweep_readings(self, now: int, profiles: Sequence[DeviceProfile]) -> None:
+        kept_ms = {
+            one.id: one.readings_keep_days * _DAY_MS
+            for one in profiles
+            if one.readings_keep_days is not None
+        }
         after: tuple[int, str] = (0, "")
         while True:
             rows = await self._store.driver.rows("series_after", *after, _SERIES_PER_STEP)
@@ -141,12 +152,3 @@ class Retention:
             while series := await self._store.writer.submit(_ForgetReadings(series)):
                 await asyncio.sleep(_PAUSE_S)
             await asyncio.sleep(_PAUSE_S)
-
-    async def _kept_by_profiles(self) -> dict[int, int]:
-        """The profiles that keep readings for a time of their own, in ms."""
-        profiles = map(profile_from_row, await self._store.driver.rows("profiles"))
-        return {
-            one.id: one.readings_keep_days * _DAY_MS
-            for one in profiles
-            if one.readings_keep_days is not None
-        }

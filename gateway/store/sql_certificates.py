@@ -109,6 +109,10 @@ class CertificateStore:
         row = await self.driver.point("certificate", serial_to_bytes(serial))
         return None if row is None else record_from_row(row)
 
+    async def certificates_since(self, device_id: int, since: int) -> int:
+        row = await self.driver.point("certificates_since", device_id, since)
+        return 0 if row is None else int(row[0])
+
     async def revoked(self, authority_id: int, now: int) -> list[CertificateRecord]:
         rows = await self.driver.rows("revoked_certificates", authority_id, now)
         return [record_from_row(row) for row in rows]

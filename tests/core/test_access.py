@@ -5,8 +5,19 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.access import FRESH_MS, Access
-from gateway.core.model import DeviceCredentialsType, Provisioned, RequestedCredentials, Secret
+from gateway.core.model import (
+    DeviceCredentialsType,
+    Event,
+    EventKind,
+    Peer,
+    Provisioned,
+    RequestedCredentials,
+    Secret,
+    Wire,
+)
+from gateway.store.sql_registrar import SqlRegistrar
 
+PEER = Peer(Wire.SHELL, "tester")
 BASIC = DeviceCredentialsType.MQTT_BASIC
 
 
@@ -96,3 +107,26 @@ async def test_a_known_token_is_looked_up_again_in_a_second(store, clock, provis
     await fleet.registry.replace_credentials(known)
     access.forget()
     assert await access.by_token(newer) is None
+
+
+async def test_what_was_read_before_a_notice_is_not_kept(
+    store, clock, provisioner, new_fleet, monkeypatch
+):
+    """A look at the store that a revocation overtakes counts for the call it was made for alone."""
+    fleet = await new_fleet()
+    result = await provisioner.provision(fleet.request("d"))
+    access = Access(store, clock)
+    find = store.find_credentials
+
+    async def overtaken(lookup_id):
+        found = await find(lookup_id)
+        access.forget()
+        return found
+
+    token = result.credentials.token
+    monkeypatch.setattr(store, "find_credentials", overtaken)
+    assert (await access.by_token(token)).id == result.device.id
+    monkeypatch.undo()
+    event = Event(kind=EventKind.DEVICE_REMOVE, at=clock.now, peer=PEER, device_id=result.device.id)
+    assert await SqlRegistrar(store).remove_device(result.device.id, event)
+    assert await access.by_token(token) is None

@@ -8,14 +8,17 @@ from datetime import UTC, datetime
 
 import certs
 import pytest
+from certified import PEER, PSK, Certified, asking, born
 from cryptography import x509
 from cryptography.x509.oid import NameOID
-from signing import PEER, PSK, House, asking, born
+from msgspec import structs
 
 from gateway.core import certifying
-from gateway.core.errors import CredentialsGone
+from gateway.core.errors import ConfigError, CredentialsGone
 from gateway.core.model import (
     Certificate,
+    Event,
+    EventKind,
     PresharedKey,
     Provisioned,
     ProvisionType,
@@ -23,14 +26,20 @@ from gateway.core.model import (
     Refused,
     RequestedCredentials,
 )
-from gateway.core.pki.model import CertificateProfile, CertificateState, KeyKind, RevocationReason
+from gateway.core.pki.model import (
+    AuthorityRole,
+    CertificateProfile,
+    CertificateState,
+    KeyKind,
+    RevocationReason,
+)
 
 CHECK = ProvisionType.CHECK_PRE_PROVISIONED_DEVICES
 
 
 @pytest.fixture
 def certified(store, clock, tokens):
-    return House(store, clock, tokens)
+    return Certified(store, clock, tokens)
 
 
 def certificate(result: Provisioned) -> x509.Certificate:
@@ -67,9 +76,7 @@ async def test_what_was_given_is_written_down(certified, new_fleet):
     assert end == certificate(result).not_valid_after_utc
 
 
-async def test_the_serial_is_reserved_before_anything_is_signed(
-    certified, new_fleet, monkeypatch
-):
+async def test_the_serial_is_reserved_before_anything_is_signed(certified, new_fleet, monkeypatch):
     """A crash between the two leaves a reserved number, and no certificate and no device."""
     fleet = await new_fleet()
     issuer = await certified.authorities.issuer()
@@ -271,7 +278,7 @@ async def test_a_refused_renewal_is_written_down(certified, new_fleet):
 
 async def test_one_authority_is_made_however_many_need_it(certified, new_fleet):
     """Ten first requests at once, and two processes, make one root and one issuing key."""
-    other = House(certified.store, certified.clock, lambda: "x")
+    other = Certified(certified.store, certified.clock, lambda: "x")
     await asyncio.gather(*(one.authorities.issuer() for one in [certified, other] * 5))
     kept = await certified.store.authorities()
     assert sorted(one.role.value for one in kept) == ["issuing", "root"]
@@ -294,9 +301,67 @@ async def test_a_rotated_key_signs_from_then_on(certified, new_fleet):
 
 async def test_a_rotation_elsewhere_is_seen_within_seconds(certified, new_fleet):
     """A command in a shell rotates; a running gateway signs with the new key 5 s later."""
-    other = House(certified.store, certified.clock, lambda: "x")
+    other = Certified(certified.store, certified.clock, lambda: "x")
     old = (await certified.authorities.issuer()).signer.authority_id
     new = (await other.authorities.rotate())[0].id
     assert (await certified.authorities.issuer()).signer.authority_id == old
     certified.clock.now += 5001
     assert (await certified.authorities.issuer()).signer.authority_id == new
+
+
+async def test_a_root_that_ended_is_rotated_with_its_issuing_key(certified, new_fleet, clock):
+    """Asked for the issuing key alone, we say in words what to do."""
+    await certified.authorities.all()
+    clock.now += 21 * 365 * 86_400_000
+    with pytest.raises(ConfigError, match=r"the root has expired.*Rotate the root as well"):
+        await certified.authorities.rotate()
+    assert len(await certified.authorities.rotate(root=True)) == 2
+    await born(certified, await new_fleet(), "pump-1")
+
+
+async def test_an_authority_without_its_key_keeps_no_other_from_signing(certified, new_fleet):
+    """While it is the active one nothing is signed; once it is replaced it is in nobody's way."""
+    fleet = await new_fleet()
+    issuing, *_ = await certified.authorities.all()
+    keyless = structs.replace(issuing, key=None)
+    event = Event(kind=EventKind.AUTHORITY_ROTATE, at=certified.clock(), peer=PEER)
+    replaces = [AuthorityRole.ISSUING]
+    assert await certified.store.add_authorities([keyless], event, replaces=replaces)
+    csr = asking(certs.csr())
+    refused = await certified.provisioner.provision(fleet.request("pump-1", credentials=csr))
+    assert refused == Refused(RefusalReason.NO_AUTHORITY)
+    await certified.authorities.rotate()
+    await born(certified, fleet, "pump-1")
+
+
+async def test_a_renewal_that_ended_unused_does_not_end_the_older_certificate(
+    certified, new_fleet, clock
+):
+    """Whoever shows it too late is refused, and still has the certificate it had before."""
+    fleet = await new_fleet()
+    pinned = certs.self_signed("pump-1")
+    asked = RequestedCredentials(type=Certificate("").type, certificate=pinned.text)
+    result = await certified.provisioner.provision(fleet.request("pump-1", credentials=asked))
+    new = await certified.certifier.renew(result.device, certs.csr(), PEER)
+    clock.now += 366 * 86_400_000
+    chain = (base64.b64decode(new.credentials.text),)
+    refused = await certified.identities.by_chain(chain, PEER)
+    assert refused == Refused(RefusalReason.UNKNOWN_CERTIFICATE)
+    found = await certified.identities.by_chain(pinned.chain, PEER)
+    assert found.device_id == result.device.id
+
+
+async def test_a_device_gets_so_many_certificates_an_hour(certified, new_fleet, clock):
+    """Each is on the revocation list until its end: none may fill it by asking for ever."""
+    fleet = await new_fleet()
+    old = await born(certified, fleet, "pump-1")
+    another = await born(certified, fleet, "pump-2")
+    results = [await certified.certifier.renew(old.device, certs.csr(), PEER) for _ in range(20)]
+    assert results[-1] == Refused(RefusalReason.TOO_MANY_CERTIFICATES)
+    assert all(isinstance(one, Provisioned) for one in results[:-1])
+    assert await certified.refusals() == ["too_many_certificates"]
+    assert isinstance(
+        await certified.certifier.renew(another.device, certs.csr(), PEER), Provisioned
+    )
+    clock.now += 3_600_000
+    assert isinstance(await certified.certifier.renew(old.device, certs.csr(), PEER), Provisioned)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 
 import certs
 import pytest
-from signing import PEER, PSK, House, chain_fleet
+from certified import PEER, PSK, Certified, born, chain_fleet
 
 from gateway.core.model import (
     Certificate,
+    Event,
+    EventKind,
     Identity,
+    PresharedKey,
     Provisioned,
     RefusalReason,
     Refused,
@@ -28,7 +32,7 @@ ISSUING = certs.Authority("Factory issuing", parent=ROOT)
 
 @pytest.fixture
 def certified(store, clock, tokens):
-    return House(store, clock, tokens)
+    return Certified(store, clock, tokens)
 
 
 async def pinned(certified, fleet, issued, name="pump-1"):
@@ -267,3 +271,78 @@ async def test_a_key_revoked_during_its_handshake_is_cut(certified, new_fleet):
     await certified.identities.guard(presented.identity, PEER, lambda: cut.append(1))
     assert cut == [1]
     assert await certified.identities.key_of(result.credentials.identity) is None
+
+
+# ── several at once ───────────────────────────────────────────────────────────────────────────
+
+
+async def test_many_connections_take_a_renewal_up_at_once(certified, new_fleet):
+    """One of them does, and all of them are the device: it has one certificate, and shows it."""
+    fleet = await new_fleet()
+    old = await born(certified, fleet, "pump-1")
+    new = await certified.certifier.renew(old.device, certs.csr(), PEER)
+    chain = (base64.b64decode(new.credentials.text),)
+    found = await asyncio.gather(*(certified.identities.by_chain(chain, PEER) for _ in range(20)))
+    assert {one.device_id for one in found} == {old.device.id}
+
+
+async def test_many_connections_take_a_new_key_up_at_once(certified, new_fleet):
+    """The same for pre-shared keys: none of them is cut."""
+    fleet = await new_fleet()
+    old = await born(certified, fleet, "pump-1")
+    key = PresharedKey("pump-1 in 2027", Secret("40" * 32))
+    event = Event(kind=EventKind.DEVICE_CREDENTIALS, at=certified.clock(), peer=PEER)
+    assert await certified.store.renew(old.device, key, None, event)
+    presented = await certified.identities.key_of(key.identity)
+    cut = []
+    await asyncio.gather(
+        *(
+            certified.identities.guard(presented.identity, PEER, lambda: cut.append(1))
+            for _ in range(20)
+        )
+    )
+    assert cut == []
+    assert len(certified.sessions.of(old.device.id)) == 20
+
+
+async def test_a_token_that_reads_like_a_revoked_certificate_keeps_no_connection(
+    certified, new_fleet
+):
+    """Whose certificate was revoked during its handshake is cut, whoever has its id by now."""
+    fleet = await new_fleet()
+    issued = certs.self_signed("pump-1")
+    device = await pinned(certified, fleet, issued)
+    identity = await certified.identities.by_chain(issued.chain, PEER)
+    await certified.custody.revoke(await certified.store.known_device(device.id))
+    asked = RequestedCredentials(token=Secret(sha3_id(issued.text)))
+    assert isinstance(
+        await certified.provisioner.provision(fleet.request("thief", credentials=asked)),
+        Provisioned,
+    )
+    cut = []
+    await certified.identities.guard(identity, PEER, lambda: cut.append(1))
+    assert cut == [1]
+
+
+@pytest.mark.parametrize("name", [" ", "\u3000\u2003"])
+async def test_a_blank_name_is_none(certified, new_fleet, name):
+    """As in a provisioning request (contract, 2.4)."""
+    await chain_fleet(new_fleet, ROOT)
+    refused = await certified.identities.by_chain(ISSUING.issue(name).chain, PEER)
+    assert refused == Refused(RefusalReason.NAME_INVALID)
+    assert await certified.devices() == []
+
+
+async def test_a_connection_ends_with_its_certificate(certified, new_fleet):
+    """Though nothing is asked through it: what is told unasked ends as well."""
+    fleet = await new_fleet()
+    device = await pinned(certified, fleet, issued := certs.self_signed("pump-1"))
+    identity = Identity(Certificate(issued.text).id, device.id, certified.clock() + 10)
+    ended, cut = asyncio.Event(), []
+    released = await certified.identities.guard(identity, PEER, lambda: cut.append(1))
+    released.release()
+    await certified.identities.guard(identity, PEER, ended.set)
+    async with asyncio.timeout(5):
+        await ended.wait()
+    assert certified.sessions.of(device.id) == ()
+    assert cut == []

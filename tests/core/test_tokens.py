@@ -9,7 +9,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.tokens import new_token, random_bytes
+from gateway.core.tokens import new_key, new_token, random_bytes
 
 
 @given(st.integers(min_value=1, max_value=200))
@@ -50,3 +50,11 @@ def test_a_forked_child_gets_other_bytes():
     assert os.read(read, 16) != random_bytes(16)
     os.close(read)
     os.close(write)
+
+
+def test_keys_have_no_zero_bytes():
+    """Whoever takes a key for a C string has all of it; all other bytes come up."""
+    keys = [new_key() for _ in range(2000)]
+    assert {len(key) for key in keys} == {32}
+    assert set().union(*keys) == set(range(1, 256)) - {0x0A}
+    assert len(set(keys)) == 2000

@@ -22,7 +22,13 @@ from gateway.core.model import (
     Refused,
     Secret,
 )
-from gateway.core.pki.model import CertificateState, RevocationReason, SerialReservation
+from gateway.core.pki.model import (
+    CertificateProfile,
+    CertificateState,
+    RevocationReason,
+    SerialReservation,
+)
+from gateway.core.ports import NewProfile
 from gateway.store.certificates import serial_text
 from gateway.store.retention import Retention
 
@@ -385,6 +391,46 @@ async def test_old_certificates_are_forgotten(
     await retention.sweep()
     assert await store.certificate(1) is None
     assert await reserve(3, "another", (1).to_bytes(32))
+
+
+async def test_what_may_be_renewed_is_not_forgotten(store, registrar, clock, certified, event):
+    """A profile's grace may be longer than the time for which events are kept."""
+    (profile,) = await registrar.profiles()
+    graced = msgspec.structs.replace(profile, certificate=CertificateProfile(grace_days=30))
+    new = NewProfile(profile=graced, key=None, secret=None, spare=None)
+    await registrar.save_profile(new, event(EventKind.PROFILE_UPDATE))
+    retention = Retention(store, clock, events_keep_days=2)
+    clock.now = signed(1).not_after + 30 * DAY
+    await retention.sweep()
+    assert await store.certificate(1) is not None
+    clock.now += 1
+    await retention.sweep()
+    assert await store.certificate(1) is None
+
+
+async def test_a_compromised_key_is_certified_for_nobody(
+    store, registrar, event, certified, reserve
+):
+    """Neither for the device that had it, nor for another once that device is gone."""
+    key = (1).to_bytes(32)
+    told = event(EventKind.CERTIFICATE_REVOKE)
+    before = await registrar.revoke_certificate(1, RevocationReason.KEY_COMPROMISE, told)
+    assert not await reserve(2, before.name, key)
+    removed = event(EventKind.DEVICE_REMOVE, device_id=before.device_id)
+    assert await registrar.remove_device(before.device_id, removed)
+    assert not await reserve(3, before.name, key)
+    assert not await reserve(4, "another", key)
+
+
+async def test_credentials_that_were_compromised_take_their_keys_along(
+    store, registrar, event, certified, reserve
+):
+    """Revoking all a device has is no less."""
+    record = await store.certificate(1)
+    told = event(EventKind.DEVICE_CREDENTIALS_REVOKE)
+    reason = RevocationReason.KEY_COMPROMISE
+    assert await registrar.revoke_credentials(record.device_id, reason, told)
+    assert not await reserve(2, record.name, (1).to_bytes(32))
 
 
 async def test_sweeps_go_on_until_nothing_is_left(store, reserve, clock, monkeypatch):

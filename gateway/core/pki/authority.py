@@ -143,6 +143,15 @@ def moment(ms: int) -> datetime:
     return datetime.fromtimestamp(ms // 1000, UTC)
 
 
+def authority_key_id(signer: Signer) -> x509.AuthorityKeyIdentifier:
+    """As the issuer names its own key (RFC 5280, sections 4.2.1.1 and 5.2.1), so that both are
+    found equal however that was made."""
+    for extension in signer.certificate.extensions:
+        if isinstance(extension.value, x509.SubjectKeyIdentifier):
+            return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(extension.value)
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key())
+
+
 # ── our own ───────────────────────────────────────────────────────────────────────────────────
 
 

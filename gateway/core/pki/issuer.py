@@ -4,7 +4,8 @@ The certificates keep to RFC 5280, section 4. Where a device's name does not fit
 
 - an attribute of the subject has at most 64 bytes (`ub-common-name`, counted in UTF-8): a longer
   text is cut and ends in `~` and 16 hex digits of its SHA-256;
-- `serialNumber` is a PrintableString: a text with other characters becomes its SHA-256 in hex;
+- `serialNumber` is a PrintableString: a text with other characters, or too long, becomes its
+  SHA-256 in hex;
 - in a URI the name is percent-encoded;
 - a DNS name cannot hold what is no host name (RFC 1123): then nothing is signed (NAME_INVALID).
 """
@@ -25,7 +26,7 @@ from msgspec import Struct
 
 from gateway.core.model import RefusalReason
 from gateway.core.pki import der
-from gateway.core.pki.authority import BACKDATED, Signer, moment
+from gateway.core.pki.authority import BACKDATED, Signer, authority_key_id, moment
 from gateway.core.pki.csr import SigningRequest, Unfit, key_kind
 from gateway.core.pki.model import CertificateProfile, IssuedCertificate, KeyKind
 
@@ -63,7 +64,7 @@ _MOST_ATTRIBUTE_BYTES: Final = 64
 _MARK_DIGITS: Final = 16
 _MOST_PLANS: Final = 256
 _HOLE = re.compile(r"\{name\}|\{profile\}")
-_PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,\-./:=?]+\Z")
+_PRINTABLE = re.compile(rf"[A-Za-z0-9 '()+,\-./:=?]{{1,{_MOST_ATTRIBUTE_BYTES}}}\Z")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\Z")
 
@@ -175,7 +176,7 @@ class Issuer:
     def _constant_extensions(self) -> list[bytes]:
         constant = [
             der.extension(x509.BasicConstraints(ca=False, path_length=None), critical=True),
-            der.extension(_authority_key_id(self.signer)),
+            der.extension(authority_key_id(self.signer)),
         ]
         if self._url:
             number = self.signer.authority_id
@@ -186,14 +187,6 @@ class Issuer:
 
 
 # ── what is in a certificate ──────────────────────────────────────────────────────────────────
-
-
-def _authority_key_id(signer: Signer) -> x509.AuthorityKeyIdentifier:
-    """As the issuer names its own key (RFC 5280, section 4.2.1.1), however that was made."""
-    for extension in signer.certificate.extensions:
-        if isinstance(extension.value, x509.SubjectKeyIdentifier):
-            return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(extension.value)
-    return x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key())
 
 
 def _key_usage(names: Iterable[str]) -> x509.KeyUsage:

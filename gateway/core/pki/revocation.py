@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from gateway.core.authorities import Authorities
 from gateway.core.errors import Overloaded, StoreUnavailable
-from gateway.core.pki.authority import Signer, hash_for, moment
+from gateway.core.pki.authority import Signer, authority_key_id, hash_for, moment
 from gateway.core.pki.csr import UNREADABLE, Unfit
 from gateway.core.pki.model import (
     AuthorityRole,
@@ -69,7 +69,8 @@ class RevocationLists:
 
     `lifetime_ms` is how long one may be relied on; when a third of it is left, the next asker gets
     a new one. `forget` makes all of them out of date. Whoever asks after a `forget` is given a list
-    that was begun after it; however many ask at once, one is made.
+    that was begun after it, unless that takes longer than `patience_s` and an older one may still
+    be relied on. However many ask at once, one is made, also when none of them waits for it.
     """
 
     def __init__(
@@ -79,11 +80,13 @@ class RevocationLists:
         clock: Clock,
         *,
         lifetime_ms: int = 24 * 3_600_000,
+        patience_s: float = 5.0,
     ) -> None:
         self._store = store
         self._authorities = authorities
         self._clock = clock
         self._lifetime = lifetime_ms
+        self._patience_s = patience_s
         self._age = 0
         """How often it was told to forget."""
         self._shelves: dict[int, _Shelf] = {}
@@ -103,16 +106,28 @@ class RevocationLists:
             if signer is None:
                 return None
             shelf = self._shelves.setdefault(authority_id, _Shelf(signer))
-        if self._stale(shelf):
-            async with shelf.making:
-                if self._stale(shelf):  # else somebody made it while we waited
-                    await self._make(shelf)
+        older, age = shelf.made, self._age
+        usable = older is not None and self._clock() < older.next_update
+        try:
+            async with asyncio.timeout(self._patience_s if usable else None):
+                while self._stale(shelf, age):
+                    await asyncio.shield(self._making(shelf))
+        except TimeoutError:
+            return older
         return shelf.made
 
-    def _stale(self, shelf: _Shelf) -> bool:
-        if shelf.made is None or shelf.age != self._age:
+    def _stale(self, shelf: _Shelf, age: int) -> bool:
+        """Whether its list was begun before that age, or is to be replaced."""
+        if shelf.made is None or shelf.age < age:
             return True
         return self._clock() >= shelf.made.next_update - self._lifetime // 3
+
+    def _making(self, shelf: _Shelf) -> asyncio.Task[None]:
+        """The making of a list, begun now unless it is under way."""
+        if shelf.making is None:
+            shelf.making = asyncio.create_task(self._make(shelf), name="revocation list")
+            shelf.making.add_done_callback(shelf.finished)
+        return shelf.making
 
     async def _make(self, shelf: _Shelf) -> None:
         await asyncio.sleep(shelf.rest_until - time.monotonic())
@@ -139,8 +154,14 @@ class _Shelf:
         self.signer = signer
         self.made: RevocationList | None = None
         self.age = 0
-        self.making = asyncio.Lock()
+        self.making: asyncio.Task[None] | None = None
         self.rest_until = 0.0
+
+    def finished(self, making: asyncio.Task[None]) -> None:
+        """Why it failed is told to those who wait for it; perhaps nobody does."""
+        self.making = None
+        if not making.cancelled():
+            making.exception()
 
 
 def make_list(
@@ -160,7 +181,7 @@ def make_list(
         [_entry(record) for record in records],
     )
     builder = builder.add_extension(x509.CRLNumber(number), critical=False)
-    builder = builder.add_extension(_authority_key(signer), critical=False)
+    builder = builder.add_extension(authority_key_id(signer), critical=False)
     return builder.sign(signer.key, hash_for(signer.key)).public_bytes(Encoding.DER)
 
 
@@ -169,14 +190,6 @@ def _entry(record: CertificateRecord) -> x509.RevokedCertificate:
     for reason in _ENTRY_REASONS.get(record.reason, ()):
         entry = entry.add_extension(reason, critical=False)
     return entry.build()
-
-
-def _authority_key(signer: Signer) -> x509.AuthorityKeyIdentifier:
-    """As the authority names its own key, so that both are found equal (RFC 5280, 5.2.1)."""
-    for extension in signer.certificate.extensions:
-        if isinstance(extension.value, x509.SubjectKeyIdentifier):
-            return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(extension.value)
-    return x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key())
 
 
 # ── OCSP ──────────────────────────────────────────────────────────────────────────────────────
@@ -242,6 +255,7 @@ class OcspResponder:
         self._signers: dict[tuple[str, bytes, bytes], Signer] = {}
         """By hash algorithm, hash of the issuer's name, hash of its key."""
         self._fresh_until = 0
+        self._looking = asyncio.Lock()
 
     async def answer(self, der: bytes) -> OcspAnswer:
         """The response to a request. Raises nothing of a request's making."""
@@ -274,13 +288,18 @@ class OcspResponder:
         return _Question(asked, signer, nonce)
 
     async def _signer(self, issuer: tuple[str, bytes, bytes]) -> Signer | None:
-        if issuer not in self._signers and self._clock() >= self._fresh_until:
-            self._fresh_until = self._clock() + _FRESH_MS
-            for authority_id in await self._issuing():
-                signer = await self._authorities.signer_of(authority_id)
-                if signer is not None:
-                    self._signers.update((name, signer) for name in _names(signer.certificate))
+        if issuer not in self._signers:
+            async with self._looking:
+                if self._clock() >= self._fresh_until:
+                    await self._look()
         return self._signers.get(issuer)
+
+    async def _look(self) -> None:
+        for authority_id in await self._issuing():
+            signer = await self._authorities.signer_of(authority_id)
+            if signer is not None:
+                self._signers.update((name, signer) for name in _names(signer.certificate))
+        self._fresh_until = self._clock() + _FRESH_MS
 
     async def _issuing(self) -> list[int]:
         file = self._authorities.file

@@ -25,6 +25,7 @@ Where we differ from the RFCs, and what is not here:
 - The request is not linked to the TLS session by a challenge password (RFC 7030, section 3.5), and
   `csrattrs` does not ask for it.
 - `csrattrs` names one kind of key, the first of the profile's; the others are accepted too.
+- Base64 is sent in lines of 76 characters, in one line to a client without `User-Agent`.
 - The media type of a request is not looked at: base64 (lines or none), PEM and DER are all read.
 - `fullcmc` and `serverkeygen` are 501. There is no 202: every request is decided at once.
 - A renewal that asks too often is 429 (4.29), one while the authority's key cannot be had is 503.

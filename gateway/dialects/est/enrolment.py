@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
-from hashlib import sha256
 from typing import TypeAlias
 
-import structlog
 from msgspec import structs
 
 from gateway.core.access import Access
-from gateway.core.certifying import Certifier, key_of
+from gateway.core.certifying import Certifier
 from gateway.core.limits import RateLimiter
 from gateway.core.model import (
     Certificate,
     Device,
-    DeviceCredentials,
     DeviceCredentialsType,
     DeviceProfile,
     FleetTicket,
@@ -35,10 +32,8 @@ from gateway.core.pki.model import CertificateProfile
 from gateway.core.ports import Clock
 from gateway.core.profiles import Profiles
 from gateway.core.provisioning import Provisioner
-from gateway.dialects.est.messages import NO_SUCH_LABEL, OTHER_CREDENTIALS, csr_text, refusal
+from gateway.dialects.est.messages import NO_SUCH_LABEL, csr_text, refusal
 from gateway.wire.call import Call, Reply, Status
-
-log = structlog.get_logger()
 
 Tickets: TypeAlias = Callable[[Secret], Awaitable[FleetTicket | None]]
 """The ticket of a provision key (`Store.find_fleet_ticket`)."""
@@ -111,9 +106,6 @@ class Enrolment:
         result = await self._provisioner.provision(request)
         if isinstance(result, Refused):
             return refusal(result)
-        # A device that waited for its claim may have been given others beforehand, and keeps them.
-        if asked is None or not _holds(result.credentials, asked):
-            return OTHER_CREDENTIALS
         return _der(result)
 
     async def again(self, call: Call, device: Device, *, named: bool = False) -> bytes | Reply:
@@ -126,14 +118,8 @@ class Enrolment:
             return limited
         csr = csr_text(call.body)
         if named and _names_another(csr, device, profile):
-            log.info(
-                "device.not_renewed",
-                wire=call.peer.wire,
-                peer=call.peer.address,
-                device=device.name,
-                reason=RefusalReason.CN_MISMATCH.value,
-            )
-            return refusal(Refused(RefusalReason.CN_MISMATCH))
+            mismatch = RefusalReason.CN_MISMATCH
+            return refusal(await self._certifier.refuse(device, mismatch, call.peer))
         result = await self._certifier.renew(device, csr, call.peer)
         return refusal(result) if isinstance(result, Refused) else _der(result)
 
@@ -159,14 +145,6 @@ class Enrolment:
 def _der(result: Provisioned) -> bytes:
     assert isinstance(result.credentials, Certificate)
     return b64decode(result.credentials.text)
-
-
-def _holds(credentials: DeviceCredentials, asked: SigningRequest) -> bool:
-    """Whether these are a certificate for the key of the request."""
-    if not isinstance(credentials, Certificate):
-        return False
-    key = key_of(credentials.text)
-    return key is not None and sha256(key).digest() == asked.key_digest
 
 
 def _elsewhere(call: Call, profile: DeviceProfile) -> bool:

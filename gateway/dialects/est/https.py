@@ -10,7 +10,14 @@ from gateway.core.model import Wire
 from gateway.core.pki.bundle import certs_only, csr_attributes
 from gateway.core.pki.csr import Unfit
 from gateway.dialects.est.enrolment import Enrolment
-from gateway.dialects.est.messages import NO_AUTHORITY, UNAUTHORIZED, base64_lines, read_basic, told
+from gateway.dialects.est.messages import (
+    NO_AUTHORITY,
+    UNAUTHORIZED,
+    base64_line,
+    base64_lines,
+    read_basic,
+    told,
+)
 from gateway.wire.call import Call, Format, Reply, Status
 from gateway.wire.route import Handler, Route
 
@@ -48,7 +55,7 @@ class EstHttps:
             chain = await self._authorities.chain()
         except Unfit:
             return NO_AUTHORITY
-        return _answer(certs_only(chain), _CERTIFICATES)
+        return _answer(call, certs_only(chain), _CERTIFICATES)
 
     async def csrattrs(self, call: Call) -> Reply:
         """What a request should hold (section 4.5)."""
@@ -56,7 +63,7 @@ class EstHttps:
             return _INSECURE
         proof = read_basic(call.headers.get("Authorization"))
         wishes = await self._enrolment.wishes(call, proof)
-        return _answer(csr_attributes(wishes), _ATTRIBUTES)
+        return _answer(call, csr_attributes(wishes), _ATTRIBUTES)
 
     async def simpleenroll(self, call: Call) -> Reply:
         """A certificate for a device that proves who it is, or what fleet it is of (4.2.1)."""
@@ -64,11 +71,11 @@ class EstHttps:
             return _INSECURE
         device = await self._enrolment.device(call.identity)
         if device is not None:
-            return _issued(await self._enrolment.again(call, device))
+            return _issued(call, await self._enrolment.again(call, device))
         proof = read_basic(call.headers.get("Authorization"))
         if proof is None:
             return UNAUTHORIZED
-        return _issued(await self._enrolment.first(call, proof))
+        return _issued(call, await self._enrolment.first(call, proof))
 
     async def simplereenroll(self, call: Call) -> Reply:
         """Another certificate for the device whose certificate was shown (4.2.2)."""
@@ -77,7 +84,7 @@ class EstHttps:
         device = await self._enrolment.device(call.identity)
         if device is None:
             return _NO_CERTIFICATE
-        return _issued(await self._enrolment.again(call, device, named=True))
+        return _issued(call, await self._enrolment.again(call, device, named=True))
 
     async def not_offered(self, call: Call) -> Reply:
         return _NOT_OFFERED
@@ -98,15 +105,18 @@ def _route(
     )
 
 
-def _issued(certificate: bytes | Reply) -> Reply:
+def _issued(call: Call, certificate: bytes | Reply) -> Reply:
     """The certificate alone: its issuers are those of `cacerts` (section 4.2.3)."""
     if isinstance(certificate, Reply):
         return certificate
-    return _answer(certs_only((certificate,)), _ISSUED)
+    return _answer(call, certs_only((certificate,)), _ISSUED)
 
 
-def _answer(der: bytes, media_type: str) -> Reply:
+def _answer(call: Call, der: bytes, media_type: str) -> Reply:
     # The encoding is always base64, whatever is said of it (RFC 8951, section 3.1); older clients
     # want it said.
     headers = {"Content-Type": media_type, "Content-Transfer-Encoding": "base64"}
-    return Reply(base64_lines(der), format=Format.BYTES, headers=headers)
+    # Lines may end or not (section 3.1). What is made with OpenSSL's decoder, as libest is, wants
+    # them short; strongSwan before 5.9.11 cannot read their ends, nor does it say who it is.
+    encoded = base64_lines if "User-Agent" in call.headers else base64_line
+    return Reply(encoded(der), format=Format.BYTES, headers=headers)

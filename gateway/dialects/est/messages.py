@@ -34,6 +34,7 @@ _SENTENCES: Final[Mapping[RefusalReason, str]] = {
     RefusalReason.BAD_SIGNATURE: "the request is not signed by the key it holds",
     RefusalReason.WEAK_KEY: "this kind or size of key is not certified here",
     RefusalReason.REUSED_KEY: "this key is certified already; make another",
+    RefusalReason.TOO_MANY_CERTIFICATES: "this device was given too many certificates this hour",
     RefusalReason.CSR_EXTRA_EXTENSIONS: "the request asks for extensions the fleet does not get",
     RefusalReason.CN_MISMATCH: "the request's common name is not that of this device",
 }
@@ -74,6 +75,11 @@ def base64_lines(der: bytes) -> bytes:
     return encodebytes(der).replace(b"\n", b"\r\n")
 
 
+def base64_line(der: bytes) -> bytes:
+    """The same in one line without an end."""
+    return b64encode(der)
+
+
 def sentence(reason: RefusalReason) -> str:
     """A refusal in words, for the people who look at a device's log."""
     return _SENTENCES.get(reason, "the request was refused")
@@ -91,9 +97,6 @@ UNAUTHORIZED: Final = told(
     WWW_Authenticate='Basic realm="estrealm", charset="UTF-8"',
 )
 NO_SUCH_LABEL: Final = told(Status.NOT_FOUND, "this label is not for these credentials")
-OTHER_CREDENTIALS: Final = told(
-    Status.BAD_REQUEST, "the device of that name has credentials already that are no certificate"
-)
 NO_AUTHORITY: Final = Reply(
     b"nobody can sign here at the moment\n",
     Status.OVERLOADED,

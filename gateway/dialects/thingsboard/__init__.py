@@ -82,7 +82,7 @@ from gateway.core.claiming import Claiming
 from gateway.core.identities import Identities
 from gateway.core.limits import RateLimiter
 from gateway.core.methods import Methods
-from gateway.core.model import Device, Identity, ProfileTransport, Refused, Secret, Wire
+from gateway.core.model import Device, Identity, Peer, ProfileTransport, Refused, Secret, Wire
 from gateway.core.packages import Packages
 from gateway.core.ports import Clock
 from gateway.core.presence import Attendance
@@ -92,7 +92,7 @@ from gateway.core.rpc import Rpc
 from gateway.core.sessions import Sessions
 from gateway.core.traffic import Traffic
 from gateway.dialects.thingsboard.callers import Callers
-from gateway.dialects.thingsboard.certificates import CertificateApi
+from gateway.dialects.thingsboard.certificates import CertificateApi, RenewalGuest
 from gateway.dialects.thingsboard.claim import ClaimApi
 from gateway.dialects.thingsboard.device import DeviceApi, DeviceLimits
 from gateway.dialects.thingsboard.firmware import FirmwareApi
@@ -131,8 +131,8 @@ class ThingsBoard:
 
     - `gauge`, `polls`: calls under way over all wires; those of patient routes apart.
     - `timeout_s`: how long the core may take.
-    - `provision_idle_s`: closes a session that may only provision, or only renew a certificate, and
-      says nothing, or whose last answer is that long ago.
+    - `provision_idle_s`: closes a session that may only provision and says nothing, or whose last
+      answer is that long ago; and so long after its begin one that may only renew a certificate.
     - `session_idle_s`: closes a device's session that says nothing (contract, section 7.4).
     - `max_children`: devices one gateway may speak for in one session.
 
@@ -253,14 +253,14 @@ class ThingsBoard:
             said = identity.reason.value.replace("_", " ")
             return Rejected(5, 0x87, f"the certificate is refused: {said}")
         if self._callers.ended(identity):
-            return await self._for_renewal(identity)
+            return await self._for_renewal(identity, hello.peer)
         device = await self._access.by_identity(identity)
         verdict = _ENDED if device is None else await self._judged(device, hello)
         if isinstance(verdict, Admitted) and identity.expires_at:
             verdict.lasts_s = (identity.expires_at - self._clock()) / 1000
         return verdict
 
-    async def _for_renewal(self, identity: Identity) -> Admitted | Rejected:
+    async def _for_renewal(self, identity: Identity, peer: Peer) -> Admitted | Rejected:
         """A session in which a certificate that ended may be renewed, and nothing else."""
         device = await self._callers.graced(identity)
         if device is None:
@@ -271,8 +271,9 @@ class ThingsBoard:
             filters=frozenset({CERTIFICATE_FILTER}),
             conduct=_PROVISION_CONDUCT,
             device=device,
-            idle_s=self._provision_idle_s,
             linger_s=self._provision_idle_s,
+            lasts_s=self._provision_idle_s,  # so that none outlasts its grace
+            guest=RenewalGuest(self._house.sessions, device, peer),
         )
 
     async def _judged(self, device: Device, hello: Hello) -> Admitted | Rejected:

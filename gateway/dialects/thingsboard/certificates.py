@@ -6,7 +6,11 @@ Our extension; ThingsBoard signs nothing. The body is JSON whatever the profile 
 from __future__ import annotations
 
 from gateway.core.certifying import Certifier
+from gateway.core.identities import Severing
+from gateway.core.model import Device, Peer
+from gateway.core.sessions import Cause, Session, Sessions, Slot
 from gateway.dialects.thingsboard.callers import Callers
+from gateway.dialects.thingsboard.guests import CLOSE_CODES
 from gateway.dialects.thingsboard.payloads import decode_renewal
 from gateway.dialects.thingsboard.provision import json_reply
 from gateway.dialects.thingsboard.topics import (
@@ -14,8 +18,37 @@ from gateway.dialects.thingsboard.topics import (
     CERTIFICATE_RESPONSE,
     request_id,
 )
-from gateway.wire.call import Call, Format, Reply, Status
+from gateway.wire.call import Call, Format, Link, Reply, Status
 from gateway.wire.route import Route
+
+
+class RenewalGuest:
+    """A session that may renew a certificate: it says nothing of the device's being here, and ends
+    with the credentials that opened it."""
+
+    __slots__ = ("_device", "_peer", "_session", "_sessions")
+
+    def __init__(self, sessions: Sessions, device: Device, peer: Peer) -> None:
+        self._sessions = sessions
+        self._device = device
+        self._peer = peer
+        self._session: Session | None = None
+
+    def opened(self, link: Link) -> None:
+        code = CLOSE_CODES[Cause.CREDENTIALS_CHANGED]
+        outlet = Severing(lambda: link.close(code, "the certificate counts no more"))
+        self._session = self._sessions.open(self._device, self._peer, outlet, slot=Slot.SECURE)
+
+    def subscribed(self, topic_filter: str) -> None: ...
+
+    def unsubscribed(self, topic_filter: str) -> None: ...
+
+    def heard(self) -> None: ...
+
+    def closed(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self._sessions.close(session)
 
 
 class CertificateApi:

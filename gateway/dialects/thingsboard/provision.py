@@ -101,7 +101,7 @@ def json_reply(result: ProvisionResult, csr: str = "") -> Reply:
     """The answer to a request that came with `csr`, or without one."""
     match result:
         case Provisioned(_, credentials):
-            if csr and result.issuers and isinstance(credentials, Certificate):
+            if csr and isinstance(credentials, Certificate):
                 signed = encode_signed(credentials, result.issuers, csr)
                 return Reply(signed, Status.OK, Format.JSON)
             return Reply(encode_provisioned(credentials), Status.OK, Format.JSON)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import subprocess
+import threading
 from datetime import UTC, datetime, timedelta
 
 import certs
@@ -17,6 +18,7 @@ from cryptography.x509 import ocsp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gateway.core.errors import StoreUnavailable
 from gateway.core.pki import revocation
 from gateway.core.pki.authority import make_issuing, make_root, signer_of
 from gateway.core.pki.model import (
@@ -373,6 +375,57 @@ async def test_a_new_issuing_key_is_known_soon(lab, responder, clock):
     clock.now += 5000
     told = await answer(responder, asked(1, await lab.issuing()))
     assert told.response_status is ocsp.OCSPResponseStatus.SUCCESSFUL
+
+
+async def test_the_first_who_ask_at_once_are_all_answered(lab, fleet, responder):
+    """While one of them waits for the list of authorities, the others are no strangers."""
+    _, certificate = await lab.device(fleet, "pump-1")
+    question = asked(certificate.serial_number, await lab.issuing())
+    answers = await asyncio.gather(*(responder.answer(question) for _ in range(5)))
+    statuses = {ocsp.load_der_ocsp_response(one.der).response_status for one in answers}
+    assert statuses == {ocsp.OCSPResponseStatus.SUCCESSFUL}
+
+
+async def test_after_a_look_that_failed_the_next_one_looks_again(
+    lab, fleet, responder, monkeypatch
+):
+    """Who asks while the store cannot be read is to try again, and not told that we are none."""
+    _, certificate = await lab.device(fleet, "pump-1")
+    question = asked(certificate.serial_number, await lab.issuing())
+
+    async def broken():
+        raise StoreUnavailable("the disk is gone")
+
+    monkeypatch.setattr(lab.store, "authorities", broken)
+    statuses = []
+    for _ in range(2):
+        answer = ocsp.load_der_ocsp_response((await responder.answer(question)).der)
+        statuses.append(answer.response_status)
+    assert statuses == [ocsp.OCSPResponseStatus.TRY_LATER] * 2
+    monkeypatch.undo()
+    answer = ocsp.load_der_ocsp_response((await responder.answer(question)).der)
+    assert answer.response_status is ocsp.OCSPResponseStatus.SUCCESSFUL
+
+
+async def test_a_list_is_made_though_nobody_waits_any_more(lab, lists, monkeypatch):
+    """A large one takes longer than its askers may wait: it is there for the next of them."""
+    made, go = [], threading.Event()
+    make = revocation.make_list
+
+    def slow(*args):
+        made.append(1)
+        go.wait(10)
+        return make(*args)
+
+    monkeypatch.setattr(revocation, "make_list", slow)
+    authority = (await lab.authorities.issuer()).signer.authority_id
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await lists.of(authority)
+    go.set()
+    assert await lists.of(authority) is not None
+    assert made == [1]
 
 
 @pytest.mark.parametrize("length", [1, 16, 32])

@@ -79,7 +79,7 @@ async def test_3_a_session_of_nobody_enrols_nobody(desk, address):
     code, label, reply = await desk.coaps(address, request())
     assert (code, label) == ("4.01", None)
     assert b"pre-shared key" in reply.body
-    assert await desk.names() == []
+    assert await desk.lab.devices() == []
 
 
 @pytest.mark.parametrize("address", [*ENROLMENTS, "GET /est/crts", "GET /est/att"])

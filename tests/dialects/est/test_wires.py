@@ -188,7 +188,7 @@ async def test_curl_without_a_login_is_asked_for_one(wires):
         code, body = await wires.curl("simpleenroll", "--data-binary", "@one.b64", "-D-", *options)
         assert code == 401
         assert b'www-authenticate: basic realm="estrealm"' in body.lower()
-    assert await wires.desk.names() == []
+    assert await wires.desk.lab.devices() == []
 
 
 @pytest.mark.parametrize("program", LIBCOAP)

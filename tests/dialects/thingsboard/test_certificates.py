@@ -12,9 +12,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.core.access import Access
+from gateway.core.authorities import Authorities
+from gateway.core.certifying import Certifier
 from gateway.core.limits import Limits, RateLimiter, parse_rate
 from gateway.core.model import Identity, Peer, ProvisionType, Wire
+from gateway.core.pki.authority import file_signer
 from gateway.core.pki.model import CertificateProfile
+from gateway.core.provisioning import Provisioner
 from gateway.dialects.thingsboard import device_api_pb2 as wire
 from gateway.wire.call import Admitted, Format, Hello, Rejected, Reply, Status
 
@@ -92,6 +96,29 @@ async def test_a_signing_request_in_base64_is_answered_in_base64(house: House, w
     assert list(told)[3:] == ["certificateChain"]
     (issuer,) = told["certificateChain"]
     leaf_of(reply).verify_directly_issued_by(x509.load_der_x509_certificate(b64decode(issuer)))
+
+
+@pytest.mark.parametrize("form", [str, certs.base64_of])
+async def test_a_root_that_signs_by_itself_has_no_issuers(house: House, form: Any) -> None:
+    """The answer to a signing request has the same members whoever signs."""
+    root = certs.Authority("elsewhere")
+    signer = file_signer(root.pem.encode(), root.key_pem.encode(), None, now=house.clock())
+    operator = Peer(Wire.SHELL, "tester")
+    authorities = Authorities(house.store, house.clock, operator, file=signer)
+    certifier = Certifier(house.store, authorities, house.parts["profiles"], house.clock)
+    provisioner = Provisioner(
+        house.store, clock=house.clock, new_token=str, readable=bool, certifier=certifier
+    )
+    house.begin(provisioner=provisioner, certifier=certifier)
+    await house.profile(provision_type=CREATE)
+    reply = await provision(house, "http", asked("d", csr=form(certs.csr())))
+    told = json.loads(reply.body)
+    leaf_of(reply).verify_directly_issued_by(root.certificate)
+    if form is str:
+        assert x509.load_pem_x509_certificate(told["certificate"].encode()) == leaf_of(reply)
+        assert told["certificateChain"] == ""
+    else:
+        assert told["certificateChain"] == []
 
 
 async def test_a_waiting_device_gets_a_certificate_as_well(house: House) -> None:
@@ -301,6 +328,20 @@ async def test_a_certificate_that_ended_renews_itself(
         _, reply = await ended.renew(way, renewal())
     new = Certified(house, leaf_of(reply))
     assert (await new.enter()).admitted.name == "device"
+
+
+async def test_a_revocation_ends_the_session_for_its_renewal(
+    house: House, ended: Certified
+) -> None:
+    """Revoked is more than ended: 0x98. Until then nothing says that the device is here."""
+    client = await ended.enter()
+    assert client.admitted.name == "renewal"
+    device = await house.device()
+    await house.registry.replace_credentials(await house.known())
+    await house.feed.look()
+    assert client.link.closed == 0x98
+    client.hang_up()
+    assert house.sessions.of(device.id) == ()
 
 
 async def test_a_certificate_that_ended_does_nothing_else(house: House, ended: Certified) -> None:
