@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import certs
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from inside import Gate, NewGate, serving
+from plant import Plant, plant_in
 
 from gateway.config import StoreSettings
 
@@ -42,3 +45,48 @@ async def new_gate(tmp_path: Path) -> AsyncIterator[NewGate]:
             return await stack.enter_async_context(running)
 
         yield make
+
+
+# ── secure wires ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="session")
+def lab() -> certs.Authority:
+    """Who signed the gateway's own certificate."""
+    return certs.Authority("Lab")
+
+
+@pytest.fixture(scope="session")
+def server(lab: certs.Authority) -> certs.Issued:
+    return lab.server()
+
+
+@pytest.fixture(scope="session")
+def factory() -> certs.Authority:
+    """Whose devices come with certificates."""
+    return certs.Authority("Factory")
+
+
+NewPlant = Callable[..., AbstractAsyncContextManager[Plant]]
+
+
+@pytest.fixture
+def new_plant(
+    tmp_path: Path, lab: certs.Authority, server: certs.Issued, factory: certs.Authority
+) -> NewPlant:
+    """Starts gateways with secure wires and settings of their own."""
+    return partial(plant_in, tmp_path, lab, server, factory)
+
+
+@pytest.fixture
+async def plant(new_plant: NewPlant) -> AsyncIterator[Plant]:
+    """A gateway with secure wires over a database in memory."""
+    async with new_plant() as running:
+        yield running
+
+
+@pytest.fixture
+async def plant_on_disk(new_plant: NewPlant) -> AsyncIterator[Plant]:
+    """The same over a database file, which other processes may open beside it."""
+    async with new_plant(memory=False) as running:
+        yield running

@@ -13,12 +13,16 @@ from wires import Ports
 from gateway.app import Gateway
 from gateway.config import (
     CoapSettings,
+    CoapsSettings,
     Config,
     HttpSettings,
+    HttpsSettings,
     LimitsSettings,
     MqttSettings,
+    MqttsSettings,
     ProfilesSettings,
     StoreSettings,
+    TlsSettings,
 )
 from gateway.core.model import DeviceProfile, Provisioned, ProvisionType, Secret
 from gateway.core.registry import ProfileDraft, Registry
@@ -44,7 +48,7 @@ class Gate:
         assert gateway.mqtt is not None
         assert gateway.coap is not None
         self.gateway = gateway
-        self.ports = Ports(gateway.http.port, gateway.mqtt.port, gateway.coap.port)
+        self.ports = Ports(*(listener.port for _, listener in gateway.listeners))
         self.secrets = {name: f"{name}-secret-0001" for name in PROFILES}
 
     @property
@@ -80,12 +84,22 @@ class Gate:
 
 @asynccontextmanager
 async def serving(folder: Path, **settings: Any) -> AsyncIterator[Gate]:
-    """A gateway over the database in `folder`, stopped at the end."""
+    """A gateway over the database in `folder`, stopped at the end.
+
+    `certificate` names a certificate's file and its key's: then it has secure wires too.
+    """
+    certificate, key = settings.get("certificate", ("", ""))
     config = Config(
         store=settings.get("store", StoreSettings(url=f"sqlite:{folder / 'gate.db'}")),
         http=HttpSettings(host="127.0.0.1", port=0, **settings.get("http", {})),
         mqtt=MqttSettings(host="127.0.0.1", port=0, **settings.get("mqtt", {})),
         coap=CoapSettings(host="127.0.0.1", port=0, **settings.get("coap", {})),
+        tls=TlsSettings(
+            certificate_file=str(certificate), key_file=str(key), **settings.get("tls", {})
+        ),
+        https=HttpsSettings(host="127.0.0.1", port=0),
+        mqtts=MqttsSettings(host="127.0.0.1", port=0),
+        coaps=CoapsSettings(host="127.0.0.1", port=0, **settings.get("coaps", {})),
         limits=LimitsSettings(**settings.get("limits", {})),
         profiles=ProfilesSettings(dir=str(folder / "profiles"), watch=False),
     )

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import json
 import os
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
@@ -66,9 +67,9 @@ class Http:
 
 
 @asynccontextmanager
-async def http(port: int) -> AsyncIterator[Http]:
+async def http(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Http]:
     """A connection, closed at the end."""
-    reader, writer = await asyncio.open_connection(HOST, port)
+    reader, writer = await asyncio.open_connection(HOST, port, ssl=tls)
     try:
         yield Http(reader, writer)
     finally:
@@ -246,9 +247,11 @@ class Mqtt:
 
 
 @asynccontextmanager
-async def mqtt(port: int, version: int = 4) -> AsyncIterator[Mqtt]:
-    """A TCP connection on which nothing was said yet, closed at the end."""
-    reader, writer = await asyncio.open_connection(HOST, port)
+async def mqtt(
+    port: int, version: int = 4, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Mqtt]:
+    """A connection on which nothing was said yet, closed at the end."""
+    reader, writer = await asyncio.open_connection(HOST, port, ssl=tls)
     try:
         yield Mqtt(version, reader, writer)
     finally:
@@ -351,11 +354,14 @@ VERSIONS = {"mqtt31": 3, "mqtt311": 4, "mqtt5": 5}
 
 
 class Ports(NamedTuple):
-    """Where a gateway listens."""
+    """Where a gateway listens; 0: it does not."""
 
     http: int
     mqtt: int
     coap: int
+    https: int = 0
+    mqtts: int = 0
+    coaps: int = 0
 
 
 async def provision(ports: Ports, wire: str, body: bytes, *, success: bool | None = None) -> bytes:

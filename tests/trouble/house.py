@@ -50,7 +50,7 @@ class Gatehouse:
             "GATEHOUSE_PROFILES_WATCH": "false",
             "GATEHOUSE_LOG_FORMAT": "json",
         }
-        for wire in ("HTTP", "MQTT", "COAP"):
+        for wire in ("HTTP", "MQTT", "COAP", "HTTPS", "MQTTS", "COAPS"):
             self.environ[f"GATEHOUSE_{wire}_PORT"] = "0"
             self.environ[f"GATEHOUSE_{wire}_HOST"] = "127.0.0.1"
         self.environ |= environ
@@ -85,9 +85,9 @@ class Gatehouse:
         while True:
             with self.log_path.open("rb") as log:
                 log.seek(begins)
-                told = re.search(rb"gatehouse ready http=(\d+) mqtt=(\d+) coap=(\d+)\n", log.read())
+                told = re.search(rb"gatehouse ready (?:\w+=\d+ ?)+\n", log.read())
             if told:
-                self.ports = Ports(*map(int, told.groups()))
+                self.ports = Ports(*map(int, re.findall(rb"=(\d+)", told[0])))
                 return
             assert self.process.poll() is None, self.log()
             assert time.monotonic() < give_up, self.log()
@@ -235,12 +235,15 @@ class Storm:
                 assert dotted(reply) != "5.00"
                 self.took("coap", name, reply.payload)
 
+    def devices(self) -> list[Coroutine[Any, Any, None]]:
+        """All that rage at once."""
+        devices = [self.over_http(), self.over_http(), self.over_coap(), self.over_coap()]
+        return devices + [self.over_mqtt(version) for version in VERSIONS.values()]
+
     @asynccontextmanager
     async def raging(self) -> AsyncIterator[None]:
         """The storm lasts as long as the block, which ends the gateway; what arrived is read."""
-        devices = [self.over_http(), self.over_http(), self.over_coap(), self.over_coap()]
-        devices += [self.over_mqtt(version) for version in VERSIONS.values()]
-        tasks = [asyncio.create_task(_until_gone(device)) for device in devices]
+        tasks = [asyncio.create_task(_until_gone(device)) for device in self.devices()]
         try:
             yield
         finally:

@@ -26,7 +26,7 @@ used again; here the token counts as well.
     dtls.py         DTLS 1.2 between the two: associations; and its parts, `dtls_*.py`
 """
 
-from gateway.transports.coap.dtls import Dtls
 from gateway.transports.coap.listener import CoapListener
 
-__all__ = ["CoapListener", "Dtls"]
+# `dtls` is not: it brings OpenSSL's bindings, which a gateway in the open does without.
+__all__ = ["CoapListener"]

@@ -13,7 +13,13 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.transports.coap import dtls_wire as wire
-from gateway.transports.coap.dtls_association import OPEN, OVER, Association
+from gateway.transports.coap.dtls_association import (
+    OPEN,
+    OVER,
+    Association,
+    caller_of,
+    name_of,
+)
 from gateway.transports.coap.dtls_handshake import DatagramContexts
 from gateway.transports.coap.dtls_handshakes import Handshakes
 from gateway.transports.coap.dtls_reports import Refusals
@@ -22,6 +28,7 @@ from gateway.transports.coap.exchanges import Address
 from gateway.wire.call import Keys, Report, Vouch
 
 _FINISHED: Final = bytes((wire.FINISHED,))
+_CLIENT_HELLO: Final = bytes((wire.CLIENT_HELLO,))
 
 
 class Dtls:
@@ -31,13 +38,18 @@ class Dtls:
       pre-shared key is offered. A peer that shows neither is anonymous.
     - `report`: hears of refusals, at most every 10 s for each reason.
     - `handshake_timeout_s`: until a handshake is done, the core's part included.
-    - `max_handshakes`: under way at once, about 65 KB each. Beyond it one that has gone on for
-      over 2 s makes room; if there is none, the newcomer is turned away.
+    - `max_handshakes`: under way at once, about 65 KB each. Beyond it one that takes long makes
+      room, or one of a network that has many (see `Room`), else the newcomer is turned away.
     - `max_sessions`: beyond it the one that was silent longest goes.
     - `session_idle_s`: how long one may be silent.
     - `mtu`: bytes of one datagram of a handshake.
     - `max_chain_bytes`: of a client's certificates together.
+
+    `name_of` and `caller_of` say who an association's address is, to the message layer.
     """
+
+    name_of = staticmethod(name_of)
+    caller_of = staticmethod(caller_of)
 
     def __init__(
         self,
@@ -118,7 +130,8 @@ class Dtls:
             if not self._closing:
                 self._handshakes.greet(datagram, addr, session)
         elif (shaking := self._handshakes.get(addr)) is not None and (
-            kind in (wire.HANDSHAKE, wire.CHANGE_CIPHER_SPEC) or datagram[3:5] == b"\0\0"
+            kind in (wire.HANDSHAKE, wire.CHANGE_CIPHER_SPEC)
+            or (kind == wire.ALERT and datagram[3:5] == b"\0\0")
         ):
             self._handshakes.take(shaking, datagram)
         elif session is not None:
@@ -164,8 +177,16 @@ class Dtls:
                 self._deliver(plain, session.addr)
             elif kind == wire.ALERT and wire.is_farewell(plain):
                 self._end(session, wire.CLOSE_NOTIFY)
-            elif kind == wire.HANDSHAKE and plain[:1] == _FINISHED:
-                self._send_flight(session)  # it has not
+            elif kind == wire.HANDSHAKE:
+                self._shake_again(session, plain[:1])
+
+    def _shake_again(self, session: Association, message: bytes) -> None:
+        """A Finished comes again: the peer has not got ours. There is no second handshake."""
+        if message == _FINISHED:
+            self._send_flight(session)
+        elif message == _CLIENT_HELLO and session.seal is not None:
+            refusal = session.seal.seal(wire.ALERT, wire.NO_MORE_HANDSHAKES)
+            self._send(refusal, session.where)
 
     def _opened(self, association: Association) -> None:
         """A handshake is done: from here on its peer is heard.

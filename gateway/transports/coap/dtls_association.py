@@ -18,7 +18,7 @@ ASKING: Final = 1
 OPEN: Final = 2
 OVER: Final = 3
 
-_MOST_WAITING: Final = 8
+_MOST_WAITING: Final = 256
 
 
 class Association:
@@ -36,6 +36,8 @@ class Association:
         "flight",
         "handshake",
         "heard_at",
+        "inbox",
+        "inbox_bytes",
         "key",
         "name",
         "outcome",
@@ -47,7 +49,6 @@ class Association:
         "state",
         "unread",
         "vouched",
-        "waiting",
         "where",
     )
 
@@ -68,7 +69,9 @@ class Association:
         """The pre-shared one, or a random one for an identity that is not known."""
         self.unread = 0
         """Datagrams with a Finished that could not be read: a key that is not ours."""
-        self.waiting: list[bytes] | None = None
+        self.inbox: list[bytes] = []
+        """Datagrams of the handshake that were not looked at yet."""
+        self.inbox_bytes = 0
         self.asking: asyncio.Task[None] | None = None
         self.sent = -1
         """The number of the last record sent in clear."""
@@ -77,17 +80,28 @@ class Association:
         self.seal: Seal | None = None
         self.vouched: Vouched | None = None
 
-    def wait(self, datagram: bytes) -> None:
-        """Keep a datagram until a key is here; of too many the peer sends them again."""
-        if self.waiting is None:
-            self.waiting = []
-        if len(self.waiting) < _MOST_WAITING:
-            self.waiting.append(datagram)
+    def keep(self, datagram: bytes, most_bytes: int) -> None:
+        """Put a datagram into the inbox; what is too much the peer sends again."""
+        if self.inbox_bytes + len(datagram) <= most_bytes and len(self.inbox) < _MOST_WAITING:
+            self.inbox.append(datagram)
+            self.inbox_bytes += len(datagram)
+
+    def take(self) -> bytes:
+        """The first of the inbox. Raises `IndexError` when it is empty."""
+        datagram = self.inbox.pop(0)
+        self.inbox_bytes -= len(datagram)
+        return datagram
+
+    def put_back(self, datagram: bytes) -> None:
+        """To be taken again, before all others."""
+        self.inbox.insert(0, datagram)
+        self.inbox_bytes += len(datagram)
 
     def over(self) -> None:
         """Let go of all it holds. It equals nobody's address any more."""
         self.state = OVER
-        self.handshake = self.outcome = self.seal = self.presented = self.waiting = None
+        self.handshake = self.outcome = self.seal = self.presented = None
+        self.inbox.clear()
         self.flight = self.key = b""
         self.addr = ()  # else it would hold on to itself
         asking, self.asking = self.asking, None

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 from OpenSSL import SSL
 
-from gateway.transports.coap.dtls_psk import KeyAtHand
+from gateway.transports.coap.dtls_psk import KeyAtHand, allow_no_weak_signatures
 from gateway.transports.coap.dtls_seal import CIPHER_LIST, KEY_SUITES, Secrets
 from gateway.transports.coap.dtls_wire import chosen_suite
 
@@ -42,6 +42,7 @@ def prepare(context: SSL.Context, keys: KeyAtHand | None) -> None:
     """
     context.set_min_proto_version(_DTLS_1_2)
     context.set_cipher_list(CIPHER_LIST)
+    allow_no_weak_signatures(context)
     context.set_options(SSL.OP_NO_QUERY_MTU | SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     # The cookie was judged before OpenSSL is given the hello; without these it takes none at all.

@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 import structlog
 from OpenSSL import SSL
 
+from gateway.core.errors import GatehouseError
 from gateway.core.model import Presented, Refused, Vouched
 from gateway.transports.coap import dtls_reports as why
 from gateway.transports.coap import dtls_wire as wire
@@ -29,6 +30,7 @@ from gateway.transports.coap.dtls_handshake import Broken, DatagramContexts, Han
 from gateway.transports.coap.dtls_psk import KeyAtHand
 from gateway.transports.coap.dtls_reports import Refusals, alert_of, peer_of
 from gateway.transports.coap.exchanges import Address
+from gateway.transports.room import Room
 from gateway.wire.call import Keys, Vouch
 
 log = structlog.get_logger()
@@ -36,12 +38,12 @@ log = structlog.get_logger()
 A = TypeVar("A")
 
 _BUDGET_S: Final = 0.003
-_STALE_S: Final = 2.0
 _FIRST_WAIT_S: Final = 1.0
 """Until a flight is repeated for the first time; OpenSSL's own, and RFC 6347's (4.2.4.1)."""
-_LINE_PER_HANDSHAKE: Final = 4
 _MOST_UNREAD: Final = 2
 _KEY_BYTES: Final = 32
+_BESIDE_CHAIN: Final = 16_384
+"""Bytes that a client's flight may have besides its certificates."""
 
 
 class Handshakes:
@@ -74,13 +76,14 @@ class Handshakes:
         self._opened = opened
         self._cut_open = cut
         self._timeout_s = timeout_s
-        self._most = most
+        self._room: Room[Association] = Room(most)
         self._mtu = mtu
         self._max_chain_bytes = max_chain_bytes
         self._now = now
         self._cookies = Cookies(now)
         self._under_way: dict[Address, Association] = {}
-        self._line: deque[tuple[Association, bytes]] = deque()
+        self._line: deque[Association] = deque()
+        """Whose inbox is not empty, each once; each takes a turn for one datagram."""
         self._working = False
         self._number = 0
         self.get = self._under_way.get
@@ -105,6 +108,8 @@ class Handshakes:
             return
         self._refusals.came_back()
         former = self._under_way.get(addr)
+        if session is not None and not session.flight:
+            session = None  # long done: what looks like its hello is a device's that was reset
         if any(one is not None and one.random == hello.random for one in (former, session)):
             return  # the same hello again: what answers it is repeated in time anyway
         if former is not None:
@@ -112,34 +117,31 @@ class Handshakes:
         self._begin(datagram, addr, hello.random)
 
     def _begin(self, datagram: bytes, addr: Address, random: bytes) -> None:
-        if len(self._under_way) >= self._most and not self._make_room():
-            self._refusals.count(why.HALF_HANDSHAKE_FLOOD, addr)
-            return
+        now = self._now()
+        if len(self._room) >= self._room.most:
+            former = self._room.in_the_way(addr[0], now)
+            self._refusals.count(why.HALF_HANDSHAKE_FLOOD, addr if former is None else former.where)
+            if former is None:
+                return
+            self._drop(former)
         self._number += 1
-        association = Association(addr, peer_of(addr), self._number, random, self._now())
+        association = Association(addr, peer_of(addr), self._number, random, now)
         self._under_way[addr] = association
+        self._room.enter(association, addr[0], now)
         self.take(association, datagram)
 
-    def _make_room(self) -> bool:
-        """Who takes part in a handshake is done in two round trips; the oldest is not, so far."""
-        oldest = next(iter(self._under_way.values()))
-        if self._now() - oldest.began < _STALE_S:
-            return False
-        self._refusals.count(why.HALF_HANDSHAKE_FLOOD, oldest.where)
-        self._drop(oldest)
-        return True
-
     def take(self, association: Association, datagram: bytes) -> None:
-        """Work for later: handshakes get 3 ms of each turn of the loop, first come, first served.
+        """Work for later: handshakes get 3 ms of each turn of the loop, one datagram each in turn.
 
-        Too much of it is dropped like any datagram: the peer sends it again.
+        Too much of one peer's is dropped like any datagram: it sends it again.
         """
-        if len(self._line) >= _LINE_PER_HANDSHAKE * self._most:
-            return
-        self._line.append((association, datagram))
-        self._wake()
+        idle = not association.inbox
+        association.keep(datagram, self._max_chain_bytes + _BESIDE_CHAIN)
+        if idle and association.inbox and association.state == SHAKING:
+            self._get_in_line(association)
 
-    def _wake(self) -> None:
+    def _get_in_line(self, association: Association) -> None:
+        self._line.append(association)
         if not self._working:
             self._working = True
             asyncio.get_running_loop().call_soon(self._work)
@@ -147,12 +149,16 @@ class Handshakes:
     def _work(self) -> None:
         until = time.perf_counter() + _BUDGET_S
         while self._line:
-            association, datagram = self._line.popleft()
+            association = self._line.popleft()
+            if association.state != SHAKING:
+                continue
             try:
-                self._advance(association, datagram)
+                self._advance(association, association.take())
             except Exception:  # of ours: one handshake must not stop the line for all
                 log.exception("dtls.handshake_broken", peer=association.caller.peer.address)
                 self._drop(association)
+            if association.inbox and association.state == SHAKING:
+                self._line.append(association)
             if time.perf_counter() >= until:
                 break
         self._working = bool(self._line)
@@ -178,9 +184,9 @@ class Handshakes:
     # ── one step of one handshake ─────────────────────────────────────────────────────────────
 
     def _advance(self, association: Association, datagram: bytes) -> None:
-        if association.state == ASKING and association.outcome is None:
-            association.wait(datagram)  # for the key
-        if association.state != SHAKING:
+        if wire.longest_message(datagram) > self._max_chain_bytes + _BESIDE_CHAIN:
+            # OpenSSL would make room for all of it, and for ten more, at the first byte of each.
+            self._refuse_chain(association)
             return
         if self._names_itself(association, datagram):
             return
@@ -191,8 +197,7 @@ class Handshakes:
                 handshake.begin(datagram)
                 done = False
             else:
-                self._key_at_hand.key = association.key
-                done = handshake.feed(datagram)
+                done = self._feed(handshake, datagram, association.key)
         except Broken as broken:
             self._fail(association, str(broken))
             return
@@ -203,8 +208,15 @@ class Handshakes:
         if flight:
             self._send_flight(association, flight)
             association.repeat_at = self._now() + _FIRST_WAIT_S
-        if handshake.by_key and wire.is_sealed(datagram):
+        if association.key and wire.is_sealed(datagram):
             self._unread(association)
+
+    def _feed(self, handshake: Handshake, datagram: bytes, key: bytes) -> bool:
+        self._key_at_hand.key = key
+        try:
+            return handshake.feed(datagram)
+        finally:
+            self._key_at_hand.key = b""
 
     def _names_itself(self, association: Association, datagram: bytes) -> bool:
         """Whether the peer says just now whose key it uses; then the key is asked for first."""
@@ -214,7 +226,7 @@ class Handshakes:
         identity = wire.psk_identity(datagram)
         if identity is None:
             return False
-        association.wait(datagram)
+        association.put_back(datagram)  # until the key is here
         self._ask(association, self._find_key, identity)
         return True
 
@@ -251,7 +263,7 @@ class Handshakes:
         self._drop(association)
 
     def _drop(self, association: Association) -> None:
-        if self._under_way.get(association.where) is association:
+        if self._room.leave(association):
             del self._under_way[association.where]
         association.over()
 
@@ -275,14 +287,17 @@ class Handshakes:
             self._fail(association, str(broken))
             return
         if sum(map(len, outcome.chain)) > self._max_chain_bytes:
-            self._refusals.count(why.OVERSIZED_CHAIN, association.where)
-            self.refuse(association, wire.BAD_CERTIFICATE)
+            self._refuse_chain(association)
         elif outcome.chain:
             self._ask(association, self._identify, outcome.chain)
         elif association.presented is not None:
             self._ask(association, self._guard, association.presented)
         else:
             self._open(association)
+
+    def _refuse_chain(self, association: Association) -> None:
+        self._refusals.count(why.OVERSIZED_CHAIN, association.where)
+        self.refuse(association, wire.BAD_CERTIFICATE)
 
     def _ask(
         self, association: Association, about: Callable[[Association, A], Awaitable[None]], what: A
@@ -297,6 +312,9 @@ class Handshakes:
     ) -> None:
         try:
             await about(association, what)
+        except GatehouseError:  # the store's: it says so itself, and a storm would repeat it
+            self._refusals.count(why.UNDECIDED, association.where)
+            self.refuse(association, wire.INTERNAL_ERROR)
         except Exception:
             log.exception("dtls.not_decided", peer=association.caller.peer.address)
             self.refuse(association, wire.INTERNAL_ERROR)
@@ -319,10 +337,7 @@ class Handshakes:
         else:
             association.key = association.presented.key
         association.state = SHAKING
-        waiting, association.waiting = association.waiting or [], None
-        # Before what came meanwhile: out of their order they would have to be sent again.
-        self._line.extendleft((association, datagram) for datagram in reversed(waiting))
-        self._wake()
+        self._get_in_line(association)
 
     async def _identify(self, association: Association, chain: tuple[bytes, ...]) -> None:
         cut = self._cut_of(association)
@@ -348,7 +363,9 @@ class Handshakes:
 
     def _open(self, association: Association) -> None:
         self._opened(association)
+        self._room.leave(association)
         del self._under_way[association.where]
+        association.inbox.clear()
         association.asking = None
 
     def _cut_of(self, association: Association) -> Callable[[], None]:

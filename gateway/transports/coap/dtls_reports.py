@@ -21,6 +21,8 @@ SPOOFED_CLIENT_HELLO = "spoofed_client_hello"
 OVERSIZED_CHAIN = "oversized_chain"
 UNKNOWN_PSK_IDENTITY = "unknown_psk_identity"
 WRONG_PSK = "wrong_psk"
+UNDECIDED = "undecided"
+"""The store could not tell who it is."""
 
 _UNANSWERED_ALLOWED = 100
 _ALERTS: Final = {
@@ -30,6 +32,7 @@ _ALERTS: Final = {
     RefusalReason.BAD_SIGNATURE: wire.BAD_CERTIFICATE,
     RefusalReason.BAD_CHAIN: wire.BAD_CERTIFICATE,
     RefusalReason.CHAIN_UNREADABLE: wire.BAD_CERTIFICATE,
+    RefusalReason.OVERSIZED_CHAIN: wire.BAD_CERTIFICATE,
     RefusalReason.PATH_TOO_LONG: wire.BAD_CERTIFICATE,
     RefusalReason.WRONG_USAGE: wire.BAD_CERTIFICATE,
 }

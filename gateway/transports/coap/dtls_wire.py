@@ -31,10 +31,11 @@ UNKNOWN_CA: Final = 48
 ACCESS_DENIED: Final = 49
 DECRYPT_ERROR: Final = 51
 INTERNAL_ERROR: Final = 80
+NO_RENEGOTIATION: Final = 100
 """Descriptions of alerts (RFC 5246, section 7.2)."""
 
 FINISHED: Final = 20
-_CLIENT_HELLO: Final = 1
+CLIENT_HELLO: Final = 1
 _HELLO_VERIFY_REQUEST: Final = 3
 _CLIENT_KEY_EXCHANGE: Final = 16
 _MESSAGE_HEADER: Final = 12
@@ -90,7 +91,7 @@ def is_hello(datagram: bytes) -> bool:
         and datagram[0] == HANDSHAKE
         and datagram[1] == _MAJOR
         and datagram[3:5] == b"\0\0"
-        and datagram[HEADER] == _CLIENT_HELLO
+        and datagram[HEADER] == CLIENT_HELLO
     )
 
 
@@ -118,6 +119,10 @@ def verify_request(hello: Hello, cookie: bytes) -> bytes:
 def alert(description: int, sequence: bytes) -> bytes:
     """A fatal alert in clear; `sequence` is the record's epoch and number, 8 bytes."""
     return bytes((ALERT,)) + VERSION + sequence + b"\x00\x02" + bytes((_FATAL, description))
+
+
+NO_MORE_HANDSHAKES: Final = bytes((_WARNING, NO_RENEGOTIATION))
+"""The body of the answer to a hello within an association (RFC 5246, section 7.2.2)."""
 
 
 def farewell(description: int = CLOSE_NOTIFY) -> bytes:
@@ -172,17 +177,28 @@ def psk_identity(datagram: bytes) -> bytes | None:
 
     None when there is none in clear in this datagram, or it came in fragments.
     """
+    for start, end in _messages(datagram):
+        if datagram[start] == _CLIENT_KEY_EXCHANGE:
+            return _identity(datagram[start + _MESSAGE_HEADER : end])
+    return None
+
+
+def longest_message(datagram: bytes) -> int:
+    """Bytes of the longest message of a handshake in clear of which a part is here; 0 for none."""
+    lengths = (datagram[start + 1 : start + 4] for start, _ in _messages(datagram))
+    return max((int.from_bytes(length, "big") for length in lengths), default=0)
+
+
+def _messages(datagram: bytes) -> Iterator[tuple[int, int]]:
+    """Where each message of a handshake in clear, or fragment of one, begins and ends."""
     for start, end in records(datagram):
         if datagram[start] != HANDSHAKE or datagram[start + 3 : start + 5] != b"\0\0":
             continue
         message = start + HEADER
-        while message + _MESSAGE_HEADER <= end:
-            length = int.from_bytes(datagram[message + 9 : message + 12], "big")
-            body = message + _MESSAGE_HEADER
-            message = body + length
-            if datagram[body - _MESSAGE_HEADER] == _CLIENT_KEY_EXCHANGE:
-                return _identity(datagram[body : min(message, end)])
-    return None
+        while (body := message + _MESSAGE_HEADER) <= end:
+            after = body + int.from_bytes(datagram[message + 9 : message + 12], "big")
+            yield message, min(after, end)
+            message = after
 
 
 def _identity(body: bytes) -> bytes | None:

@@ -6,16 +6,17 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterable
-from typing import TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
-from gateway.transports.coap.dtls import Dtls
-from gateway.transports.coap.dtls_association import caller_of, name_of
 from gateway.transports.coap.endpoint import Endpoint
 from gateway.transports.coap.exchanges import Address
 from gateway.transports.coap.request import Caller
 from gateway.transports.coap.resources import Resources
 from gateway.transports.listening import open_socket, resolve
 from gateway.wire.router import Router
+
+if TYPE_CHECKING:
+    from gateway.transports.coap.dtls import Dtls
 
 TICK_S = 0.1
 """How late an empty ACK or a retransmission may be. Cheap: a tick looks at what waits, no more."""
@@ -75,7 +76,7 @@ class CoapListener:
         )
         self._socket = UdpSocket()
         self._dtls = dtls
-        by_name: _ByName = {} if dtls is None else {"name": name_of, "caller": caller_of}
+        by_name: _ByName = {} if dtls is None else {"name": dtls.name_of, "caller": dtls.caller_of}
         self._make_endpoint: Callable[[], Endpoint] = lambda: Endpoint(
             self._resources,
             self._socket.send if dtls is None else dtls.send,
