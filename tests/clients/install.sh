@@ -46,7 +46,11 @@ else
 fi
 command -v curl >/dev/null || missing+=(curl)
 command -v mosquitto_rr >/dev/null || missing+=(mosquitto-clients)
-compgen -c coap-client >/dev/null || missing+=(libcoap3-bin)
+for build in notls openssl gnutls; do
+    command -v "coap-client-$build" >/dev/null || { missing+=(libcoap3-bin); break; }
+done
+command -v openssl >/dev/null || missing+=(openssl)
+command -v pki >/dev/null || missing+=(strongswan-pki libstrongswan-standard-plugins)
 if ((${#missing[@]})); then
     echo "Missing programs; their tests will be skipped. Install them with:" >&2
     echo "    apt-get install --no-install-recommends ${missing[*]}" >&2

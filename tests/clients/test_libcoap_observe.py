@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import random
-import re
 import shutil
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from clients.lab import WAIT_S, Watched
 
 if TYPE_CHECKING:
     from tests.clients.conftest import FindProgram, Program, RunningGateway
 
 NAMES = ("coap-client", "coap-client-notls", "coap-client-openssl", "coap-client-gnutls")
 CLIENT = next((name for name in NAMES if shutil.which(name)), "coap-client-notls")
-WAIT_S = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -26,52 +24,17 @@ def coap_client(system_program: FindProgram) -> Program:
     return system_program(CLIENT, "libcoap3-bin")
 
 
-class Observing:
-    """A client that observes, and what it has printed so far."""
-
-    def __init__(self, process: subprocess.Popen[bytes], out: Path) -> None:
-        self._process = process
-        self._out = out
-
-    def until(self, pattern: str) -> re.Match[str]:
-        """The first match of `pattern` in its output; fails when there is none in time."""
-        end = time.monotonic() + WAIT_S
-        while time.monotonic() < end:
-            found = re.search(pattern, self._out.read_text(errors="replace"))
-            if found is not None:
-                return found
-            time.sleep(0.02)
-        raise AssertionError(f"{pattern!r} not in {self._out.read_text(errors='replace')!r}")
-
-    def finish(self) -> str:
-        """Let it end by itself; all it printed."""
-        self._process.wait(2 * WAIT_S)
-        return self._out.read_text(errors="replace")
-
-
 @pytest.fixture
 def observe(
-    coap_client: Program, gate: RunningGateway, tmp_path: Path
-) -> Iterator[Callable[..., Observing]]:
+    coap_client: Program, gate: RunningGateway, watch: Callable[..., Watched]
+) -> Callable[..., Watched]:
     """Begin to observe a path; `seconds` is when the client cancels and ends."""
-    running = []
 
-    def begin(path: str, *more: str, seconds: int = 20) -> Observing:
-        out = tmp_path / f"observed-{len(running)}"
-        # It would keep what it prints to itself until its buffer is full.
-        client = ("stdbuf", "-oL", coap_client.path)
-        command = (*client, "-v", "6", "-s", str(seconds), "-m", "get", *more)
-        with out.open("wb") as file:
-            process = subprocess.Popen(
-                (*command, f"{gate.coap_url}/{path}"), stdout=file, stderr=subprocess.STDOUT
-            )
-        running.append(process)
-        return Observing(process, out)
+    def begin(path: str, *more: str, seconds: int = 20) -> Watched:
+        given = ("-v", "6", "-s", str(seconds), "-m", "get", *more)
+        return watch(coap_client, *given, f"{gate.coap_url}/{path}")
 
-    yield begin
-    for process in running:
-        process.kill()
-        process.wait()
+    return begin
 
 
 def until_online(gate: RunningGateway, name: str, *, wanted: bool = True) -> None:
@@ -83,7 +46,7 @@ def until_online(gate: RunningGateway, name: str, *, wanted: bool = True) -> Non
 
 
 def test_shared_attributes_are_observed(
-    observe: Callable[..., Observing], gate: RunningGateway
+    observe: Callable[..., Watched], gate: RunningGateway
 ) -> None:
     """First the current state, then each change."""
     token = gate.token("libcoap-observes")
@@ -97,19 +60,19 @@ def test_shared_attributes_are_observed(
 
 
 def test_a_client_that_cancels_is_gone(
-    observe: Callable[..., Observing], gate: RunningGateway
+    observe: Callable[..., Watched], gate: RunningGateway
 ) -> None:
     """It sends Observe 1 and ends before the answer; the device is offline then."""
     token = gate.token("libcoap-cancels")
     seen = observe(f"api/v1/{token}/attributes", seconds=3)
     seen.until(r"Observe:0")
     until_online(gate, "libcoap-cancels")
-    seen.finish()
+    seen.status()
     until_online(gate, "libcoap-cancels", wanted=False)
 
 
 def test_calls_are_observed_and_answered(
-    observe: Callable[..., Observing], coap_client: Program, gate: RunningGateway
+    observe: Callable[..., Watched], coap_client: Program, gate: RunningGateway
 ) -> None:
     """2.03 without a body first, then the call, whose answer the shell prints."""
     token = gate.token("libcoap-called")
@@ -128,7 +91,7 @@ def test_calls_are_observed_and_answered(
 
 @pytest.mark.parametrize("kind", [(), ("-N",)], ids=["confirmable", "non-confirmable"])
 def test_a_newer_observer_takes_over(
-    observe: Callable[..., Observing], gate: RunningGateway, kind: tuple[str, ...]
+    observe: Callable[..., Watched], gate: RunningGateway, kind: tuple[str, ...]
 ) -> None:
     """One observation of a resource for each device: the older client gets a final 2.02."""
     name = f"libcoap-twice{len(kind)}"

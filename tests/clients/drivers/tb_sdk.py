@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tb_device_http import TBHTTPDevice, TBProvisionFailure
-from tb_device_mqtt import TBDeviceMqttClient
+from tb_device_mqtt import ProvisionClient, TBDeviceMqttClient
 from tb_gateway_mqtt import TBGatewayMqttClient
 
 HOST = "127.0.0.1"
@@ -30,11 +30,27 @@ def mqtt_provision(port: int, requests: list[dict[str, Any]]) -> list[Any]:
         )
 
 
-def mqtt_work(port: int, login: dict[str, str], gateway: bool = False) -> dict[str, Any]:
+def tls_provision(port: int, tls: dict[str, str], request: dict[str, Any]) -> Any:
+    """What the SDK's provisioning client is given over TLS.
+
+    By itself it speaks TLS on port 8883 alone, and believes any server.
+    """
+    client = ProvisionClient(HOST, port, request)
+    client.tls_set(tls["ca_certs"], tls.get("cert_file"), tls.get("key_file"))
+    client.provision(WAIT_S)
+    return client.get_credentials()
+
+
+def mqtt_work(
+    port: int,
+    login: dict[str, str],
+    gateway: bool = False,
+    tls: dict[str, str] | None = None,
+) -> dict[str, Any]:
     """A device's, or a gateway's, whole session with the SDK's own methods."""
     kind = TBGatewayMqttClient if gateway else TBDeviceMqttClient
     device = kind(HOST, port, **login)
-    device.connect()
+    device.connect(tls=tls is not None, **(tls or {}))
     wait_until(device.is_connected)
     told: dict[str, Any] = {"max_payload_before_limits": device.max_payload_size}
     device.request_service_configuration(device.service_configuration_callback)
@@ -55,11 +71,13 @@ def mqtt_work(port: int, login: dict[str, str], gateway: bool = False) -> dict[s
     return told
 
 
-def mqtt_refused(port: int, login: dict[str, str]) -> dict[str, Any]:
+def mqtt_refused(
+    port: int, login: dict[str, str], tls: dict[str, str] | None = None
+) -> dict[str, Any]:
     """What the SDK's connect callback is told with credentials nobody has."""
     told: list[str] = []
     device = TBDeviceMqttClient(HOST, port, **login)
-    device.connect(callback=lambda *given: told.append(str(given[3])))
+    device.connect(lambda *given: told.append(str(given[3])), tls=tls is not None, **(tls or {}))
     wait_until(lambda: told)
     connected = device.is_connected()
     device.disconnect()
@@ -102,7 +120,7 @@ def wait_until(condition: Callable[[], Any]) -> None:
 
 JOBS = {
     job.__name__: job
-    for job in (mqtt_provision, mqtt_work, mqtt_refused, http_provision, http_work)
+    for job in (mqtt_provision, tls_provision, mqtt_work, mqtt_refused, http_provision, http_work)
 }
 
 
