@@ -1,0 +1,96 @@
+"""What happened, and what a running gateway must hear of at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from msgspec import Struct, field
+
+from gateway.core.model.peers import Peer
+from gateway.core.model.traffic import AttributesChange
+
+
+class NoticeKind(StrEnum):
+    ATTRIBUTES = "attributes"
+    """Shared attributes of a device, or of all devices of a profile, changed."""
+    RPC = "rpc"
+    """A call was stored for a device."""
+    LOGIN = "login"
+    """The credentials of a device changed."""
+    REMOVED = "removed"
+    PROFILE = "profile"
+    """A profile changed: its devices are to be treated by its new settings."""
+    PACKAGE = "package"
+    """A device, or a profile, is to run another package: the attributes that announce it."""
+
+
+class Notice(Struct, frozen=True, kw_only=True):
+    """Something was changed, perhaps by another process on the same store.
+
+    Written in the transaction of the change, in the order of their numbers. One of a device has
+    `device_id`, one of a whole profile `profile_id`. `change` goes with ATTRIBUTES and PACKAGE,
+    `call_id` with RPC, `generation` (of the credentials that are good now) with LOGIN.
+    """
+
+    seq: int
+    kind: NoticeKind
+    at: int
+    device_id: int | None = None
+    profile_id: int | None = None
+    change: AttributesChange | None = None
+    call_id: int = 0
+    generation: int = 0
+
+
+class EventKind(StrEnum):
+    DEVICE_PROVISION = "device:provision"
+    DEVICE_CREATE = "device:create"
+    DEVICE_REMOVE = "device:remove"
+    DEVICE_REARM = "device:rearm"
+    DEVICE_CREDENTIALS = "device:credentials"
+    DEVICE_CREDENTIALS_REVOKE = "device:credentials:revoke"
+    DEVICE_LOGIN = "device:login"
+    """Refused, since each that succeeds would be an event of its own."""
+    CERTIFICATE_ISSUE = "certificate:issue"
+    CERTIFICATE_REVOKE = "certificate:revoke"
+    AUTHORITY_CREATE = "authority:create"
+    AUTHORITY_ROTATE = "authority:rotate"
+    HANDSHAKE = "wire:handshake"
+    """Handshakes that were refused or not finished, counted over a while."""
+    DEVICE_ATTRIBUTES = "device:attributes"
+    DEVICE_CLAIM_OFFER = "device:claim:offer"
+    DEVICE_CLAIM = "device:claim"
+    DEVICE_UNCLAIM = "device:unclaim"
+    DEVICE_RPC = "device:rpc"
+    PACKAGE_CREATE = "package:create"
+    PACKAGE_REMOVE = "package:remove"
+    PACKAGE_ASSIGN = "package:assign"
+    PROFILE_CREATE = "profile:create"
+    PROFILE_UPDATE = "profile:update"
+    PROFILE_REMOVE = "profile:remove"
+    PROFILE_SECRET_ROTATE = "profile:secret:rotate"  # noqa: S105
+
+
+class Outcome(StrEnum):
+    SUCCESS = "success"
+    REFUSED = "refused"
+    WARNING = "warning"
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """It happened, and was written down in the transaction that made it happen.
+
+    `seq` is given by the store (0 before). `device_id` is None for what concerns no device, or a
+    device that never came into being. `detail` never holds a secret.
+    """
+
+    kind: EventKind
+    at: int
+    peer: Peer
+    outcome: Outcome = Outcome.SUCCESS
+    reason: str = ""
+    device_id: int | None = None
+    subject: str = ""
+    detail: Mapping[str, str] = field(default_factory=dict)
+    seq: int = 0

@@ -1,0 +1,34 @@
+"""Where a request comes from."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Wire(StrEnum):
+    """How a request reached us. `SHELL` is an operator's command acting on the store."""
+
+    HTTP = "http"
+    MQTT = "mqtt"
+    COAP = "coap"
+    HTTPS = "https"
+    MQTTS = "mqtts"
+    COAPS = "coaps"
+    SHELL = "shell"
+
+    @property
+    def plain(self) -> Wire:
+        """The wire without its security: whose words and numbers are spoken."""
+        return _PLAIN.get(self, self)
+
+
+_PLAIN = {Wire.HTTPS: Wire.HTTP, Wire.MQTTS: Wire.MQTT, Wire.COAPS: Wire.COAP}
+
+
+class Peer(Struct, frozen=True):
+    """Who is at the other end: the wire, and its address as text (`192.0.2.7:50123`)."""
+
+    wire: Wire
+    address: str

@@ -1,0 +1,88 @@
+"""Profiles, and the tickets that admit to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct, field
+
+from gateway.core.model.secrets import Secret
+from gateway.core.pki.model import CertificateProfile, ChainRule
+
+ROOT_ORGANISATION = 1
+"""The organisation every store is born with; ThingsBoard's tenant."""
+
+
+class ProvisionType(StrEnum):
+    """What a profile lets an unknown device do (ThingsBoard's provision strategies)."""
+
+    DISABLED = "DISABLED"
+    ALLOW_CREATE_NEW_DEVICES = "ALLOW_CREATE_NEW_DEVICES"
+    CHECK_PRE_PROVISIONED_DEVICES = "CHECK_PRE_PROVISIONED_DEVICES"
+    X509_CERTIFICATE_CHAIN = "X509_CERTIFICATE_CHAIN"
+
+
+class ProfileTransport(StrEnum):
+    """Which wire devices of a profile use after provisioning. `DEFAULT` is any of them."""
+
+    DEFAULT = "DEFAULT"
+    MQTT = "MQTT"
+    COAP = "COAP"
+
+
+class DeviceProfile(Struct, frozen=True, kw_only=True):
+    """What devices of one kind may do.
+
+    `pre_provision_allowed` belongs to `ALLOW_CREATE_NEW_DEVICES`: a device that already exists in
+    this profile and was never provisioned may then be claimed, once. `claiming_allowed`: a device
+    may be claimed by a customer; else only one whose server attribute `claimingAllowed` is true.
+    `gateway_may_adopt`: a gateway may speak for a device of this profile that it did not create.
+    `readings_keep_days` None: as the whole store. `limits` names rates (`messages`) and gives each
+    as text (`10:1,300:60`); what it leaves out is as configured for all. `certificate` is what our
+    authority writes into certificates of these devices; `chain` says which factory certificates
+    admit to an `X509_CERTIFICATE_CHAIN` profile (None: none do).
+
+    `sections` holds the tables a dialect reads (`[thingsboard]`, `[blynk]`); the core carries them
+    unread. `source` is the file that defines the profile, or None for one that lives in the store
+    alone. `revision` grows with every change.
+    """
+
+    id: int
+    name: str
+    provision_type: ProvisionType = ProvisionType.DISABLED
+    description: str = ""
+    transport: ProfileTransport = ProfileTransport.DEFAULT
+    pre_provision_allowed: bool = False
+    require_readable_certificate: bool = False
+    claiming_allowed: bool = True
+    gateway_may_adopt: bool = True
+    readings_keep_days: int | None = None
+    limits: Mapping[str, str] = field(default_factory=dict)
+    certificate: CertificateProfile = CertificateProfile()
+    chain: ChainRule | None = None
+    organisation_id: int = ROOT_ORGANISATION
+    sections: Mapping[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    revision: int = 1
+
+    @property
+    def claims_existing(self) -> bool:
+        """Whether a device that waits in this profile can be claimed."""
+        match self.provision_type:
+            case ProvisionType.CHECK_PRE_PROVISIONED_DEVICES:
+                return True
+            case ProvisionType.ALLOW_CREATE_NEW_DEVICES:
+                return self.pre_provision_allowed
+            case _:
+                return False
+
+
+class FleetTicket(Struct, frozen=True, kw_only=True):
+    """The pair a whole fleet shares: `key` finds the profile, `secret` proves the right to it."""
+
+    id: int
+    profile: DeviceProfile
+    key: Secret
+    secret: Secret
