@@ -47,6 +47,15 @@ def main() -> None:
 
     try:
         cli(prog_name="gatehouse")
-    except GatehouseError as exc:
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {exc}", err=True)
+    except (GatehouseError, PermissionError) as exc:
+        told = _not_ours(exc) if isinstance(exc, PermissionError) else str(exc)
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {told}", err=True)
         sys.exit(1)
+
+
+def _not_ours(exc: PermissionError) -> str:
+    """A file that was not even to be looked at: the data folder is its owner's alone."""
+    return (
+        f"{exc.filename or 'a file'}: permission denied. Run this as the user the gateway runs as, "
+        "for example with `sudo -u USER`."
+    )

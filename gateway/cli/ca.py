@@ -169,7 +169,8 @@ def rotate(root: bool, yes: bool, config_path: Path | None, as_json: bool) -> No
 
     Certificates that were signed before stay good until they end or are revoked, and the old key
     goes on signing their revocation lists. A running gateway takes the new key up within seconds.
-    After --root, whoever verifies devices' certificates needs the new root as well as the old.
+    After --root, whoever verifies devices' certificates needs the new root as well as the old:
+    `gatehouse ca export --root` writes the one in use, so write the old one first.
     """
     config = read_config(config_path)
     _refuse_if_from_file(config)
@@ -206,7 +207,8 @@ def _question(*, root: bool) -> str:
     if root:
         return (
             "Make a new root and issuing key? Whoever verifies devices' certificates must then be "
-            "given the new root, and keep the old one until the last old certificate has ended."
+            "given the new root, and keep the old one until the last old certificate has ended; "
+            "`gatehouse ca export --root` writes it now, not later."
         )
     return "Make a new issuing key? The root stays; certificates signed before stay good."
 

@@ -50,7 +50,7 @@ class _Places(Struct, frozen=True):
     ca_key: Path
 
 
-@command.command()
+@command.command(short_help="Make a server certificate for a lab.")
 @click.option(
     "--host",
     "hosts",
@@ -76,7 +76,8 @@ def init(
 
     The authority is private: clients must be told to trust it, with the file lab-ca.pem. It is
     made once and kept; --force replaces the server's certificate alone, so that clients need
-    nothing new. A certificate in the place that [tls] names is never touched without --force.
+    nothing new. The new one is for the names given now: repeat each --host. A certificate in the
+    place that [tls] names is never touched without --force.
 
     \b
     Examples:
@@ -89,7 +90,7 @@ def init(
     places = _places(config)
     if not force:
         _refuse_to_replace(places)
-    names = list(dict.fromkeys([*hosts, *usual_hosts()]))
+    names = list(dict.fromkeys([*(_plain(host) for host in hosts), *usual_hosts()]))
     lab, fresh = _make(places, _general_names(names), days)
     until = lab.certificate.not_valid_after_utc if lab else None
     told = {
@@ -105,6 +106,11 @@ def init(
     _tell(config, places, names, fresh=fresh)
     if until is not None and not fresh:
         click.echo(f"\nThe lab authority is the one from before; it ends on {until:%Y-%m-%d}.")
+
+
+def _plain(host: str) -> str:
+    """`[::1]` and `gate.example.` as they are written elsewhere."""
+    return host.strip("[]") if host.startswith("[") else host.rstrip(".")
 
 
 def _places(config: Config) -> _Places:
@@ -241,7 +247,7 @@ def client_lines(config: Config, ca: Path, host: str) -> list[str]:
 # ── looking ───────────────────────────────────────────────────────────────────────────────────
 
 
-@command.command()
+@command.command(short_help="Show a certificate file, by default this server's.")
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @config_option
 @json_option

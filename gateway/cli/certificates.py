@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from msgspec import Struct
 
 from gateway.cli.tables import when
@@ -20,6 +21,10 @@ from gateway.core.errors import ConfigError
 
 DAY_MS = 86_400_000
 MOST_PEM_BYTES = 262_144
+_SERVER_USAGES = {
+    ExtendedKeyUsageOID.SERVER_AUTH,
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+}
 _FEWEST_RSA_BITS, _FEWEST_EC_BITS = 2048, 224
 
 
@@ -39,6 +44,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     not_after: int
     key: str
     authority: bool
+    for_servers: bool = True
+    """Whether its extended key usage, if it has one, allows a TLS server."""
     faults: tuple[str, ...] = ()
 
     def plain(self, now: int) -> dict[str, Any]:
@@ -73,6 +80,7 @@ class Facts(Struct, frozen=True, kw_only=True):
 def facts_of(certificate: x509.Certificate) -> Facts:
     """Read it. Raises `ValueError` where an extension it needs for that cannot be read."""
     constraints = _extension(certificate, x509.BasicConstraints)
+    usages = _extension(certificate, x509.ExtendedKeyUsage)
     return Facts(
         subject=_name(certificate.subject),
         issuer=_name(certificate.issuer),
@@ -83,6 +91,7 @@ def facts_of(certificate: x509.Certificate) -> Facts:
         not_after=_ms(certificate.not_valid_after_utc.timestamp()),
         key=_key(certificate),
         authority=constraints is not None and constraints.ca,
+        for_servers=usages is None or not _SERVER_USAGES.isdisjoint(usages),
         faults=tuple(_faults(certificate)),
     )
 
@@ -123,10 +132,19 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(content)
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
-        raise ConfigError(
-            f"{path}: holds no certificate in PEM that can be read. "
-            "`openssl x509 -inform der -in FILE` makes PEM of DER."
-        ) from None
+        raise ConfigError(f"{path}: {_no_certificate(content)}") from None
+
+
+def _no_certificate(content: bytes) -> str:
+    """What the file holds instead, and what shows that."""
+    if b"-----BEGIN CERTIFICATE REQUEST-----" in content:
+        return "holds a signing request; `openssl req -noout -text -in FILE` shows it."
+    if b"PRIVATE KEY-----" in content:
+        return "holds a key, and no certificate that can be read."
+    return (
+        "holds no certificate in PEM that can be read. `openssl x509 -inform der -in FILE` makes "
+        "PEM of DER."
+    )
 
 
 # ── a chain ───────────────────────────────────────────────────────────────────────────────────
@@ -154,7 +172,9 @@ def chain_of(certificates: Sequence[x509.Certificate], known: x509.Certificate |
         return Chain(True, f"signed by the lab authority, {_name(known.subject)}")
     if len(certificates) == 1:
         return Chain(False, f"its issuer, {_name(last.issuer)}, is not in the file")
-    return Chain(True, f"{len(certificates)} certificates, up to one of {_name(last.issuer)}")
+    return Chain(
+        True, f"{len(certificates)} certificates; the last was signed by {_name(last.issuer)}"
+    )
 
 
 def signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
@@ -181,9 +201,10 @@ def days_left(not_after: int, now: int) -> int:
 
 def lasting_until(not_after: int, now: int) -> str:
     """`ends in 30 days`, or that it ended."""
+    if not_after < now:
+        gone = (now - not_after) // DAY_MS
+        return f"EXPIRED {_days(gone)} ago" if gone else "EXPIRED less than a day ago"
     days = days_left(not_after, now)
-    if days < 0:
-        return f"EXPIRED {_days(-days)} ago" if days < -1 else "EXPIRED less than a day ago"
     return f"ends in {_days(days)}" if days else "ends within a day"
 
 

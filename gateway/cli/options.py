@@ -7,9 +7,10 @@ import difflib
 import getpass
 import json
 import os
+import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -116,7 +117,18 @@ def confirm(question: str, *, yes: bool) -> None:
         raise click.UsageError(
             "this cannot be taken back, and nobody is there to ask: repeat with --yes."
         )
-    click.confirm(question, abort=True)
+    with _interruptible():
+        click.confirm(question, abort=True)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends the question: asyncio would cancel the coroutine that waits for the answer."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -170,12 +170,20 @@ async def _provision(config: Config, order: Order) -> dict[str, Any]:
             told = _read(answer, protobuf=order.protobuf)
         except SimulatorError as exc:
             raise click.ClickException(
-                f"{exc}, at {order.host} port {order.port}. Check the address, and there whether "
-                "the gateway runs: `gatehouse doctor`."
+                f"{exc}, at {order.host} port {order.port}. {_remedy(exc)}"
             ) from None
         finally:
             await device.close()
     return told | {"deviceName": order.wish.device_name or None, "wire": order.wire.value}
+
+
+def _remedy(exc: SimulatorError) -> str:
+    if "is not trusted" in str(exc):
+        return (
+            "--cacert names the certificate of whom to trust; for a lab it is lab-ca.pem, which "
+            "`gatehouse cert init` made."
+        )
+    return "Check the address, and there whether the gateway runs: `gatehouse doctor`."
 
 
 def _trust(order: Order) -> ssl.SSLContext | None:
@@ -249,10 +257,13 @@ def _explained(status: str, order: Order) -> str:
             "is DISABLED or\nadmits by certificate alone. It never says which. "
             f"Check with `gatehouse profile show {name} --reveal`."
         )
+    credentials = "its credentials are invalid or another's"
+    if order.wish.csr:
+        credentials = "its key is too\nweak or was certified before, or the request asks for more"
     return (
         "Key and secret are right, but this device gets nothing: its name is taken or was "
-        "provisioned before, it\nwas never added to a profile that wants that, or its credentials "
-        "are invalid or another's.\nThe reason stands in `gatehouse device events` at the gateway; "
+        "provisioned before, it\nwas never added to a profile that wants that, or "
+        f"{credentials}.\nThe reason stands in `gatehouse device events` at the gateway; "
         "`gatehouse device rearm NAME`\n"
         "lets it ask again where the profile claims existing devices, `gatehouse device remove "
         "NAME`\nfrees the name."

@@ -88,8 +88,11 @@ def _none_there(config: Config, files: tuple[Path, Path] | None) -> Finding:
     if files is not None and config.tls.certificate_file:
         todo = f"The gateway does not start without it. {_MAKE_ONE}"
         return wrong(check, f"{files[0]}: there is no such file", todo)
-    where = f"none at {files[0]}" if files else "this store has no folder for one"
-    return Finding(check, Level.OK, f"{where}: HTTPS, MQTTS and CoAPS are off", _MAKE_ONE)
+    off = "HTTPS, MQTTS and CoAPS are off"
+    if files is None:
+        todo = "Name two files: [tls] certificate_file and key_file."
+        return Finding(check, Level.OK, f"this store has no folder for one: {off}", todo)
+    return Finding(check, Level.OK, f"none at {files[0]}: {off}", _MAKE_ONE)
 
 
 def _validity(check: str, what: str, facts: Facts, soon_days: int, todo: str = "") -> Finding:
@@ -112,6 +115,9 @@ def _suspicions(facts: Facts) -> Iterator[Finding]:
     """What clients refuse, or may, whatever the dates say."""
     for fault in facts.faults:
         yield wrong("certificate", fault, "Have another one made: today's clients refuse this one.")
+    if not facts.for_servers:
+        todo = "Have one made with the extended key usage serverAuth: clients refuse any other."
+        yield wrong("certificate", "its extended key usage is not that of a server", todo)
     if facts.authority:
         todo = "Use one made for a server: some clients refuse an authority in its place."
         yield doubtful("certificate", "it is that of an authority, not of a server", todo)

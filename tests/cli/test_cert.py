@@ -152,6 +152,22 @@ def test_what_is_no_host_is_a_usage_error(shell: Any, host: str) -> None:
     assert not (shell.folder / "data").exists()
 
 
+def test_a_host_may_be_written_as_in_an_address(shell: Any) -> None:
+    """Brackets and a last dot are not taken for a part of the name."""
+    made = shell.json("cert", "init", "--host", "[::1]", "--host", "gate.example.")
+    assert made["hosts"][:2] == ["::1", "gate.example"]
+    assert made["hosts"].count("::1") == 1
+
+
+def test_a_file_of_something_else_is_told_apart(shell: Any, tmp_path: Path) -> None:
+    """A signing request and a key are named, instead of being taken for DER."""
+    key = certs.new_key()
+    for content, told in ((certs.csr(key), "a signing request"), (certs.key_pem(key), "a key")):
+        file = tmp_path / "other.pem"
+        file.write_text(content)
+        assert f"holds {told}" in str(shell("cert", "show", str(file)).exception)
+
+
 def test_hosts_are_names_or_addresses() -> None:
     """Addresses of both kinds, names without their dot, and a pattern's star."""
     shown = [str(host_name(text).value) for text in ("10.0.0.1", "[::1]", "A.example.", "*.b.org")]
@@ -254,6 +270,7 @@ def test_time_left_is_told_in_days() -> None:
     assert lasting_until(now + 30 * DAY_MS, now) == "ends in 30 days"
     assert lasting_until(now + 1, now) == "ends within a day"
     assert lasting_until(now - 1, now) == "EXPIRED less than a day ago"
+    assert lasting_until(now - DAY_MS - 1, now) == "EXPIRED 1 day ago"
     assert lasting_until(now - 3 * DAY_MS, now) == "EXPIRED 3 days ago"
     assert days_left(now - 1, now) == -1
     assert serial_text(0xABC) == "0abc"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import stat
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import certs
 import pytest
 
+from gateway.cli import main
+from gateway.cli.options import confirm
 from gateway.cli.signing import certificates_given
 from gateway.clock import now_ms
 from gateway.core.model import Certificate, Event, EventKind, Peer, Wire
@@ -296,3 +299,39 @@ def test_an_answer_of_either_form_becomes_pem() -> None:
     listed = {"credentialsValue": leaf.text, "certificateChain": [root.text]}
     assert certificates_given(listed) == wanted
     assert certificates_given({"credentialsValue": leaf.text}) == leaf.pem
+
+
+# ── a person at the terminal ──────────────────────────────────────────────────────────────────
+
+
+def test_ctrl_c_ends_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also within a command's coroutine, where asyncio would let the question go on waiting."""
+
+    def interrupted(_question: str, *, abort: bool) -> None:
+        assert abort
+        signal.raise_signal(signal.SIGINT)
+
+    async def ask() -> None:
+        confirm("Really?", yes=False)
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.confirm", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(ask())
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_store_of_another_user_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where not even looking is allowed, it is said who may; no traceback."""
+
+    def forbidden(**_: str) -> None:
+        raise PermissionError(13, "Permission denied", "/srv/gatehouse.db")
+
+    monkeypatch.setattr("gateway.cli.cli", forbidden)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "/srv/gatehouse.db: permission denied. Run this as the user" in capsys.readouterr().err

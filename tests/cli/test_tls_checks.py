@@ -146,6 +146,13 @@ def test_weak_ones_are_wrong(installed: Any) -> None:
     assert "1024 bits" in looked.text
 
 
+def test_one_for_clients_is_wrong(installed: Any) -> None:
+    """Clients refuse a certificate whose extended key usage is not that of a server."""
+    looked = installed(certs.Authority("root").issue("localhost", eku=certs.CLIENT))
+    assert looked.levels["certificate"] is Level.WRONG
+    assert "serverAuth" in looked.text
+
+
 def test_the_key_must_belong(installed: Any, shell: Any) -> None:
     """Another's key, one that is none, and an encrypted one are told apart."""
     root = certs.Authority("root")
