@@ -112,6 +112,7 @@ def _of_file(config: Config, now: int) -> list[_Row]:
 @command.command()
 @click.option("--root", is_flag=True, help="The root alone: what others are to trust.")
 @click.option("--chain", is_flag=True, help="The issuing certificate and its issuers (default).")
+@click.option("--all", "everything", is_flag=True, help="All there ever were, retired ones too.")
 @click.option(
     "-o",
     "--output",
@@ -119,7 +120,9 @@ def _of_file(config: Config, now: int) -> list[_Row]:
     help="Write to a new file instead of standard output.",
 )
 @config_option
-def export(root: bool, chain: bool, output: Path | None, config_path: Path | None) -> None:
+def export(
+    root: bool, chain: bool, everything: bool, output: Path | None, config_path: Path | None
+) -> None:
     """Print certificates of the authority as PEM; never a key.
 
     Whoever is to verify devices' certificates trusts the root. The authority is made if there is
@@ -130,10 +133,13 @@ def export(root: bool, chain: bool, output: Path | None, config_path: Path | Non
       gatehouse ca export --root -o gatehouse-root.pem
       openssl verify -CAfile <(gatehouse ca export) device.pem
     """
-    if root and chain:
-        raise click.UsageError("choose one of --root and --chain.")
+    if root + chain + everything > 1:
+        raise click.UsageError("choose one of --root, --chain and --all.")
+    config = read_config(config_path)
     with NewFile(output, "--output", mode=0o644) as kept:
-        ders = run(_chain(read_config(config_path)))
+        ders = run(_chain(config))
+        if everything and config.ca_files is None:
+            ders = tuple(one.certificate for one in run(_all(config)))
         text = pem_of(ders[-1:] if root else ders)
         if output is None:
             click.echo(text, nl=False)
@@ -170,7 +176,7 @@ def rotate(root: bool, yes: bool, config_path: Path | None, as_json: bool) -> No
     Certificates that were signed before stay good until they end or are revoked, and the old key
     goes on signing their revocation lists. A running gateway takes the new key up within seconds.
     After --root, whoever verifies devices' certificates needs the new root as well as the old:
-    `gatehouse ca export --root` writes the one in use, so write the old one first.
+    `gatehouse ca export --all` writes both.
     """
     config = read_config(config_path)
     _refuse_if_from_file(config)

@@ -35,6 +35,16 @@ def test_the_root_is_exported_before_the_first_device(one: Any) -> None:
     assert {row["role"] for row in one.json("ca", "show")} == {"root", "issuing"}
 
 
+def test_a_retired_root_can_still_be_had(one: Any) -> None:
+    """After a rotation verifiers need the old root as well as the new one."""
+    [old] = x509.load_pem_x509_certificates(one.ok("ca", "export", "--root").encode())
+    one.ok("ca", "rotate", "--root", "--yes")
+    kept = x509.load_pem_x509_certificates(one.ok("ca", "export", "--all").encode())
+    assert len(kept) == 4
+    assert old in kept
+    assert one("ca", "export", "--all", "--root").exit_code == 2
+
+
 def test_openssl_takes_the_exported_chain(one: Any) -> None:
     """What is written to a file is what `openssl verify` wants of an authority."""
     one.ok("ca", "export", "--root", "-o", "root.pem")

@@ -100,6 +100,19 @@ def test_a_signing_request_is_answered_with_a_certificate(
     assert gate.readings(name) == {"a": 1}
 
 
+def test_a_device_renews_in_one_line(mosquitto: Mosquitto, gate: RunningGateway, lab: Lab) -> None:
+    """mosquitto_rr takes no wildcards: the topics without a number are for it."""
+    name = f"renews-{mosquitto.version}"
+    old, asked = lab.certified(name), lab.asks("renewed")
+    topic = "v1/devices/me/certificate"
+    body = json.dumps({"csr": asked.text})
+    told = mosquitto.ask(old, f"{topic}/request", f"{topic}/response", body)
+    new = lab.given(asked, told.answer())
+    assert mosquitto.publish(new, TELEMETRY, '{"a":1}').status == 0
+    assert gate.readings(name) == {"a": 1}
+    assert mosquitto.publish(old, TELEMETRY, '{"a":2}').status == REFUSED[mosquitto.version]
+
+
 def test_a_live_session_is_cut(
     mosquitto: Mosquitto, lab: Lab, watch: Callable[..., Watched]
 ) -> None:

@@ -71,8 +71,8 @@ def csr_text(body: bytes) -> str:
 
 
 def base64_lines(der: bytes) -> bytes:
-    """Base64 in lines of 76 characters that end in CRLF (RFC 2045, section 6.8)."""
-    return encodebytes(der).replace(b"\n", b"\r\n")
+    """Base64 in lines of 76 characters. They end in LF: GNU's `base64` takes no CR for a blank."""
+    return encodebytes(der)
 
 
 def base64_line(der: bytes) -> bytes:

@@ -20,7 +20,7 @@ The contract is kept to the byte, except for these differences, each on purpose:
 - Extensions: `csr` in a provisioning request has a certificate signed, and DTLS_PSK as
   `credentialsType` has a key made. Both need JSON; protobuf has no words for them. A device renews
   its certificate with `{"csr":".."}` by POST to `/api/v1/{token}/certificate` or on
-  `v1/devices/me/certificate/request/{id}`. It may do so, and nothing else, for as many days after
+  `v1/devices/me/certificate/request/{id}`, with or without the number. It may do so, and nothing else, for as many days after
   the certificate's end as its profile allows.
 - A waiting device that sends a `csr` or asks for DTLS_PSK gets that, and not what it was added
   with; all else it asks for is ignored, as in ThingsBoard.
@@ -105,7 +105,7 @@ from gateway.dialects.thingsboard.plans import Plans
 from gateway.dialects.thingsboard.provision import RESPONSE_TOPIC, ProvisionApi
 from gateway.dialects.thingsboard.renewals import Renewals
 from gateway.dialects.thingsboard.rpc import RpcApi
-from gateway.dialects.thingsboard.topics import CERTIFICATE_FILTER
+from gateway.dialects.thingsboard.topics import CERTIFICATE_FILTERS
 from gateway.wire.call import Admitted, Conduct, Hello, Rejected, Status
 from gateway.wire.route import Route
 from gateway.wire.router import Gauge, Router
@@ -268,7 +268,7 @@ class ThingsBoard:
         return Admitted(
             name="renewal",
             router=self._renewal_router,
-            filters=frozenset({CERTIFICATE_FILTER}),
+            filters=CERTIFICATE_FILTERS,
             conduct=_PROVISION_CONDUCT,
             device=device,
             linger_s=self._provision_idle_s,

@@ -77,16 +77,23 @@ class CertificateApi:
     def mqtt_routes(self) -> tuple[Route, ...]:
         return (
             Route(
+                name="thingsboard.certificate.numbered",
+                handler=self.numbered,
+                mqtt=(CERTIFICATE_REQUEST + "/{id}",),
+                mqtt_reply=CERTIFICATE_RESPONSE + "/{id}",
+                quiet=True,
+            ),
+            Route(
                 name="thingsboard.certificate",
-                handler=self.publish,
-                mqtt=(CERTIFICATE_REQUEST + "{id}",),
-                mqtt_reply=CERTIFICATE_RESPONSE + "{id}",
+                handler=self.renew,
+                mqtt=(CERTIFICATE_REQUEST,),
+                mqtt_reply=CERTIFICATE_RESPONSE,
                 quiet=True,
             ),
         )
 
-    async def publish(self, call: Call) -> Reply:
-        """On MQTT. The id is the device's, for it to tell answers apart."""
+    async def numbered(self, call: Call) -> Reply:
+        """The id is the device's, for it to tell answers apart."""
         request_id(call)
         return await self.renew(call)
 

@@ -18,7 +18,7 @@ from gateway.dialects.thingsboard.guests import Plan
 from gateway.dialects.thingsboard.profile import PayloadKind
 from gateway.dialects.thingsboard.rpc import RpcApi
 from gateway.dialects.thingsboard.topics import (
-    CERTIFICATE_FILTER,
+    CERTIFICATE_FILTERS,
     PACKAGE_FILTERS,
     V2,
     V2_JSON,
@@ -153,7 +153,7 @@ def voices_of(settings: Settings) -> tuple[Voice, ...]:
 
 def filters_of(voices: Iterable[Voice]) -> frozenset[str]:
     """The filters a device may subscribe to, exactly (section 8)."""
-    filters = {CERTIFICATE_FILTER, *PACKAGE_FILTERS}
+    filters = {*CERTIFICATE_FILTERS, *PACKAGE_FILTERS}
     for voice in voices:
         topics = voice.family
         asked = (topics.attributes_response, topics.rpc_request, topics.rpc_response)

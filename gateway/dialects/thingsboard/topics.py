@@ -57,9 +57,10 @@ V2_JSON: Final = _short("v2.json", "/j")
 V2_PROTOBUF: Final = _short("v2.protobuf", "/p")
 
 CLAIM_TOPIC: Final = "v1/devices/me/claim"
-CERTIFICATE_REQUEST: Final = "v1/devices/me/certificate/request/"
-CERTIFICATE_RESPONSE: Final = "v1/devices/me/certificate/response/"
-CERTIFICATE_FILTER: Final = CERTIFICATE_RESPONSE + "+"
+CERTIFICATE_REQUEST: Final = "v1/devices/me/certificate/request"
+CERTIFICATE_RESPONSE: Final = "v1/devices/me/certificate/response"
+CERTIFICATE_FILTERS: Final = frozenset({CERTIFICATE_RESPONSE, CERTIFICATE_RESPONSE + "/+"})
+"""With a number after it, as attribute requests have one, or without."""
 PACKAGE_FILTERS: Final = frozenset(
     {"v2/fw/response/+/chunk/+", "v2/fw/error", "v2/sw/response/+/chunk/+", "v2/sw/error"}
 )

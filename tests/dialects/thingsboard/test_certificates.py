@@ -318,7 +318,10 @@ async def test_a_certificate_that_ended_renews_itself(
         admitted = await house.dialect.connect(ended.hello)
         assert isinstance(admitted, Admitted)
         assert (admitted.name, admitted.linger_s) == ("renewal", 60.0)
-        assert admitted.filters == {"v1/devices/me/certificate/response/+"}
+        assert admitted.filters == {
+            "v1/devices/me/certificate/response",
+            "v1/devices/me/certificate/response/+",
+        }
         _, reply = await admitted.router.answer(
             RENEW, renewal().encode(), ended.peer, device=admitted.device
         )

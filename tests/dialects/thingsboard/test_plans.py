@@ -20,6 +20,7 @@ FILTERS = {
     *("v1/devices/me/rpc/request/+", "v1/devices/me/rpc/response/+"),
     *("v2/a", "v2/a/res/+", "v2/r/req/+", "v2/r/res/+"),
     *("v2/a/j", "v2/a/res/j/+", "v2/r/req/j/+", "v2/r/res/j/+"),
+    "v1/devices/me/certificate/response",
     "v1/devices/me/certificate/response/+",
     *("v2/fw/response/+/chunk/+", "v2/fw/error", "v2/sw/response/+/chunk/+", "v2/sw/error"),
 }
