@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
-from msgspec import to_builtins
+from msgspec import structs, to_builtins
 
 from gateway.cli.options import (
     config_option,
@@ -34,6 +34,9 @@ from gateway.core.model import (
 )
 from gateway.core.pki.model import ChainRule
 from gateway.core.registry import ProfileDraft, root_profile
+
+if TYPE_CHECKING:
+    from gateway.simulator.messages import Wish
 
 IN_STORE = "store"
 _KEY_HEAD = 4
@@ -400,8 +403,12 @@ def _refuse_if_from_file(config: Config, profile: DeviceProfile, *, key_too: boo
 @command.command()
 @click.argument("name")
 @click.option("--device-name", help="Default: the profile's name and eight random characters.")
+@click.option("--csr", type=click.File("rb"), help="Have this signing request's key certified.")
+@click.option("--psk", is_flag=True, help="Ask for a pre-shared key for DTLS (DTLS_PSK).")
 @config_option
-def request(name: str, device_name: str | None, config_path: Path | None) -> None:
+def request(
+    name: str, device_name: str | None, csr: BinaryIO | None, psk: bool, config_path: Path | None
+) -> None:
     """Print the JSON body of a provisioning request, key and secret included, to be piped.
 
     So the secret is never in the shell's history or in `ps`.
@@ -412,19 +419,30 @@ def request(name: str, device_name: str | None, config_path: Path | None) -> Non
         curl -s -d @- http://127.0.0.1:8080/api/v1/provision
       gatehouse profile request demo |
         coap-client -m post -f - coap://127.0.0.1/api/v1/provision
+      gatehouse profile request demo --csr d1.csr |
+        coap-client-openssl -R lab-ca.pem -m post -f - coaps://localhost/api/v1/provision
     """
-    body = run(_request(read_config(config_path), name, device_name))
+    from gateway.simulator.messages import Wish
+
+    if csr is not None and psk:
+        raise click.UsageError("choose one of --csr and --psk.")
+    wish = Wish(credentials_type="DTLS_PSK" if psk else "")
+    if csr is not None:
+        from gateway.cli.signing import read_request
+
+        wish = Wish(csr=read_request(csr))
+    body = run(_request(read_config(config_path), name, device_name, wish))
     # The body and nothing else; the line end is for the eye.
     click.echo(body, nl=sys.stdout.isatty())
 
 
-async def _request(config: Config, name: str, device_name: str | None) -> bytes:
-    from gateway.simulator.messages import Wish, json_request
+async def _request(config: Config, name: str, device_name: str | None, wish: Wish) -> bytes:
+    from gateway.simulator.messages import json_request
 
     async with open_for_people(config, make=has_profile_files(config)) as registry:
         ticket = await the_ticket(registry, name)
     device_name = device_name or default_device_name(ticket.profile)
-    return json_request(ticket.key, ticket.secret, Wish(device_name=device_name))
+    return json_request(ticket.key, ticket.secret, structs.replace(wish, device_name=device_name))
 
 
 def default_device_name(profile: DeviceProfile) -> str:

@@ -167,7 +167,7 @@ class Certifier:
 
     def _event(self, device: Device, peer: Peer) -> Event:
         return Event(
-            kind=EventKind.DEVICE_CREDENTIALS,
+            kind=EventKind.DEVICE_CREDENTIALS_RENEW,
             at=self._clock(),
             peer=peer,
             subject=device.name,

@@ -144,7 +144,7 @@ class Identities:
         if pending is not None:
             device = pending.device
             event = Event(
-                kind=EventKind.DEVICE_CREDENTIALS,
+                kind=EventKind.DEVICE_CREDENTIALS_USE,
                 at=self._clock(),
                 peer=peer,
                 subject=device.name,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from pathlib import Path
 from typing import Any
 
+import certs
 import pytest
 
 from gateway.core.tokens import new_token
@@ -176,6 +178,19 @@ def test_a_request_is_the_body_and_nothing_else(shell: Any) -> None:
     assert first["deviceName"].startswith("demo-")
     assert len(first["deviceName"]) == len("demo-") + 8
     assert first["deviceName"] != second["deviceName"]
+
+
+def test_a_request_may_ask_for_more_than_a_token(shell: Any, tmp_path: Path) -> None:
+    """A signing request goes along as PEM, a pre-shared key is asked for by its name."""
+    csr = tmp_path / "d.csr"
+    csr.write_bytes(certs.der_of(certs.csr()))
+
+    signed = json.loads(shell.ok("profile", "request", "demo", "--csr", str(csr)))
+    keyed = json.loads(shell.ok("profile", "request", "demo", "--psk"))
+
+    assert signed["csr"].startswith("-----BEGIN CERTIFICATE REQUEST-----")
+    assert keyed["credentialsType"] == "DTLS_PSK"
+    assert shell("profile", "request", "demo", "--psk", "--csr", str(csr)).exit_code == 2
 
 
 def test_a_request_for_added_devices_wants_their_name(shell: Any, waits: Any) -> None:
