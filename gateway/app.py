@@ -238,6 +238,7 @@ class Gateway:
             await self._hook.close()
         try:
             async with asyncio.timeout(LAST_WRITE_S):
+                await asyncio.gather(*self._reports)
                 await self.attendance.write(everything=True)
                 await self.packages.write()
         except (GatehouseError, TimeoutError) as exc:

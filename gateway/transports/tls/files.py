@@ -54,7 +54,7 @@ def read_pair(certificate: Path, key: Path) -> Pair:
     """The pair in these files. Raises `ConfigError`, which says what to do."""
     leaf, *issuers = _certificates(certificate)
     private = _private_key(key)
-    if _public(private) != leaf.public_key():
+    if _public(private) != _key_of(leaf, certificate):
         raise ConfigError(
             f"{key}: this key does not belong to the first certificate in {certificate}. "
             "Give the certificate that was made for this key, before its issuers'."
@@ -87,6 +87,16 @@ def _private_key(path: Path) -> PrivateKey:
             f"{path}: no TLS server can use a key of this kind; take an EC P-256 key."
         )
     return key
+
+
+def _key_of(leaf: x509.Certificate, path: Path) -> object:
+    try:
+        return leaf.public_key()
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise ConfigError(
+            f"{path}: no TLS server can use a certificate with a key of this kind; "
+            "take an EC P-256 key."
+        ) from exc
 
 
 def _public(key: PrivateKey) -> object:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from time import perf_counter
-from typing import Any
 
 from gateway.core.model import Wire
+from gateway.transports.room import Room
 from gateway.transports.tls.contexts import Contexts
 from gateway.transports.tls.stream import TlsStream
 from gateway.transports.tls.tally import Tally
@@ -27,7 +27,8 @@ class TlsServer:
     """Puts TLS under the protocols of one listener.
 
     - `handshake_timeout_s`: until a handshake is done, and whoever showed a certificate is known.
-    - `max_handshakes`: under way at once; beyond it new connections are closed.
+    - `max_handshakes`: under way at once; beyond it one that takes long makes room, or one of a
+      network that has many (see `Room`), else the new connection is closed.
     - `report`: told of handshakes that were not finished, turned away, or refused for the size of
       the client's chain: each reason at most once in `report_every_s` seconds.
     - `turn_s`: how long handshakes are worked on before others have their turn.
@@ -46,15 +47,12 @@ class TlsServer:
         self.contexts = contexts
         self.tally = Tally(report, report_every_s)
         self._timeout_s = handshake_timeout_s
-        self._max = max_handshakes
         self._turn_s = turn_s
-        self._under_way: dict[TlsStream, float] = {}
-        """Until when; the oldest first."""
+        self._under_way: Room[TlsStream] = Room(max_handshakes)
         self._fresh: deque[TlsStream] = deque()
         self._begun: deque[TlsStream] = deque()
         self._awake = False
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def handshakes(self) -> int:
@@ -79,8 +77,6 @@ class TlsServer:
         """Cut the handshakes under way. Those that are done are the listener's to close."""
         for stream in list(self._under_way):
             stream.abort()
-        for task in self._tasks:
-            task.cancel()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -90,18 +86,24 @@ class TlsServer:
 
     def enter(self, stream: TlsStream) -> bool:
         """Count a handshake in, or say that there is no room."""
-        if len(self._under_way) >= self._max:
-            self.tally.count(_HALF, stream.peer)
-            return False
+        room, host = self._under_way, stream.host
         loop = asyncio.get_running_loop()
-        self._under_way[stream] = loop.time() + self._timeout_s
+        now = loop.time()
+        if len(room) >= room.most:
+            former = room.in_the_way(host, now)
+            self.tally.count(_HALF, (former or stream).peer)
+            if former is None:
+                return False
+            room.leave(former)
+            former.abort()
+        room.enter(stream, host, now)
         if self._timer is None:
             self._timer = loop.call_later(self._timeout_s, self._cut_late)
         return True
 
     def leave(self, stream: TlsStream) -> None:
         """A handshake is done, or its connection is lost."""
-        self._under_way.pop(stream, None)
+        self._under_way.leave(stream)
 
     def queue(self, stream: TlsStream, *, begun: bool) -> None:
         """Have `stream.proceed` called when it is its turn."""
@@ -109,11 +111,6 @@ class TlsServer:
         if not self._awake:
             self._awake = True
             asyncio.get_running_loop().call_soon(self._turn)
-
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────
 
@@ -135,7 +132,8 @@ class TlsServer:
         now = loop.time()
         self._timer = None
         late = []
-        for stream, until in self._under_way.items():
+        for stream in self._under_way:
+            until = self._under_way.began(stream) + self._timeout_s
             if until > now:
                 self._timer = loop.call_at(until, self._cut_late)
                 break

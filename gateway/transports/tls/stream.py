@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 from OpenSSL import SSL, crypto
 
+from gateway.core.errors import GatehouseError
 from gateway.core.model import Peer, Refused, Vouched, Wire
 from gateway.transports.listening import peer_name
 from gateway.transports.tls.contexts import reason_of
@@ -33,6 +34,8 @@ _OUT = 8192
 _HANDSHAKE = 22
 """The first byte of every handshake (RFC 8446, section 5.1)."""
 OVERSIZED_CHAIN = "oversized_chain"
+UNDECIDED = "undecided"
+"""The store could not tell who it is."""
 
 
 class TlsStream(asyncio.Transport, asyncio.Protocol):
@@ -44,6 +47,7 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
     """
 
     __slots__ = (
+        "_asking",
         "_closing",
         "_connection",
         "_due",
@@ -58,6 +62,7 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
         "_records",
         "_server",
         "_shaken",
+        "_tickets",
         "_verdict",
         "_vouch",
         "_wire",
@@ -77,6 +82,7 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
         self._connection: SSL.Connection | None = None
         self._inner: asyncio.Protocol | None = None
         self._verdict: Vouched | Refused | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._held: Bytes = b""
         """Received, and not given to OpenSSL yet."""
         self._received = 0
@@ -87,11 +93,20 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
         self._paused = False
         self._queued = False
         self._shaken = False
+        self._tickets = False
+        """Whether OpenSSL holds tickets of TLS 1.3. Nobody can use them: they go with what is
+        written first, as does an answer to a KeyUpdate (RFC 8446, section 4.6.3)."""
         self._eof = False
 
     @property
     def peer(self) -> Peer:
         return Peer(self._wire, peer_name(self._raw.get_extra_info("peername")))
+
+    @property
+    def host(self) -> str:
+        """The peer's address without its port; empty when it is gone already."""
+        name = self._raw.get_extra_info("peername")
+        return str(name[0]) if name else ""
 
     # ── the socket's protocol ─────────────────────────────────────────────────────────────────
 
@@ -135,6 +150,8 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
         self._held = b""
         self._connection = None
         self._server.leave(self)
+        if self._asking is not None:
+            self._asking.cancel()  # nobody waits for the answer any more
         inner, self._inner = self._inner, None
         if isinstance(self._verdict, Vouched):
             self._verdict.release()
@@ -184,8 +201,8 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
     def _after_step(self, connection: SSL.Connection, done: bool) -> None:
         if self._closing:
             return
-        if not done or connection.get_protocol_version() < SSL.TLS1_3_VERSION:
-            # What TLS 1.3 has to say at its end are tickets that nobody can use: they may wait.
+        self._tickets = done and connection.get_protocol_version() >= SSL.TLS1_3_VERSION
+        if not self._tickets:
             self._flush(connection)
         if done:
             self._shaken = True
@@ -224,17 +241,24 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
         chain = () if self._vouch is None else self._chain()
         if chain and self._vouch is not None:
             self._raw.pause_reading()
-            self._server.run(self._await_verdict(self._vouch, chain))
+            loop = asyncio.get_running_loop()
+            self._asking = loop.create_task(self._await_verdict(self._vouch, chain))
         else:
             self._open()
 
     async def _await_verdict(self, vouch: Vouch, chain: tuple[bytes, ...]) -> None:
         try:
             verdict = await vouch(chain, self.peer, self.abort)
+        except GatehouseError:  # the store's: it says so itself, and a storm would repeat it
+            self._server.tally.count(UNDECIDED, self.peer)
+            self.abort()
+            return
         except Exception:
             log.exception("tls.vouch_failed", peer=self.peer.address)
             self.abort()
             return
+        finally:
+            self._asking = None
         if not self._closing:
             self._verdict = verdict
             self._open()
@@ -274,7 +298,8 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
             except SSL.WantReadError:
                 # What came was for OpenSSL itself, which may have answered it.
                 self._due = 0
-                self._flush(connection)
+                if not self._tickets:
+                    self._flush(connection)
                 return
             except SSL.ZeroReturnError:
                 self._end()
@@ -307,6 +332,7 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
         connection, size = self._connection, len(data)
         if self._closing or connection is None or not size:
             return
+        self._tickets = False
         try:
             if size <= _RECORD:
                 connection.send(data)

@@ -16,8 +16,9 @@ import certs
 from OpenSSL import SSL, _util
 
 from gateway.core.model import Identity, Peer, Presented, Refused, Secret, Vouched
-from gateway.transports.coap import CoapListener, Dtls
+from gateway.transports.coap import CoapListener
 from gateway.transports.coap import message as coap
+from gateway.transports.coap.dtls import Dtls
 from gateway.transports.coap.message import Message
 
 FACTORY = certs.Authority("factory")
@@ -119,8 +120,9 @@ class Gate:
 class Device:
     """One UDP port, and a DTLS session on it; `again` makes another on the same port."""
 
-    def __init__(self, port: int, **options: Any) -> None:
+    def __init__(self, port: int, *, source: str = "127.0.0.1", **options: Any) -> None:
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp.bind((source, 0))
         self.udp.setblocking(False)
         self.udp.connect(("127.0.0.1", port))
         self.options = options
@@ -316,7 +318,8 @@ def _give_psk(context: SSL.Context, name: str, key: bytes) -> None:
     lib, ffi = _util.lib, _util.ffi
 
     def give(_ssl: Any, _hint: Any, identity: Any, room: int, place: Any, most: int) -> int:
-        ffi.memmove(identity, name.encode() + b"\0", len(name.encode()) + 1)
+        named = name.encode("utf-8", "surrogateescape")
+        ffi.memmove(identity, named + b"\0", len(named) + 1)
         ffi.memmove(place, key, len(key))
         return len(key)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import certs
@@ -26,10 +25,11 @@ from transports.coap.dtls_device import (
     until,
 )
 
+from gateway.core.errors import StoreUnavailable
 from gateway.core.model import RefusalReason, Refused, Wire
-from gateway.transports.coap import Dtls
 from gateway.transports.coap import dtls_wire as wire
 from gateway.transports.coap import message as coap
+from gateway.transports.coap.dtls import Dtls
 from gateway.wire.call import Format, Reply
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -157,7 +157,7 @@ async def test_no_suite_in_common(gate, make_device) -> None:
     assert (gate.dtls.handshakes, gate.dtls.sessions) == (0, 0)
 
 
-@pytest.mark.parametrize("identity", ["meter-8", "meter-7", "\x80", ""])
+@pytest.mark.parametrize("identity", ["meter-8", "meter-7", "\udcff\udcfe", "é" * 100, ""])
 async def test_a_wrong_key(gate, make_device, identity: str) -> None:
     """Who has another key hears decrypt_error, whether the identity is known or not."""
     device = make_device(gate, psk=(identity, b"z" * 32), ciphers=b"PSK:@SECLEVEL=0")
@@ -230,6 +230,21 @@ async def test_a_core_that_fails(gate, make_device, monkeypatch) -> None:
     with pytest.raises(SSL.Error, match="internal error"):
         await make_device(gate, issued=DEVICE).shake()
     assert (gate.dtls.handshakes, gate.dtls.sessions) == (0, 0)
+
+
+async def test_a_store_that_is_away(gate, make_device) -> None:
+    """A store that cannot be asked is counted, not logged for each handshake."""
+
+    async def away(*_: object) -> None:
+        raise StoreUnavailable
+
+    gate.dtls._handshakes._vouch = away
+    with capture_logs() as lines, pytest.raises(SSL.Error, match="internal error"):
+        await make_device(gate, issued=DEVICE).shake()
+    assert (gate.dtls.handshakes, gate.dtls.sessions) == (0, 0)
+    assert [line for line in lines if line["log_level"] != "debug"] == []
+    gate.pass_time(10)
+    assert gate.core.reports == [("undecided", 1)]
 
 
 async def test_a_fault_of_ours(gate, make_device, monkeypatch) -> None:
@@ -567,6 +582,66 @@ async def test_a_hello_that_comes_again(gate, device) -> None:
     assert (gate.dtls.sessions, gate.dtls.handshakes) == (1, 1)
 
 
+async def test_the_same_random_after_a_reset(gate, device) -> None:
+    """A device that begins with the random numbers of last time is let in, beside what stands."""
+    await device.shake()
+    await device.ask()
+    device.transmit(device.sent[1])
+    await until(lambda: gate.dtls.handshakes)
+    assert (await device.ask()).code == coap.CHANGED
+    assert (gate.dtls.sessions, gate.dtls.handshakes) == (1, 1)
+
+
+async def test_a_finished_before_its_key(gate, make_device) -> None:
+    """A Finished that overtakes the message that names the key is no wrong key, however often."""
+    device = make_device(gate, psk=("meter-7", KEY), ciphers=b"PSK:@SECLEVEL=0")
+    flight = await device.last_words()
+    named, *rest = (flight[start:end] for start, end in wire.records(flight))
+    for _ in range(3):
+        for record in rest:
+            device.transmit(record)
+    await device.silence()
+    device.transmit(named)
+    await device.shake()
+    assert (await device.ask()).code == coap.CHANGED
+
+
+async def test_one_that_talks_too_much(make_gate, make_device) -> None:
+    """What one peer sends in its handshake is bounded, and stands in nobody else's way."""
+    gate = await make_gate(max_handshakes=2)
+    loud, other = make_device(gate), make_device(gate)
+    await loud.half_shake()
+    addr = loud.udp.getsockname()
+    noise = b"\x16\xfe\xfd\x00\x01" + bytes(6) + (1400).to_bytes(2, "big") + bytes(1400)
+    for _ in range(5000):
+        gate.dtls.received(noise, addr)
+    assert gate.dtls._handshakes.get(addr).inbox_bytes <= 49_152
+    await other.shake(0.9)  # before anything is repeated
+    assert (await other.ask()).code == coap.CHANGED
+
+
+async def test_a_message_that_claims_too_much(gate, make_device) -> None:
+    """No room is made for a message longer than any chain may be, were it but a byte of it."""
+    device = make_device(gate)
+    await device.half_shake()
+    claim = b"\x0b" + (60_000).to_bytes(3, "big") + b"\0\x02" + b"\0\0\0" + b"\0\0\x01" + b"x"
+    device.transmit(b"\x16\xfe\xfd" + bytes(7) + b"\x09" + len(claim).to_bytes(2, "big") + claim)
+    await until(lambda: not gate.dtls.handshakes)
+    gate.pass_time(10)
+    assert gate.core.reports == [("oversized_chain", 1)]
+
+
+async def test_one_network_keeps_nobody_out(make_gate, make_device) -> None:
+    """When one address has taken all the room, its own make room for the others'."""
+    gate = await make_gate(max_handshakes=4)
+    for _ in range(4):
+        await make_device(gate).half_shake()
+    other = make_device(gate, source="127.0.0.2")
+    await other.shake(0.9)
+    assert (await other.ask()).code == coap.CHANGED
+    assert gate.dtls.handshakes == 3
+
+
 async def test_records_repeated_and_mixed(gate, device, service) -> None:
     """A record that comes again is dropped; several in one datagram, in any order, are all read."""
     await device.shake()
@@ -635,14 +710,15 @@ async def test_a_client_that_gives_up(gate, make_device) -> None:
 
 
 async def test_renegotiation(gate, device) -> None:
-    """A client that wants to renegotiate is not heard; its association goes on."""
+    """A client that wants to renegotiate is told that nobody does; its association stands."""
     await device.shake()
-    with suppress(SSL.Error):
-        device.connection.renegotiate()
+    await device.ask()
+    device.connection.renegotiate()
+    device.step()
+    device.connection.bio_write(await device.hear())
+    with pytest.raises(SSL.Error, match="no renegotiation"):
         device.step()
-    device.again()
-    await device.shake()
-    assert (await device.ask()).code == coap.CHANGED
+    assert (gate.dtls.sessions, gate.dtls.handshakes) == (1, 0)
 
 
 async def test_hot_reload(gate, make_device) -> None:

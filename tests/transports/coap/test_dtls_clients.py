@@ -157,3 +157,17 @@ async def test_openssl_believes_us(gate, files) -> None:
         stdin=b"Q\n",
     )
     assert "Verification: OK" in out
+
+
+async def test_no_weak_signatures(gate, files) -> None:
+    """No signature with SHA-1 or by DSA is asked for, though the security level would allow it."""
+    out, _ = await run(
+        "openssl",
+        *("s_client", "-dtls1_2", "-connect", f"127.0.0.1:{gate.port}"),
+        *("-cipher", "ALL:@SECLEVEL=0"),
+        stdin=b"Q\n",
+    )
+    (asked,) = [line for line in out.splitlines() if line.startswith("Requested Signature")]
+    assert "ECDSA+SHA256" in asked
+    assert "SHA1" not in asked
+    assert "DSA" not in asked.replace("ECDSA", "")

@@ -144,10 +144,11 @@ async def dial(client):
     """
     opened = []
 
-    async def connect(served, context=None, *, secure=True, narrow=False):
+    async def connect(served, context=None, *, secure=True, narrow=False, source="127.0.0.1"):
         options = {"ssl": context or client(), "server_hostname": "localhost"} if secure else {}
         plain = socket.socket()
         plain.setblocking(False)
+        plain.bind((source, 0))
         if narrow:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
             options["limit"] = 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import ssl
 
@@ -168,6 +169,19 @@ def test_a_key_that_no_server_can_use(tmp_path, root):
     key.write_text(certs.key_pem(x25519.X25519PrivateKey.generate()))
     with pytest.raises(ConfigError, match="no TLS server can use"):
         Contexts(certificate, key).load()
+
+
+async def test_a_certificate_of_an_unknown_kind(contexts, files, server_identity):
+    """A certificate whose key nobody can read changes nothing, and the watch goes on."""
+    certificate, _ = files
+    strange = server_identity.der.replace(b"\x3d\x03\x01\x07", b"\x3d\x03\x01\x06")
+    text = base64.encodebytes(strange).decode()
+    certificate.write_text(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n")
+    before = contexts.stream
+    assert contexts.reload_if_changed() is False
+    assert contexts.stream is before
+    with pytest.raises(ConfigError, match="P-256"):
+        contexts.load()
 
 
 def test_a_key_openssl_finds_too_weak(tmp_path, root):

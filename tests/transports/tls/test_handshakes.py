@@ -92,6 +92,34 @@ async def test_no_more_handshakes_than_there_is_room_for(serve, dial):
         assert await reader.readexactly(1) == b"x"
 
 
+async def test_one_that_takes_long_makes_room(serve, dial):
+    """Connections that are held without a word keep nobody out until their deadline."""
+    served = await serve(max_handshakes=2, handshake_timeout_s=60)
+    half = [await dial(served, secure=False) for _ in range(2)]
+    await until(lambda: served.tls.handshakes == 2)
+    served.tls._under_way._stale_s = 0.0
+
+    _, writer = await dial(served)
+
+    writer.write(b"x")
+    assert await read_to_the_end(half[0][0]) == b""
+    assert served.tls.handshakes == 1
+
+
+async def test_one_network_keeps_nobody_out(serve, dial):
+    """When one address has taken all the room, its own make room for the others'."""
+    served = await serve(max_handshakes=4, handshake_timeout_s=60)
+    half = [await dial(served, secure=False) for _ in range(4)]
+    await until(lambda: served.tls.handshakes == 4)
+
+    reader, writer = await dial(served, source="127.0.0.2")
+
+    writer.write(b"x")
+    assert await reader.readexactly(1) == b"x"
+    assert await read_to_the_end(half[0][0]) == b""
+    assert served.tls.handshakes == 3
+
+
 async def test_a_flood_of_hellos_leaves_others_served(serve, dial):
     """While hundreds of hellos wait, an open connection is answered and the loop turns."""
     served = await serve(turn_s=0.001)

@@ -8,8 +8,10 @@ import ssl
 
 import certs
 import pytest
+from structlog.testing import capture_logs
 from transports.tls.conftest import Echo, until
 
+from gateway.core.errors import StoreUnavailable
 from gateway.core.model import RefusalReason, Refused, Vouched
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -273,13 +275,13 @@ async def test_whoever_shows_none_is_nobody(serve, dial):
     assert await reader.readexactly(1) == b"x"
 
 
-async def test_a_client_that_left_is_released_all_the_same(serve, client, dial):
-    """An answer that comes for somebody gone, here by the deadline, is given back at once."""
-    answer = asyncio.get_running_loop().create_future()
-    released = []
+async def test_a_client_that_left_is_asked_about_no_more(serve, client, dial):
+    """When nobody waits for it any more, here by the deadline, the question ends too."""
+    asked = []
 
     async def vouch(chain, peer, cut):
-        return await answer
+        asked.append(asyncio.current_task())
+        await asyncio.get_running_loop().create_future()
 
     served = await serve(vouch=vouch, handshake_timeout_s=0.2)
     reader, _ = await dial(served, client(identity=certs.self_signed("device-1")))
@@ -287,9 +289,40 @@ async def test_a_client_that_left_is_released_all_the_same(serve, client, dial):
         await reader.readexactly(1)
     assert served.tls.handshakes == 0
 
-    answer.set_result(Vouched(None, lambda: released.append(1)))
-    await until(lambda: released)
+    await until(lambda: asked[0].cancelled())
     assert served.made == []
+
+
+async def test_who_is_cut_while_asked_about_is_released(serve, client, dial):
+    """An answer for a connection that was cut meanwhile is given back at once, and once."""
+    released = []
+
+    async def vouch(chain, peer, cut):
+        cut()
+        return Vouched(None, lambda: released.append(1))
+
+    served = await serve(vouch=vouch)
+    reader, _ = await dial(served, client(identity=certs.self_signed("device-1")))
+    with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
+        await reader.readexactly(1)
+    await until(lambda: not served.tls.handshakes)
+    assert (released, served.made) == ([1], [])
+
+
+async def test_a_store_that_is_away_is_counted(serve, client, dial):
+    """A store that cannot be asked is reported, not logged for each connection."""
+
+    async def vouch(chain, peer, cut):
+        raise StoreUnavailable
+
+    served = await serve(vouch=vouch, report_every_s=0.1)
+    with capture_logs() as lines:
+        reader, _ = await dial(served, client(identity=certs.self_signed("device-1")))
+        with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
+            await reader.readexactly(1)
+        await until(lambda: served.reports)
+    assert [(reason, count) for reason, _, count in served.reports] == [("undecided", 1)]
+    assert [line for line in lines if line["log_level"] != "debug"] == []
 
 
 async def test_a_question_that_fails_closes_the_connection(serve, client, dial):
