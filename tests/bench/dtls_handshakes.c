@@ -1,12 +1,13 @@
 // DTLS 1.2 handshakes: so many at once, each from a port of its own, for so many seconds; each that
 // is done makes room for the next, and takes leave of nobody. With KEEP=N it makes N and keeps their
-// ports, silent, until it is told to stop (SIGTERM): the gateway's memory can be measured meanwhile.
+// ports, silent: it says `all N ready` and waits to be ended (SIGTERM), so that the server's memory
+// can be read. With DEVICES the identities are identity0000, identity0001, ..., all with one key.
 // build: cc -O2 -o dtls_handshakes dtls_handshakes.c -lssl -lcrypto
-// run:   [CERT=leaf.pem KEY=leaf.key | PSK=identity:hex] [CIPHERS=list] [KEEP=N]
+// run:   [CERTS=file | PSK=identity:hex [DEVICES=N]] [CIPHERS=list] [KEEP=N]
 //        ./dtls_handshakes 127.0.0.1 5684 AT_ONCE SECONDS
 #include "machine.h"
-#include <openssl/err.h>
-#include <openssl/ssl.h>
+
+#include "identities.h"
 
 #define MAX_SAMPLES 5000000
 #define GIVE_UP_AFTER_S 15.0
@@ -14,13 +15,14 @@
 typedef struct {
     int fd;
     SSL *ssl;
+    long number;
     double began;
 } attempt;
 
 static SSL_CTX *context;
 static struct sockaddr_in address;
 static double *samples;
-static long done, failed, repeated;
+static long begun, done, failed, repeated, devices;
 static int poll_fd;
 static const char *psk_name;
 static unsigned char psk_key[64];
@@ -28,10 +30,12 @@ static long psk_length;
 
 static unsigned int give_key(SSL *ssl, const char *hint, char *name, unsigned int name_room,
                              unsigned char *key, unsigned int key_room) {
-    (void)ssl, (void)hint;
-    if (strlen(psk_name) >= name_room || psk_length > key_room)
+    (void)hint;
+    attempt *a = SSL_get_app_data(ssl);
+    int length = snprintf(name, name_room, devices ? "%s%04ld" : "%s", psk_name,
+                          devices ? a->number % devices : 0);
+    if (length >= (int)name_room || psk_length > key_room)
         return 0;
-    strcpy(name, psk_name);
     memcpy(key, psk_key, psk_length);
     return psk_length;
 }
@@ -49,7 +53,7 @@ static void use_psk(char *text) {
 }
 
 static void make_context(void) {
-    char *certificate = getenv("CERT"), *key = getenv("KEY"), *psk = getenv("PSK");
+    char *psk = getenv("PSK");
     context = SSL_CTX_new(DTLS_client_method());
     SSL_CTX_set_verify(context, SSL_VERIFY_NONE, NULL);
     SSL_CTX_set_options(context, SSL_OP_NO_QUERY_MTU);
@@ -57,9 +61,8 @@ static void make_context(void) {
         use_psk(strdup(psk));
     if (getenv("CIPHERS") && !SSL_CTX_set_cipher_list(context, getenv("CIPHERS")))
         fail("no such cipher");
-    if (certificate && (SSL_CTX_use_certificate_chain_file(context, certificate) != 1 ||
-                        SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1))
-        fail("cannot read CERT and KEY");
+    if (getenv("CERTS"))
+        read_identities(getenv("CERTS"));
 }
 
 static void begin(attempt *a) {
@@ -69,7 +72,10 @@ static void begin(attempt *a) {
     watch(poll_fd, a->fd, a);
     BIO *bio = BIO_new_dgram(a->fd, BIO_NOCLOSE);
     BIO_ctrl(bio, BIO_CTRL_DGRAM_SET_CONNECTED, 0, &address);
+    a->number = begun++;
     a->ssl = SSL_new(context);
+    SSL_set_app_data(a->ssl, a);
+    use_identity(a->ssl, a->number);
     SSL_set_bio(a->ssl, bio, bio);
     SSL_set_mtu(a->ssl, 1400);
     SSL_set_connect_state(a->ssl);
@@ -122,6 +128,7 @@ int main(int argc, char **argv) {
         fail("usage: dtls_handshakes HOST PORT AT_ONCE SECONDS");
     address = server_address(argv[1], atoi(argv[2]));
     int at_once = atoi(argv[3]), keep = getenv("KEEP") ? atoi(getenv("KEEP")) : 0;
+    devices = getenv("DEVICES") ? atol(getenv("DEVICES")) : 0;
     attempt *attempts = calloc(at_once, sizeof *attempts);
     samples = malloc(MAX_SAMPLES * sizeof *samples);
     make_context();
@@ -129,12 +136,12 @@ int main(int argc, char **argv) {
     double began = now(), looked = began, until = began + atof(argv[4]);
     for (int i = 0; i < at_once; i++)
         begin(&attempts[i]);
-    while (keep ? done < keep : now() < until) {
+    while (now() < until && (!keep || done < keep)) {
         struct epoll_event events[256];
         int n = epoll_wait(poll_fd, events, 256, 20);
         for (int i = 0; i < n; i++) {
             attempt *a = events[i].data.ptr;
-            if (a->ssl && step(a, keep))
+            if (a->ssl && step(a, keep) && (!keep || begun - failed < keep))
                 begin(a);
         }
         if (now() - looked > 0.2) {
@@ -143,8 +150,9 @@ int main(int argc, char **argv) {
         }
     }
     double took = now() - began;
-    printf("at_once=%d done=%ld failed=%ld retr=%ld rate=%.0f/s", at_once, done, failed, repeated,
-           done / took);
+    if (keep && done == keep)
+        printf("all %d ready ", keep);
+    printf("ok=%ld lost=%ld retr=%ld rate=%.0f/s", done, failed, repeated, done / took);
     print_latencies(samples, done < MAX_SAMPLES ? done : MAX_SAMPLES);
     fflush(stdout);
     if (keep)

@@ -17,7 +17,8 @@ from msgspec import Struct
 from gateway.simulator.processes import FleetPair, on_core
 
 _HERE = Path(__file__).parent
-_OURS = ("telemetry", "audience", "answering", "coap_telemetry", "observers")
+_OURS = ("telemetry", "audience", "answering", "coap_telemetry", "observers", "csr_mqtt", "probe")
+_WITH_OPENSSL = ("keys", "tls_accept", "dtls_handshakes")
 _GIVEN = ("coapgen", "mqttgen")
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 _HOUR_MS = 3_600_000
@@ -47,6 +48,14 @@ class Heard(Struct, frozen=True):
     again: int
 
 
+class Lag(Struct, frozen=True):
+    """How long somebody waited who asked for nothing but an answer, in ms."""
+
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
 class Generators:
     """Runs the generators here, and those in `sources` (`coapgen.c`, `mqttgen.c`, `post.lua`).
 
@@ -71,9 +80,17 @@ class Generators:
         files = [_HERE / f"{name}.c" for name in _OURS]
         files += [sources / f"{name}.c" for name in _GIVEN] if sources else []
         for source in files:
-            command = ("cc", "-O2", "-w", "-o", str(build / source.stem), str(source))
-            if subprocess.run(command, check=False).returncode:
-                raise GeneratorError(f"{source.name} cannot be built")
+            self._make(source)
+        self.with_openssl = _has_openssl()
+        """Whether the generators of the secure wires are here as well."""
+        if self.with_openssl:
+            for name in _WITH_OPENSSL:
+                self._make(_HERE / f"{name}.c", "-lssl", "-lcrypto")
+
+    def _make(self, source: Path, *libraries: str) -> None:
+        command = ("cc", "-O2", "-w", "-o", self._built(source.stem), str(source), *libraries)
+        if subprocess.run(command, check=False).returncode:
+            raise GeneratorError(f"{source.name} cannot be built")
 
     # ── provisioning ──────────────────────────────────────────────────────────────────────────
 
@@ -156,14 +173,72 @@ class Generators:
                 process.terminate()
             await process.wait()
 
+    # ── the secure wires ──────────────────────────────────────────────────────────────────────
+
+    def keys(self, kind: str, count: int) -> Path:
+        """A file of `requests` or `certificates`, as `keys.c` says; made once."""
+        path = self._build / f"{kind}-{count}"
+        if not path.exists():
+            path.write_text(self._run((self._built("keys"), kind, str(count))))
+        return path
+
+    def tls(self, port: int, at_once: int, seconds: float, **who: str) -> Load:
+        """Connections to MQTT over TLS. `who` is told by variables, as `tls_accept.c` says."""
+        command = (self._built("tls_accept"), "127.0.0.1", port, at_once, seconds)
+        return _load(self._run(map(str, command), who))
+
+    def dtls(self, port: int, at_once: int, seconds: float, **who: str) -> Load:
+        """DTLS handshakes. `who` is told by variables, as `dtls_handshakes.c` says."""
+        command = (self._built("dtls_handshakes"), "127.0.0.1", port, at_once, seconds)
+        return _load(self._run(map(str, command), who))
+
+    @contextmanager
+    def held(self, wire: str, port: int, count: int, within_s: float) -> Iterator[None]:
+        """Hold connections of "mqtts" (its devices: `TOKEN`) or "coaps" until the `with` ends."""
+        if wire == "coaps":
+            command = (self._built("dtls_handshakes"), "127.0.0.1", port, 32, within_s)
+            more = {"KEEP": str(count)}
+        else:
+            command = (self._built("tls_accept"), "127.0.0.1", port, count, within_s)
+            more = {"HOLD": "1", "TOKEN": "bench-token-", "DEVICES": str(count)}
+        with self._until_ready([str(word) for word in command], more):
+            yield
+
+    def csr_mqtt(self, port: int, requests: Path, sessions: int, seconds: float) -> Load:
+        command = (self._built("csr_mqtt"), "127.0.0.1", port, sessions, seconds)
+        return _load(self._run(map(str, command), {"REQUESTS": str(requests)}))
+
+    def csr_http(self, port: int, requests: Path, connections: int, seconds: float) -> Load:
+        more = {"REQUESTS": str(requests)}
+        return self._wrk(_HERE / "csr.lua", port, connections, seconds, more)
+
+    @contextmanager
+    def probing(self, port: int, every_ms: float, seconds: float) -> Iterator[Callable[[], Lag]]:
+        """Ask over HTTP at that pace. What is yielded waits until the end, and tells."""
+        command = (self._built("probe"), "127.0.0.1", port, every_ms, seconds)
+        with on_core(self._core):
+            process = subprocess.Popen(
+                [str(word) for word in command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        try:
+            yield lambda: _lag(process)
+        finally:
+            process.kill()
+            process.communicate()
+
     # ── running them ──────────────────────────────────────────────────────────────────────────
 
     @contextmanager
-    def _until_ready(self, command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    def _until_ready(
+        self, command: Sequence[str], more: Mapping[str, str] = {}
+    ) -> Iterator[subprocess.Popen[str]]:
         """Start it and wait until it is ready; it is ended with the `with`."""
         with on_core(self._core):
             process = subprocess.Popen(
-                command, env=self._environ, stdout=subprocess.PIPE, text=True
+                command, env={**self._environ, **more}, stdout=subprocess.PIPE, text=True
             )
         try:
             assert process.stdout is not None
@@ -221,6 +296,20 @@ def _heard(process: subprocess.Popen[str]) -> Heard:
         last=_number(said, r"last=([\d.]+)"),
         again=int(_number(said, r"again=(\d+)")),
     )
+
+
+def _lag(process: subprocess.Popen[str]) -> Lag:
+    said, complaint = process.communicate()
+    if process.returncode:
+        raise GeneratorError(f"the probe failed: {complaint.strip()}")
+    times = (_number(said, rf"{name}=([\d.]+)ms") for name in ("p50", "p99", "max"))
+    return Lag(*times)
+
+
+def _has_openssl() -> bool:
+    """Its headers, that is."""
+    command = ("cc", "-E", "-include", "openssl/ssl.h", "-x", "c", os.devnull)
+    return not subprocess.run(command, check=False, capture_output=True).returncode
 
 
 def _load(said: str) -> Load:

@@ -3,11 +3,11 @@
     python tests/bench/load.py [--only NAMES] [--runs N] [--seconds S]
     GATEHOUSE_LOAD_DIR=/path/to/generators python tests/bench/load.py
 
-The generators of the device API are here. Those that provision are not: the folder holds
-`coapgen.c`, `mqttgen.c` and `post.lua`, and without it only the rows of the device API are taken.
-All are built into a temporary folder. Every run starts a gateway with its default settings and a
-fresh store on one processor, and puts the load on it from another one. After a run the store must
-hold what answers said it does.
+The generators of the device API and of the secure wires are here; the latter need the headers of
+OpenSSL. Those that provision with a token are not: the folder holds `coapgen.c`, `mqttgen.c` and
+`post.lua`, and without it their rows are left out. All are built into a temporary folder. Every run
+starts a gateway with its default settings and a fresh store on one processor, and puts the load on
+it from another one. After a run the store must hold what answers said it does.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import device_api
+import secure
 from full_store import count
 from generators import GeneratorError, Load
 from lab import STORED_DEVICES, Figures, Lab
@@ -138,7 +139,7 @@ PROVISIONING: dict[str, list[Callable[[Lab], Figures]]] = {
     "full": [many_devices],
 }
 """Rows that need the generators of GATEHOUSE_LOAD_DIR."""
-EXPERIMENTS = PROVISIONING | device_api.EXPERIMENTS | {"start": [start]}
+EXPERIMENTS = PROVISIONING | device_api.EXPERIMENTS | secure.EXPERIMENTS | {"start": [start]}
 
 
 def main() -> int:
@@ -150,6 +151,9 @@ def main() -> int:
             lab = Lab(Path(sources) if sources else None, Path(place), arguments.seconds)
             _print_head()
             for name in arguments.only:
+                if name in secure.EXPERIMENTS and not lab.generators.with_openssl:
+                    print(f"| {name}: needs the headers of OpenSSL (libssl-dev) | | | |")
+                    continue
                 for experiment in EXPERIMENTS[name]:
                     _print_rows([experiment(lab) for _ in range(arguments.runs)])
         except GeneratorError as exc:

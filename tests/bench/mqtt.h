@@ -5,7 +5,9 @@
 #define PUBLISH 0x30
 #define PUBACK 0x40
 #define SUBACK 0x90
-#define IN_BYTES 2048  // nothing longer is sent to these clients
+#ifndef IN_BYTES
+#define IN_BYTES 2048  // nothing longer is sent to most of these clients
+#endif
 
 typedef struct {
     int fd;

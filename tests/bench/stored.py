@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from msgspec import Struct
 
 from gateway.config import Config, StoreSettings
 from gateway.core.model import (
+    PROVISIONED,
     AttributesChange,
     AttributeScope,
+    DeviceCredentials,
     DeviceProfile,
     Peer,
     Provisioned,
@@ -22,9 +24,11 @@ from gateway.core.model import (
     Value,
     Wire,
 )
+from gateway.core.ports import NewDevice
 from gateway.core.registry import Registry
 from gateway.opening import open_registry, open_store
 from gateway.simulator.processes import PROFILE
+from gateway.store.sql_store import SqlStore
 
 _AT_ONCE = 1000
 """Devices added in one go."""
@@ -68,6 +72,36 @@ async def _add(database: Path, tokens: list[str]) -> None:
             assert all(isinstance(one, Provisioned) for one in added)
 
 
+def add_with(database: Path, credentials: Mapping[str, DeviceCredentials]) -> None:
+    """Put devices with these credentials there, by their names."""
+    asyncio.run(_add_with(database, credentials))
+
+
+async def _add_with(database: Path, credentials: Mapping[str, DeviceCredentials]) -> None:
+    peer, at = Peer(Wire.SHELL, "bench"), int(time.time() * 1000)
+    async with _store(database) as store:
+        profile = await open_registry(store, peer).profile(PROFILE)
+        assert profile is not None
+        added = await asyncio.gather(
+            *(
+                store.create_device(
+                    NewDevice(
+                        organisation_id=profile.organisation_id,
+                        profile_id=profile.id,
+                        name=name,
+                        type=profile.name,
+                        credentials=one,
+                        provision_state=PROVISIONED,
+                        peer=peer,
+                        at=at,
+                    )
+                )
+                for name, one in credentials.items()
+            )
+        )
+        assert all(isinstance(one, Provisioned) for one in added)
+
+
 def share(database: Path, key: str, value: Value) -> Changed:
     """Set one shared attribute of all devices of the profile, from this process."""
     return asyncio.run(_share(database, key, value))
@@ -82,12 +116,24 @@ async def _share(database: Path, key: str, value: Value) -> Changed:
 
 @asynccontextmanager
 async def _registry(database: Path) -> AsyncIterator[tuple[Registry, DeviceProfile]]:
-    config = Config(store=StoreSettings(url=f"sqlite:{database}"))
-    async with open_store(config, {}) as store:
+    async with _store(database) as store:
         registry = open_registry(store, Peer(Wire.SHELL, "bench"))
         profile = await registry.profile(PROFILE)
         assert profile is not None
         yield registry, profile
+
+
+def _store(database: Path) -> AbstractAsyncContextManager[SqlStore]:
+    return open_store(Config(store=StoreSettings(url=f"sqlite:{database}")), {})
+
+
+def count_issued(database: Path) -> int:
+    """Certificates that our own authority signed, and that are their devices' credentials."""
+    return _number(
+        database,
+        "SELECT count(*) FROM certificate JOIN credentials USING (device_id, digest)"
+        " WHERE state = 'issued'",
+    )
 
 
 def count_readings(database: Path) -> int:
