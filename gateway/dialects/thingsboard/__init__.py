@@ -20,8 +20,8 @@ The contract is kept to the byte, except for these differences, each on purpose:
 - Extensions: `csr` in a provisioning request has a certificate signed, and DTLS_PSK as
   `credentialsType` has a key made. Both need JSON; protobuf has no words for them. A device renews
   its certificate with `{"csr":".."}` by POST to `/api/v1/{token}/certificate` or on
-  `v1/devices/me/certificate/request/{id}`, with or without the number. It may do so, and nothing else, for as many days after
-  the certificate's end as its profile allows.
+  `v1/devices/me/certificate/request/{id}`, with or without the number. It may do so, and nothing
+  else, for as many days after the certificate's end as its profile allows.
 - A waiting device that sends a `csr` or asks for DTLS_PSK gets that, and not what it was added
   with; all else it asks for is ignored, as in ThingsBoard.
 - `sessionPresent` in CONNACK is always 0: nothing is ever kept for an absent client.
