@@ -135,7 +135,7 @@ class Desk:
         """The reasons in the events of refused provisioning and renewals."""
         await self.lab.store.writer.settled()
         events = await self.lab.registrar.last_events(limit=50, device_id=None)
-        kinds = (EventKind.DEVICE_PROVISION, EventKind.DEVICE_CREDENTIALS)
+        kinds = (EventKind.DEVICE_PROVISION, EventKind.DEVICE_CREDENTIALS_RENEW)
         return [event.reason for event in events if event.reason and event.kind in kinds]
 
 

@@ -141,7 +141,7 @@ def test_the_factory_example_works_as_it_says(tmp_path: Path) -> None:
         pytest.skip("openssl is not here")
     example = REPOSITORY / "examples" / "profiles" / "factory-certificates.toml"
     text = example.read_text("utf-8")
-    script = text.partition("try it with:\n#\n")[2].partition("#\n# Put")[0]
+    script = text.partition("try it with:\n#\n")[2].partition("#\n# Copy")[0]
     commands = "\n".join(line.removeprefix("#") for line in script.splitlines())
     shell(tmp_path, commands)
     file = read_profile(Path(shutil.copy(example, tmp_path)), {})
