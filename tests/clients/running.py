@@ -142,12 +142,16 @@ class RunningGateway:
             ).fetchall()
         return dict(rows)
 
-    def wait_for_readings(self, name: str, *keys: str, within_s: float = 5) -> dict[str, Any]:
-        """The same, once all of `keys` are there: for readings sent without acknowledgement."""
+    def wait_for_readings(
+        self, name: str, *keys: str, within_s: float = 5, **values: Any
+    ) -> dict[str, Any]:
+        """The same, once all of `keys` are there, and `values` as given: for readings sent without
+        acknowledgement."""
         give_up = time.monotonic() + within_s
         while True:
             found = self.readings(name)
-            if found.keys() >= set(keys) or time.monotonic() > give_up:
+            there = found.keys() >= set(keys) and found.items() >= values.items()
+            if there or time.monotonic() > give_up:
                 return found
             time.sleep(0.02)
 

@@ -272,7 +272,7 @@ def test_firmware_assigned_before_is_downloaded(
     device.do("get_firmware_update")
 
     assert device.told(WAIT_S) == ["received", told, f"1.{chunk_size}"]
-    found = gate.wait_for_readings(name, "fw_state")
+    found = gate.wait_for_readings(name, fw_state="VERIFIED")
     assert found["fw_state"] == "VERIFIED"
     assert found["current_fw_title"] == "Initial"
 
