@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.config import SECTIONS, Config, load_config
+from gateway.config import Config, load_config
 from gateway.core.errors import ConfigError
+from gateway.settings import SECTIONS
 from gateway.toml_lines import key_lines, settings_of
 
 REPOSITORY = Path(__file__).parent.parent

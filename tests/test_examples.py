@@ -26,7 +26,8 @@ import click
 import pytest
 
 from gateway.cli import cli
-from gateway.config import SECTIONS, load_config
+from gateway.config import load_config
+from gateway.settings import SECTIONS
 from gateway.simulator.processes import PROFILE, FleetPair, Server, gateway_process
 
 ROOT = Path(__file__).parents[1]

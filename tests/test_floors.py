@@ -25,7 +25,8 @@ FLOORS = {
         "transports.mqtt",
         "dialects.thingsboard",  # its protobuf schema
     },
-    "config": {"toml_lines", "core.errors"},
+    "config": {"settings", "toml_lines", "core.errors"},
+    "settings": {"toml_lines"},
     "profiles": {
         "toml_lines",
         "profile_certificates",

@@ -16,16 +16,16 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from gateway.config import (
+from gateway.config import Config
+from gateway.core.errors import ConfigError
+from gateway.settings import (
     CoapSettings,
     CoapsSettings,
-    Config,
     HttpSettings,
     HttpsSettings,
     MqttSettings,
     MqttsSettings,
 )
-from gateway.core.errors import ConfigError
 
 _OLDEST_PYTHON = (3, 11)
 _OLDEST_SQLITE = (3, 38, 0)

@@ -21,18 +21,18 @@ from stored import Changed, add_devices, count_readings, count_shared, share
 
 from gateway import log
 from gateway.app import Gateway
-from gateway.config import (
+from gateway.config import Config
+from gateway.core.model import DeviceProfile, Provisioned, ProvisionType, RpcCall, Secret
+from gateway.core.registry import ProfileDraft
+from gateway.core.rpc import RpcOutcome
+from gateway.opening import open_store
+from gateway.settings import (
     CoapSettings,
-    Config,
     HttpSettings,
     MqttSettings,
     ProfilesSettings,
     StoreSettings,
 )
-from gateway.core.model import DeviceProfile, Provisioned, ProvisionType, RpcCall, Secret
-from gateway.core.registry import ProfileDraft
-from gateway.core.rpc import RpcOutcome
-from gateway.opening import open_store
 from gateway.simulator.processes import Server, on_core
 
 HTTP_AT_ONCE, COAP_AT_ONCE = 256, 256

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from gateway.config import Config, StoreSettings
+from gateway.config import Config
 from gateway.core.model import (
     PROVISIONED,
     AttributesChange,
@@ -27,6 +27,7 @@ from gateway.core.model import (
 from gateway.core.ports import NewDevice
 from gateway.core.registry import Registry
 from gateway.opening import open_registry, open_store
+from gateway.settings import StoreSettings
 from gateway.simulator.processes import PROFILE
 from gateway.store.sql_store import SqlStore
 

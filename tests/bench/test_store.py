@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, StoreSettings
+from gateway.config import Config
 from gateway.core.access import Access
 from gateway.core.model import (
     AccessToken,
@@ -25,6 +25,7 @@ from gateway.core.ports import NewDevice
 from gateway.core.registry import ProfileDraft, Registry, root_profile
 from gateway.core.tokens import new_token
 from gateway.opening import open_registry, open_store
+from gateway.settings import StoreSettings
 from gateway.store.sql_store import SqlStore
 
 pytestmark = pytest.mark.bench

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from inside import Gate, NewGate, serving
 from plant import Plant, plant_in
 
-from gateway.config import StoreSettings
+from gateway.settings import StoreSettings
 
 
 @pytest.fixture

@@ -11,10 +11,13 @@ from typing import Any
 from wires import Ports
 
 from gateway.app import Gateway
-from gateway.config import (
+from gateway.config import Config
+from gateway.core.model import DeviceProfile, Provisioned, ProvisionType, Secret
+from gateway.core.registry import ProfileDraft, Registry
+from gateway.opening import open_store
+from gateway.settings import (
     CoapSettings,
     CoapsSettings,
-    Config,
     HttpSettings,
     HttpsSettings,
     LimitsSettings,
@@ -24,9 +27,6 @@ from gateway.config import (
     StoreSettings,
     TlsSettings,
 )
-from gateway.core.model import DeviceProfile, Provisioned, ProvisionType, Secret
-from gateway.core.registry import ProfileDraft, Registry
-from gateway.opening import open_store
 
 PROFILES: dict[str, dict[str, Any]] = {
     "create": {"provision_type": ProvisionType.ALLOW_CREATE_NEW_DEVICES},

@@ -14,13 +14,13 @@ from inside import Gate, serving
 from lines import GRANTED, Line, answer_to, identity_in, line
 
 from gateway.clock import now_ms
-from gateway.config import StoreSettings
 from gateway.core.custody import Custody
 from gateway.core.model import DeviceProfile, Event, Peer, ProvisionType, Secret, Wire
 from gateway.core.pki.model import CertificateProfile, ChainRule
 from gateway.core.ports import KnownCredentials
 from gateway.core.registry import ProfileDraft, Registry
 from gateway.opening import open_registry, open_store
+from gateway.settings import StoreSettings
 from gateway.store.sql_registrar import SqlRegistrar
 
 OPERATOR = Peer(Wire.SHELL, "operator")

@@ -21,7 +21,7 @@ from wires import (
     provisioned,
 )
 
-from gateway.config import StoreSettings
+from gateway.settings import StoreSettings
 
 SPENT = {f"{whose}_messages": "1:60" for whose in ("organisation", "device", "gateway")}
 

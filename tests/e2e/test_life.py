@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from inside import Gate, serving
 from wires import WIRES, knows, provision
 
-from gateway.config import StoreSettings
 from gateway.core.model import Secret
+from gateway.settings import StoreSettings
 
 T = TypeVar("T")
 

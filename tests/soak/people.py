@@ -14,7 +14,7 @@ from ground import World
 from msgspec import Struct
 from nuisance import SLOW
 
-from gateway.config import Config, StoreSettings
+from gateway.config import Config
 from gateway.core.model import (
     AttributesChange,
     AttributeScope,
@@ -29,6 +29,7 @@ from gateway.core.model import (
 from gateway.core.ports import KnownCredentials
 from gateway.core.registry import Registry
 from gateway.opening import open_registry, open_store
+from gateway.settings import StoreSettings
 from gateway.simulator.processes import PROFILE
 
 _CALL_LASTS_S = 2.0

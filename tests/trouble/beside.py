@@ -17,7 +17,7 @@ from house import SUCCESS, Gatehouse
 from msgspec import structs
 from wires import Mqtt, http, mqtt
 
-from gateway.config import Config, StoreSettings
+from gateway.config import Config
 from gateway.core.model import (
     AttributesChange,
     AttributeScope,
@@ -32,6 +32,7 @@ from gateway.core.model import (
 from gateway.core.ports import KnownCredentials
 from gateway.core.registry import Registry
 from gateway.opening import open_registry, open_store
+from gateway.settings import StoreSettings
 from gateway.store.packages import PackageStore
 
 TELEMETRY = "v1/devices/me/telemetry"
