@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from gateway.transports.tls import Contexts, TlsServer
 
 Listener: TypeAlias = HttpListener | MqttListener | CoapListener
+
+_MACHINERY: Final = (
+    "gateway.core.pki.chain",
+    "gateway.core.pki.issuer",
+    "gateway.core.pki.statements",
+    "cryptography.hazmat.primitives.serialization.pkcs7",
+)
+"""What judges, signs, revokes and packs certificates, with the libraries it needs."""
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -177,6 +186,7 @@ def _contexts(config: Config) -> Contexts | None:
     # OpenSSL's bindings take a tenth of a second, which a gateway in the open need not wait.
     from gateway.transports.tls import Contexts
 
+    _load_machinery()
     return Contexts(
         certificate,
         key,
@@ -184,6 +194,12 @@ def _contexts(config: Config) -> Contexts | None:
         client_certificates=config.tls.client_certificates,
         max_chain_bytes=config.tls.max_chain_bytes,
     )
+
+
+def _load_machinery() -> None:
+    """Now, and not when the first device shows a certificate: all others would wait for it."""
+    for name in _MACHINERY:
+        import_module(name)
 
 
 def _port_trouble(config: Config, name: str, exc: OSError) -> str:

@@ -20,7 +20,6 @@ from gateway.config import Config
 from gateway.core.authorities import Authorities
 from gateway.core.errors import ConfigError, StoreUnavailable
 from gateway.core.model import DeviceProfile, Peer, Secret
-from gateway.core.pki.authority import Signer, file_signer
 from gateway.core.profile_files import sync_profile_files
 from gateway.core.registry import ProfileDraft, Registry
 from gateway.core.tokens import new_token
@@ -33,6 +32,7 @@ from gateway.store.sqlite import SqliteDriver
 from gateway.store.vault import Vault, load_master_key
 
 if TYPE_CHECKING:
+    from gateway.core.pki.authority import Signer
     from gateway.store.postgres import PostgresDriver
 
 log = structlog.get_logger()
@@ -159,6 +159,9 @@ def open_authorities(
     """Who signs devices' certificates. Raises `ConfigError` when a file of theirs is of no use."""
     file: Signer | None = None
     if config.ca_files is not None:
+        # Loads cryptography's X.509, which our own authority needs only when it signs.
+        from gateway.core.pki.authority import file_signer
+
         certificate, key = config.ca_files
         passphrase = environ.get("GATEHOUSE_AUTHORITY_PASSPHRASE")
         file = file_signer(

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import certs
 import pytest
 
 from gateway.app import Gateway, certificate_readable
@@ -191,3 +196,71 @@ def test_readable_certificate():
         .sign(key, hashes.SHA256())
     )
     assert certificate_readable(b64encode(made.public_bytes(serialization.Encoding.DER)).decode())
+
+
+STARTED = """
+import asyncio, json, os, sys
+from gateway.app import Gateway
+from gateway.config import load_config
+from gateway.opening import open_store
+
+async def main():
+    config = load_config(None, os.environ)
+    async with open_store(config, {}) as store:
+        gateway = Gateway(config, store)
+        await gateway.start()
+        print(json.dumps([[name for name, _ in gateway.listeners], list(sys.modules)]))
+        await gateway.stop(1.0)
+
+asyncio.run(main())
+"""
+MACHINERY = {
+    *("OpenSSL", "re2", "cryptography.x509", "cryptography.x509.ocsp"),
+    "cryptography.hazmat.primitives.serialization.pkcs7",
+    *(f"gateway.core.pki.{name}" for name in ("authority", "chain", "csr", "issuer", "statements")),
+}
+
+
+def started(folder: Path, **more: str) -> tuple[list[str], set[str]]:
+    """Wires and modules of a gateway that just started, in a process of its own."""
+    write(folder, "first-key", "first-secret")
+    wires = ("HTTP", "MQTT", "COAP", "HTTPS", "MQTTS", "COAPS")
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("GATEHOUSE_")},
+        "GATEHOUSE_STORE_URL": f"sqlite:{folder}/data/g.db",
+        "GATEHOUSE_PROFILES_DIR": f"{folder}/profiles",
+        **{f"GATEHOUSE_{wire}_PORT": "0" for wire in wires},
+        **{f"GATEHOUSE_{wire}_HOST": "127.0.0.1" for wire in wires},
+        **more,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", STARTED],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    names, modules = json.loads(done.stdout.splitlines()[-1])
+    return names, set(modules)
+
+
+def test_a_gateway_in_the_open_starts_without_the_machinery_of_certificates(tmp_path):
+    """What takes time and memory is loaded when a certificate is wanted, not before."""
+    (tmp_path / "profiles").mkdir()
+    wires, modules = started(tmp_path)
+    assert wires == ["http", "mqtt", "coap"]
+    assert modules.isdisjoint(MACHINERY)
+
+
+def test_a_gateway_with_a_certificate_starts_with_the_machinery(tmp_path):
+    """No device waits for what the first certificate would otherwise load."""
+    (tmp_path / "profiles").mkdir()
+    certificate, key = certs.Authority("Root").server("localhost").files(tmp_path, "server")
+    wires, modules = started(
+        tmp_path,
+        GATEHOUSE_TLS_CERTIFICATE_FILE=str(certificate),
+        GATEHOUSE_TLS_KEY_FILE=str(key),
+    )
+    assert wires == ["http", "mqtt", "coap", "https", "mqtts", "coaps"]
+    assert modules >= MACHINERY

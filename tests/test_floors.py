@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,8 +96,6 @@ def test_a_room_imports_only_its_floors(room):
 @pytest.mark.parametrize("room", FOREIGN)
 def test_a_room_imports_only_its_libraries(room):
     """No room reaches for a library that belongs to another."""
-    import sys
-
     wrong = [
         f"{path.relative_to(PACKAGE)} imports {name}"
         for path in files(room)
@@ -122,3 +122,15 @@ def test_only_the_composition_root_reads_the_clock_and_the_environment():
         text = path.read_text("utf-8")
         for word in ("datetime.now", "time.time", "os.environ", "import socket", "sqlite3"):
             assert word not in text, f"{path.name}: {word}"
+
+
+@pytest.mark.parametrize("entrance", ["gateway.app", "gateway.cli.serve"])
+def test_certificates_cost_nothing_before_the_first(entrance):
+    """The libraries that read, judge and sign certificates are not loaded to begin with."""
+    script = f"import sys, {entrance}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = set(done.stdout.split())
+    assert entrance in loaded
+    assert loaded.isdisjoint({"OpenSSL", "re2", "cryptography.x509", "gateway.core.pki.csr"})

@@ -12,7 +12,7 @@ from email.utils import formatdate
 from typing import Final
 
 from gateway.core.authorities import Authorities
-from gateway.core.pki.csr import Unfit
+from gateway.core.pki.model import Unfit
 from gateway.core.pki.revocation import MOST_REQUEST_BYTES, OcspResponder, RevocationLists
 from gateway.core.ports import Clock
 from gateway.wire.call import Call, Format, Reply, Status

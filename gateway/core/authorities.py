@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from gateway.core.errors import ConfigError
 from gateway.core.model import Event, EventKind, Peer, RefusalReason
-from gateway.core.pki.authority import Signer, make_issuing, make_root, signer_of
-from gateway.core.pki.csr import Unfit
-from gateway.core.pki.issuer import Issuer
-from gateway.core.pki.model import Authority, AuthorityRole
+from gateway.core.pki.model import Authority, AuthorityRole, Unfit
 from gateway.core.ports import Clock, Store
+
+if TYPE_CHECKING:
+    from gateway.core.pki.authority import Signer
+    from gateway.core.pki.issuer import Issuer
 
 FRESH_MS = 5000
 """How long what the store said is believed: another process may have rotated the key."""
@@ -89,6 +91,9 @@ class Authorities:
                 "the authority comes from a file ([ca] key_file): it is rotated where it was made. "
                 "Put the new certificate and key in the files' place and restart."
             )
+        # Loads cryptography's X.509, here and below: a gateway that signs nothing need not wait.
+        from gateway.core.pki.authority import make_issuing, make_root
+
         active = {one.role: one for one in await self.all() if one.active}
         now = self._clock()
         new_root = make_root(now) if root else None
@@ -110,6 +115,8 @@ class Authorities:
         return added or []
 
     async def _look(self) -> None:
+        from gateway.core.pki.issuer import Issuer
+
         if self._file is not None:
             self._issuer = self._issuer or Issuer(self._file, public_url=self._public_url)
             return
@@ -126,6 +133,8 @@ class Authorities:
         self._fresh_until = self._clock() + FRESH_MS
 
     def _learn(self, kept: list[Authority]) -> None:
+        from gateway.core.pki.authority import signer_of
+
         roots = [one for one in kept if one.role is AuthorityRole.ROOT]
         for one in kept:
             if one.role is AuthorityRole.ISSUING and one.id not in self._signers:
@@ -134,6 +143,8 @@ class Authorities:
 
     async def _make(self) -> list[Authority]:
         """A root and an issuing key. Another process may be quicker: then its count."""
+        from gateway.core.pki.authority import make_issuing, make_root
+
         now = self._clock()
         root = make_root(now)
         event = Event(kind=EventKind.AUTHORITY_CREATE, at=now, peer=self._peer, subject="authority")

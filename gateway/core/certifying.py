@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from typing import TYPE_CHECKING
 
 import structlog
-from cryptography import x509
 from msgspec import structs
 
 from gateway.core.authorities import Authorities
@@ -23,19 +23,12 @@ from gateway.core.model import (
     RefusalReason,
     Refused,
 )
-from gateway.core.pki.csr import (
-    UNREADABLE,
-    SigningRequest,
-    Unfit,
-    check_key,
-    quietly,
-    read_csr,
-    spki_of,
-)
-from gateway.core.pki.issuer import new_serial
-from gateway.core.pki.model import IssuedCertificate, SerialReservation
+from gateway.core.pki.model import IssuedCertificate, SerialReservation, Unfit
 from gateway.core.ports import Clock, Store
 from gateway.core.profiles import Profiles
+
+if TYPE_CHECKING:
+    from gateway.core.pki.csr import SigningRequest
 
 log = structlog.get_logger()
 
@@ -104,6 +97,9 @@ class Certifier:
         return Provisioned(device, credentials, issued.issuers)
 
     def _read(self, csr: str, profile: DeviceProfile) -> SigningRequest:
+        # Loads cryptography's X.509, here and below: a gateway that signs nothing need not wait.
+        from gateway.core.pki.csr import check_key, read_csr
+
         request = read_csr(csr)
         check_key(request.public_key, profile.certificate.keys)
         return request
@@ -111,6 +107,8 @@ class Certifier:
     async def _sign(
         self, request: SigningRequest, profile: DeviceProfile, name: str
     ) -> IssuedCertificate:
+        from gateway.core.pki.issuer import new_serial
+
         issuer = await self._authorities.issuer()
         now = self._clock()
         draft = issuer.draft(
@@ -182,6 +180,10 @@ def certificate_of(issued: IssuedCertificate) -> Certificate:
 
 def key_of(text: str) -> bytes | None:
     """The public key (SubjectPublicKeyInfo, DER) of a certificate in base64, if it can be read."""
+    from cryptography import x509
+
+    from gateway.core.pki.csr import UNREADABLE, quietly, spki_of
+
     try:
         with quietly():
             return spki_of(x509.load_der_x509_certificate(b64decode(text)).public_key())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
-from cryptography import x509
 from msgspec import Struct
 
 from gateway.core.limits import Allowance
@@ -31,13 +31,14 @@ from gateway.core.model import (
     Vouched,
     psk_id,
 )
-from gateway.core.pki.chain import Leaf, anchor_of, device_name, read_leaf, verify_chain
-from gateway.core.pki.csr import UNREADABLE, Unfit, quietly
-from gateway.core.pki.model import CertificateState, ChainRule
+from gateway.core.pki.model import CertificateState, ChainRule, Unfit
 from gateway.core.ports import Clock, KnownCredentials, NewDevice, Store
 from gateway.core.profiles import Profiles
 from gateway.core.provisioning import is_device_name, printable
 from gateway.core.sessions import Cause, Session, Sessions, Slot
+
+if TYPE_CHECKING:
+    from gateway.core.pki.chain import Leaf
 
 log = structlog.get_logger()
 
@@ -114,6 +115,9 @@ class Identities:
 
     async def by_chain(self, chain: tuple[bytes, ...], peer: Peer) -> Identity | Refused:
         """The same for a connection that is watched over by its own session."""
+        # Loads OpenSSL's bindings and RE2, here and below: only secure wires show certificates.
+        from gateway.core.pki.chain import read_leaf
+
         leaf: Leaf | None = None
         try:
             if len(chain) > MOST_CERTIFICATES:
@@ -169,6 +173,8 @@ class Identities:
 
     async def _admit(self, chain: Sequence[bytes], leaf: Leaf, peer: Peer) -> Identity:
         """Nobody's yet: a profile may believe who signed it (contract, section 2.8)."""
+        from gateway.core.pki.chain import device_name
+
         anchor = await self._believed(chain)
         name = device_name(anchor.rule, leaf)
         if isinstance(name, RefusalReason):
@@ -209,6 +215,8 @@ class Identities:
 
     async def _believed(self, chain: Sequence[bytes]) -> _Anchor:
         """The anchor from which a valid path leads to the leaf. Raises `Unfit`."""
+        from gateway.core.pki.chain import verify_chain
+
         issuers, serials = zip(*map(_named, chain), strict=True)
         failure: RefusalReason | None = None
         for anchor in await self._fresh_anchors():
@@ -316,6 +324,10 @@ class _Told(Unfit):
 
 def _named(der: bytes) -> tuple[bytes, int]:
     """The name of its issuer, DER, and its serial number."""
+    from cryptography import x509
+
+    from gateway.core.pki.csr import UNREADABLE, quietly
+
     try:
         with quietly():
             certificate = x509.load_der_x509_certificate(der)
@@ -327,6 +339,10 @@ def _named(der: bytes) -> tuple[bytes, int]:
 def _anchor(profile: DeviceProfile) -> _Anchor | None:
     if profile.chain is None:
         return None
+    from cryptography import x509
+
+    from gateway.core.pki.chain import anchor_of
+
     try:
         der = anchor_of(profile.chain.certificate)
         subject = x509.load_der_x509_certificate(der).subject.public_bytes()

@@ -13,7 +13,6 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 from msgspec import structs
 
-from gateway.core import certifying
 from gateway.core.errors import ConfigError, CredentialsGone
 from gateway.core.model import (
     Certificate,
@@ -80,7 +79,7 @@ async def test_the_serial_is_reserved_before_anything_is_signed(certified, new_f
     """A crash between the two leaves a reserved number, and no certificate and no device."""
     fleet = await new_fleet()
     issuer = await certified.authorities.issuer()
-    monkeypatch.setattr(certifying, "new_serial", lambda: 4711)
+    monkeypatch.setattr("gateway.core.pki.issuer.new_serial", lambda: 4711)
     monkeypatch.setattr(issuer, "issue", lambda *a, **k: 1 / 0)
     asked = fleet.request("pump-1", credentials=asking(certs.csr()))
     with pytest.raises(ZeroDivisionError):

@@ -25,4 +25,9 @@ is believed to be an authority.
 Not covered: certificate policies, their mappings and `requireExplicitPolicy` (OpenSSL's check needs
 to be told which policies are wanted, and pyOpenSSL has no way to say "any": it would refuse good
 chains); revocation lists of other authorities.
+
+`model`, `bundle` and `revocation` can be imported by everybody. The others load `cryptography`'s
+X.509, and `chain` OpenSSL's bindings and RE2 besides: some 50 ms and 5 MiB, which a gateway in the
+open need not pay. They are imported by the functions that need them; a gateway with a server's
+certificate loads them when it starts.
 """

@@ -26,8 +26,8 @@ from cryptography.x509.oid import NameOID
 
 from gateway.core.errors import ConfigError
 from gateway.core.model import RefusalReason, Secret
-from gateway.core.pki.csr import UNREADABLE, Unfit, spki_of
-from gateway.core.pki.model import Authority, AuthorityRole
+from gateway.core.pki.csr import UNREADABLE, spki_of
+from gateway.core.pki.model import Authority, AuthorityRole, Unfit
 from gateway.core.tokens import new_token
 
 ROOT_DAYS: Final = 20 * 365

@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
-
 from gateway.core.pki.model import CertificateProfile, KeyKind
 
 _SEQUENCE: Final = 0x30
@@ -29,6 +26,10 @@ _2048_BITS: Final = bytes.fromhex("02020800")
 
 def certs_only(certificates: Sequence[bytes]) -> bytes:
     """Certificates (DER each) in a PKCS #7 that signs nothing: "certs-only"."""
+    # Loads cryptography's X.509 and PKCS #7, which gateways without EST do not need.
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+
     return pkcs7.serialize_certificates(
         [x509.load_der_x509_certificate(der) for der in certificates], Encoding.DER
     )

@@ -23,8 +23,8 @@ from msgspec import Struct
 from OpenSSL import crypto
 
 from gateway.core.model import RefusalReason, Secret, sha3_id
-from gateway.core.pki.csr import UNREADABLE, PublicKey, Unfit, first_common_name, quietly
-from gateway.core.pki.model import ChainRule
+from gateway.core.pki.csr import UNREADABLE, PublicKey, first_common_name, quietly
+from gateway.core.pki.model import ChainRule, Unfit
 
 MOST_CERTIFICATES: Final = 10
 """In a chain as it is sent; RFC 5280 has no bound, factories have two or three."""

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from msgspec import Struct
 
 from gateway.core.model import RefusalReason
-from gateway.core.pki.model import KeyKind
+from gateway.core.pki.model import KeyKind, Unfit
 
 MOST_REQUEST_BYTES: Final = 16_384
 """Of a request in any form; one with an RSA key of 8192 bits is 3 KiB of PEM."""
@@ -43,15 +43,6 @@ UNREADABLE: Final = (
 """What cryptography raises of bytes that are no certificate or request, at once or when asked."""
 
 PublicKey: TypeAlias = CertificatePublicKeyTypes
-
-
-class Unfit(Exception):
-    """A signing request or a chain that gets nothing. `detail` is for the operator."""
-
-    def __init__(self, reason: RefusalReason, detail: str = "") -> None:
-        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
-        self.reason = reason
-        self.detail = detail
 
 
 class SigningRequest(Struct, frozen=True, kw_only=True):

@@ -27,8 +27,8 @@ from msgspec import Struct
 from gateway.core.model import RefusalReason
 from gateway.core.pki import der
 from gateway.core.pki.authority import BACKDATED, Signer, authority_key_id, moment
-from gateway.core.pki.csr import SigningRequest, Unfit, key_kind
-from gateway.core.pki.model import CertificateProfile, IssuedCertificate, KeyKind
+from gateway.core.pki.csr import SigningRequest, key_kind
+from gateway.core.pki.model import CertificateProfile, IssuedCertificate, KeyKind, Unfit
 
 _SUBJECT: Final = {
     "CN": NameOID.COMMON_NAME,

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
+
+if TYPE_CHECKING:
+    from gateway.core.model import RefusalReason
 
 
 class KeyKind(StrEnum):
@@ -131,3 +135,12 @@ class CertificateRecord(Struct, frozen=True, kw_only=True):
     not_after: int = 0
     revoked_at: int = 0
     reason: RevocationReason = RevocationReason.UNSPECIFIED
+
+
+class Unfit(Exception):
+    """A signing request or a chain that gets nothing. `detail` is for the operator."""
+
+    def __init__(self, reason: RefusalReason, detail: str = "") -> None:
+        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
+        self.reason = reason
+        self.detail = detail

@@ -8,52 +8,27 @@ told: a root that signs no list can only be taken out of where it is believed.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
-from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import ocsp
 from msgspec import Struct
 
 from gateway.core.authorities import Authorities
 from gateway.core.errors import Overloaded, StoreUnavailable
-from gateway.core.pki.authority import Signer, authority_key_id, hash_for, moment
-from gateway.core.pki.csr import UNREADABLE, Unfit
-from gateway.core.pki.model import (
-    AuthorityRole,
-    CertificateRecord,
-    CertificateState,
-    RevocationReason,
-)
+from gateway.core.pki.model import AuthorityRole, CertificateRecord, CertificateState, Unfit
 from gateway.core.ports import Clock, Store
+
+if TYPE_CHECKING:
+    from gateway.core.pki.authority import Signer
 
 MOST_REQUEST_BYTES: Final = 4096
 """Of an OCSP request; one for a single certificate with a nonce has about 120."""
-MOST_NONCE_BYTES: Final = 32
-"""Of a nonce that is repeated in the answer; longer ones are left out of it (RFC 9654, 2.1)."""
-_LONGEST_NONCE: Final = 128
-"""No nonce is longer, nor empty (RFC 9654, section 2.1)."""
 _LARGEST_SERIAL: Final = 1 << 159
 """Serial numbers are positive and have at most 20 bytes (RFC 5280, section 4.1.2.2)."""
 _FRESH_MS = 5000
 """How long the list of authorities is believed before a stranger's question reads it again."""
 _SHARE = 4
 """After making a list, so many times as long none is made: at most a fifth of the time."""
-
-_REASONS: Final = {
-    RevocationReason.KEY_COMPROMISE: x509.ReasonFlags.key_compromise,
-    RevocationReason.AFFILIATION_CHANGED: x509.ReasonFlags.affiliation_changed,
-    RevocationReason.SUPERSEDED: x509.ReasonFlags.superseded,
-    RevocationReason.CESSATION_OF_OPERATION: x509.ReasonFlags.cessation_of_operation,
-    RevocationReason.PRIVILEGE_WITHDRAWN: x509.ReasonFlags.privilege_withdrawn,
-}
-"""UNSPECIFIED is said by saying nothing (RFC 5280, section 5.3.1)."""
-_ENTRY_REASONS: Final = {reason: (x509.CRLReason(flag),) for reason, flag in _REASONS.items()}
 
 
 class RevocationList(Struct, frozen=True):
@@ -130,6 +105,9 @@ class RevocationLists:
         return shelf.making
 
     async def _make(self, shelf: _Shelf) -> None:
+        # Loads cryptography's X.509, here and below: a gateway that is not asked need not wait.
+        from gateway.core.pki.statements import make_list
+
         await asyncio.sleep(shelf.rest_until - time.monotonic())
         age, now = self._age, self._clock()
         signer = shelf.signer
@@ -164,34 +142,6 @@ class _Shelf:
             making.exception()
 
 
-def make_list(
-    signer: Signer,
-    records: Sequence[CertificateRecord],
-    number: int,
-    this_update: int,
-    next_update: int,
-) -> bytes:
-    """A signed CRL v2 of these revoked certificates, in DER. Takes 10 µs for each."""
-    builder = x509.CertificateRevocationListBuilder(
-        signer.certificate.subject,
-        moment(this_update),
-        moment(next_update),
-        [],
-        # One by one the builder would copy all that came before.
-        [_entry(record) for record in records],
-    )
-    builder = builder.add_extension(x509.CRLNumber(number), critical=False)
-    builder = builder.add_extension(authority_key_id(signer), critical=False)
-    return builder.sign(signer.key, hash_for(signer.key)).public_bytes(Encoding.DER)
-
-
-def _entry(record: CertificateRecord) -> x509.RevokedCertificate:
-    entry = x509.RevokedCertificateBuilder(record.serial, moment(record.revoked_at))
-    for reason in _ENTRY_REASONS.get(record.reason, ()):
-        entry = entry.add_extension(reason, critical=False)
-    return entry.build()
-
-
 # ── OCSP ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -204,32 +154,6 @@ class OcspAnswer(Struct, frozen=True):
     der: bytes
     made_at: int
     next_update: int = 0
-
-
-class _Question(Struct, frozen=True):
-    asked: ocsp.OCSPRequest
-    signer: Signer
-    nonce: bytes
-
-
-class _Unanswered(Exception):
-    """There is no answer but this."""
-
-    def __init__(self, status: ocsp.OCSPResponseStatus) -> None:
-        super().__init__(status.name)
-        self.status = status
-
-
-_MALFORMED: Final = ocsp.OCSPResponseStatus.MALFORMED_REQUEST
-_UNAUTHORIZED: Final = ocsp.OCSPResponseStatus.UNAUTHORIZED
-_ALGORITHMS: Final = (
-    hashes.SHA1(),  # noqa: S303
-    hashes.SHA224(),
-    hashes.SHA256(),
-    hashes.SHA384(),
-    hashes.SHA512(),
-)
-"""By which a request may name an issuer; SHA-1 is what nearly all use, and guards nothing here."""
 
 
 class OcspResponder:
@@ -259,33 +183,24 @@ class OcspResponder:
 
     async def answer(self, der: bytes) -> OcspAnswer:
         """The response to a request. Raises nothing of a request's making."""
+        from gateway.core.pki import statements
+
         now = self._clock()
         try:
-            question = await self._understand(der)
-            record = await self._record(question)
-        except _Unanswered as unanswered:
-            return OcspAnswer(_unsuccessful(unanswered.status), now)
+            if len(der) > MOST_REQUEST_BYTES:
+                return OcspAnswer(statements.MALFORMED, now)
+            question = statements.read_question(der)
+            signer = await self._signer(question.issuer)
+            if signer is None:
+                return OcspAnswer(statements.UNAUTHORIZED, now)
+            record = await self._record(question.serial, signer)
+        except statements.Unanswered as unanswered:
+            return OcspAnswer(unanswered.response, now)
         except (StoreUnavailable, Overloaded, Unfit):
-            return OcspAnswer(_unsuccessful(ocsp.OCSPResponseStatus.TRY_LATER), now)
+            return OcspAnswer(statements.TRY_LATER, now)
         next_update = now + self._lifetime
-        response = _response(question, record, now, next_update)
+        response = statements.signed_response(question, signer, record, now, next_update)
         return OcspAnswer(response, now, 0 if question.nonce else next_update)
-
-    async def _understand(self, der: bytes) -> _Question:
-        if len(der) > MOST_REQUEST_BYTES:
-            raise _Unanswered(_MALFORMED)
-        try:
-            asked = ocsp.load_der_ocsp_request(der)
-            issuer = asked.hash_algorithm.name, asked.issuer_name_hash, asked.issuer_key_hash
-            nonce = _nonce(asked)
-        except (NotImplementedError, UnsupportedAlgorithm):
-            raise _Unanswered(_UNAUTHORIZED) from None
-        except UNREADABLE:
-            raise _Unanswered(_MALFORMED) from None
-        signer = await self._signer(issuer)
-        if signer is None:
-            raise _Unanswered(_UNAUTHORIZED)
-        return _Question(asked, signer, nonce)
 
     async def _signer(self, issuer: tuple[str, bytes, bytes]) -> Signer | None:
         if issuer not in self._signers:
@@ -295,10 +210,12 @@ class OcspResponder:
         return self._signers.get(issuer)
 
     async def _look(self) -> None:
+        from gateway.core.pki.statements import names_of
+
         for authority_id in await self._issuing():
             signer = await self._authorities.signer_of(authority_id)
             if signer is not None:
-                self._signers.update((name, signer) for name in _names(signer.certificate))
+                self._signers.update((name, signer) for name in names_of(signer.certificate))
         self._fresh_until = self._clock() + _FRESH_MS
 
     async def _issuing(self) -> list[int]:
@@ -306,64 +223,11 @@ class OcspResponder:
         ours = [one for one in await self._authorities.all() if one.role is AuthorityRole.ISSUING]
         return [one.id for one in ours] + ([] if file is None else [file.authority_id])
 
-    async def _record(self, question: _Question) -> CertificateRecord | None:
+    async def _record(self, serial: int, signer: Signer) -> CertificateRecord | None:
         """What is known of the certificate; None when it was not signed by that authority."""
-        serial = question.asked.serial_number
         if not 0 < serial < _LARGEST_SERIAL:
             return None
         record = await self._store.certificate(serial)
         if record is None or record.state is CertificateState.RESERVED:
             return None
-        return record if record.authority_id == question.signer.authority_id else None
-
-
-def _nonce(asked: ocsp.OCSPRequest) -> bytes:
-    """The nonce to repeat. Raises `ValueError` for what no request may have."""
-    nonce = b""
-    for extension in asked.extensions:
-        if isinstance(extension.value, x509.OCSPNonce):
-            nonce = extension.value.nonce
-            if not 0 < len(nonce) <= _LONGEST_NONCE:
-                raise ValueError("the nonce has a length no nonce has")
-        elif extension.critical:
-            raise ValueError("a critical extension that is not known")
-    return nonce if len(nonce) <= MOST_NONCE_BYTES else b""
-
-
-def _names(authority: x509.Certificate) -> list[tuple[str, bytes, bytes]]:
-    """How requests may name this authority (RFC 6960, section 4.1.1)."""
-    subject = authority.subject.public_bytes()
-    names = []
-    for algorithm in _ALGORITHMS:
-        # The name it hashes is that of the first one's issuer, the key that of the second one.
-        own = ocsp.OCSPRequestBuilder().add_certificate(authority, authority, algorithm).build()
-        name_hash = hashlib.new(algorithm.name, subject).digest()
-        names.append((algorithm.name, name_hash, own.issuer_key_hash))
-    return names
-
-
-def _response(
-    question: _Question, record: CertificateRecord | None, this_update: int, next_update: int
-) -> bytes:
-    asked, signer = question.asked, question.signer
-    revoked = record is not None and record.state is CertificateState.REVOKED
-    status = ocsp.OCSPCertStatus.REVOKED if revoked else ocsp.OCSPCertStatus.GOOD
-    builder = ocsp.OCSPResponseBuilder().add_response_by_hash(
-        asked.issuer_name_hash,
-        asked.issuer_key_hash,
-        asked.serial_number,
-        asked.hash_algorithm,
-        ocsp.OCSPCertStatus.UNKNOWN if record is None else status,
-        moment(this_update),
-        moment(next_update),
-        moment(record.revoked_at) if record is not None and revoked else None,
-        _REASONS.get(record.reason) if record is not None and revoked else None,
-    )
-    builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, signer.certificate)
-    if question.nonce:
-        builder = builder.add_extension(x509.OCSPNonce(question.nonce), critical=False)
-    return builder.sign(signer.key, hash_for(signer.key)).public_bytes(Encoding.DER)
-
-
-def _unsuccessful(status: ocsp.OCSPResponseStatus) -> bytes:
-    return ocsp.OCSPResponseBuilder.build_unsuccessful(status).public_bytes(Encoding.DER)
+        return record if record.authority_id == signer.authority_id else None

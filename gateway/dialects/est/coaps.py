@@ -7,7 +7,7 @@ from typing import Final
 from gateway.core.authorities import Authorities
 from gateway.core.model import Wire
 from gateway.core.pki.bundle import certs_only, csr_attributes
-from gateway.core.pki.csr import Unfit
+from gateway.core.pki.model import Unfit
 from gateway.dialects.est.enrolment import Enrolment
 from gateway.dialects.est.messages import NO_AUTHORITY, told
 from gateway.wire.call import Call, Format, Reply, Status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import structs
 
@@ -26,14 +26,15 @@ from gateway.core.model import (
     RequestedCredentials,
     Secret,
 )
-from gateway.core.pki.csr import SigningRequest, Unfit, read_csr
-from gateway.core.pki.issuer import common_name
-from gateway.core.pki.model import CertificateProfile
+from gateway.core.pki.model import CertificateProfile, Unfit
 from gateway.core.ports import Clock
 from gateway.core.profiles import Profiles
 from gateway.core.provisioning import Provisioner
 from gateway.dialects.est.messages import NO_SUCH_LABEL, csr_text, refusal
 from gateway.wire.call import Call, Reply, Status
+
+if TYPE_CHECKING:
+    from gateway.core.pki.csr import SigningRequest
 
 Tickets: TypeAlias = Callable[[Secret], Awaitable[FleetTicket | None]]
 """The ticket of a provision key (`Store.find_fleet_ticket`)."""
@@ -154,6 +155,9 @@ def _elsewhere(call: Call, profile: DeviceProfile) -> bool:
 
 def _read(csr: str) -> SigningRequest | None:
     """None for a request that cannot be read: who decides on it says so."""
+    # Loads cryptography's X.509, which gateways without EST do not need.
+    from gateway.core.pki.csr import read_csr
+
     try:
         return read_csr(csr)
     except Unfit:
@@ -162,6 +166,8 @@ def _read(csr: str) -> SigningRequest | None:
 
 def _names_another(csr: str, device: Device, profile: DeviceProfile) -> bool:
     """Whether the request names neither the device, nor what its certificates call it."""
+    from gateway.core.pki.issuer import common_name
+
     request = _read(csr)
     if request is None or request.common_name is None:
         return False

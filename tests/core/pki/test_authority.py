@@ -19,8 +19,7 @@ from gateway.core.errors import ConfigError
 from gateway.core.model import RefusalReason, Secret
 from gateway.core.pki.authority import file_signer, make_issuing, make_root, signer_of
 from gateway.core.pki.chain import verify_chain
-from gateway.core.pki.csr import Unfit
-from gateway.core.pki.model import AuthorityRole
+from gateway.core.pki.model import AuthorityRole, Unfit
 
 NOW = 1_790_000_000_000
 DAY = 86_400_000

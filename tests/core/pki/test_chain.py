@@ -31,8 +31,7 @@ from gateway.core.pki.chain import (
     read_leaf,
     verify_chain,
 )
-from gateway.core.pki.csr import Unfit
-from gateway.core.pki.model import ChainRule
+from gateway.core.pki.model import ChainRule, Unfit
 
 NOW = 1_790_000_000_000
 OPENSSL = shutil.which("openssl")

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.model import RefusalReason
-from gateway.core.pki.csr import MOST_REQUEST_BYTES, Unfit, check_key, key_kind, read_csr
-from gateway.core.pki.model import KeyKind
+from gateway.core.pki.csr import MOST_REQUEST_BYTES, check_key, key_kind, read_csr
+from gateway.core.pki.model import KeyKind, Unfit
 
 OPENSSL = shutil.which("openssl")
 GOOD = certs.csr(cn="pump-1")

@@ -21,9 +21,9 @@ from gateway.core.model import RefusalReason
 from gateway.core.pki import der
 from gateway.core.pki.authority import file_signer, make_issuing, make_root, signer_of
 from gateway.core.pki.chain import verify_chain
-from gateway.core.pki.csr import Unfit, read_csr
+from gateway.core.pki.csr import read_csr
 from gateway.core.pki.issuer import Issuer, new_serial
-from gateway.core.pki.model import CertificateProfile
+from gateway.core.pki.model import CertificateProfile, Unfit
 
 NOW = 1_790_000_000_000
 DAY = 86_400_000

@@ -19,7 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import StoreUnavailable
-from gateway.core.pki import revocation
+from gateway.core.pki import statements
 from gateway.core.pki.authority import make_issuing, make_root, signer_of
 from gateway.core.pki.model import (
     CertificateRecord,
@@ -27,7 +27,8 @@ from gateway.core.pki.model import (
     RevocationReason,
     SerialReservation,
 )
-from gateway.core.pki.revocation import OcspResponder, RevocationLists, make_list
+from gateway.core.pki.revocation import MOST_REQUEST_BYTES, OcspResponder, RevocationLists
+from gateway.core.pki.statements import make_list
 
 HOUR = 3_600_000
 NOW = 1_790_000_000_000
@@ -410,14 +411,14 @@ async def test_after_a_look_that_failed_the_next_one_looks_again(
 async def test_a_list_is_made_though_nobody_waits_any_more(lab, lists, monkeypatch):
     """A large one takes longer than its askers may wait: it is there for the next of them."""
     made, go = [], threading.Event()
-    make = revocation.make_list
+    make = statements.make_list
 
     def slow(*args):
         made.append(1)
         go.wait(10)
         return make(*args)
 
-    monkeypatch.setattr(revocation, "make_list", slow)
+    monkeypatch.setattr(statements, "make_list", slow)
     authority = (await lab.authorities.issuer()).signer.authority_id
     for _ in range(3):
         with pytest.raises(TimeoutError):
@@ -477,7 +478,7 @@ async def test_a_request_for_two_is_not_answered(lab, responder, tmp_path):
 async def test_a_request_that_is_too_long_is_malformed(lab, responder):
     """Over 4 KiB nothing is read."""
     der = asked(1, await lab.issuing())
-    told = await answer(responder, der + bytes(revocation.MOST_REQUEST_BYTES))
+    told = await answer(responder, der + bytes(MOST_REQUEST_BYTES))
     assert told.response_status is ocsp.OCSPResponseStatus.MALFORMED_REQUEST
 
 
