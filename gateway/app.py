@@ -277,7 +277,12 @@ class Gateway:
     def reload_certificates(self) -> bool:
         """Read the server's certificate and key again; True: they are taken up."""
         contexts = self.listeners.contexts
-        return contexts is not None and contexts.reload()
+        if contexts is None:
+            log.warning(
+                "tls.off", reason="there was no certificate at the start; start again to serve one"
+            )
+            return False
+        return contexts.reload()
 
     def _forget(self) -> None:
         """Somebody's credentials changed, or a device or a profile did."""

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 from gateway.core.model import DeviceCredentials, Event, EventKind, Peer
 from gateway.core.pki.model import CertificateRecord, RevocationReason
-from gateway.core.ports import Clock, KnownCredentials, Registrar, Store
+from gateway.core.ports import Clock, KnownCredentials, Store
+from gateway.core.registrar import Registrar
 
 
 class Custody:

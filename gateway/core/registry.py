@@ -46,10 +46,10 @@ from gateway.core.ports import (
     NewDevice,
     NewProfile,
     NewToken,
-    Registrar,
     Store,
 )
 from gateway.core.provisioning import is_device_name
+from gateway.core.registrar import Registrar
 
 MOST_DETAIL_CHARACTERS = 200
 """Of a list of names in an event."""

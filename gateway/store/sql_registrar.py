@@ -69,7 +69,7 @@ _FAR = 2**61
 
 
 class SqlRegistrar:
-    """The operators' half of the store; implements `core.ports.Registrar`."""
+    """The operators' half of the store; implements `core.registrar.Registrar`."""
 
     def __init__(self, store: SqlStore) -> None:
         self._store = store

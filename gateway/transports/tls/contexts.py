@@ -98,8 +98,8 @@ class Contexts:
                 f"({reason_of(exc)}). Make one with an EC P-256 key, or RSA of 2048 bits or more."
             ) from exc
         self._stream, self._datagram = stream, datagram
-        if pair.expires_at < datetime.now(UTC):
-            log.warning("tls.certificate_expired", file=str(self._certificate))
+        if not pair.holds_at(datetime.now(UTC)):
+            log.warning("tls.certificate_out_of_date", file=str(self._certificate))
 
     def reload(self) -> bool:
         """Read the files again. What cannot be used changes nothing, and is logged."""

@@ -33,9 +33,9 @@ class Pair(Struct, frozen=True):
     issuers: tuple[x509.Certificate, ...]
     key: PrivateKey
 
-    @property
-    def expires_at(self) -> datetime:
-        return self.leaf.not_valid_after_utc
+    def holds_at(self, moment: datetime) -> bool:
+        """Whether clients that look at the time will take the certificate."""
+        return self.leaf.not_valid_before_utc <= moment <= self.leaf.not_valid_after_utc
 
     def __repr__(self) -> str:
         return "Pair(***)"

@@ -190,14 +190,21 @@ def test_a_key_openssl_finds_too_weak(tmp_path, root):
         Contexts(*root.server(key="RSA-1024").files(tmp_path)).load()
 
 
-def test_an_expired_certificate_is_only_warned_of(tmp_path, root):
-    """A gateway with an expired certificate still starts: devices may not look."""
-    expired = root.server(not_after=certs.NOT_BEFORE.replace(year=2021))
-    contexts = Contexts(*expired.files(tmp_path))
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"not_after": certs.NOT_BEFORE.replace(year=2021)},
+        {"not_before": certs.NOT_AFTER.replace(year=2048)},
+    ],
+    ids=["expired", "not yet valid"],
+)
+def test_a_certificate_outside_its_time_is_only_warned_of(tmp_path, root, times):
+    """A gateway with one still starts: devices may not look."""
+    contexts = Contexts(*root.server(**times).files(tmp_path))
     with structlog.testing.capture_logs() as told:
         contexts.load()
     assert [(line["event"], line["log_level"]) for line in told] == [
-        ("tls.certificate_expired", "warning")
+        ("tls.certificate_out_of_date", "warning")
     ]
     assert contexts.stream
 
