@@ -136,6 +136,15 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m gateway "$@"\n')
     command.chmod(0o755)
     pair = FleetPair.random()
+    (folder / "data").mkdir()
+    made = subprocess.run(
+        (str(command), "cert", "init"),
+        env={**os.environ, "GATEHOUSE_STORE_URL": f"sqlite:{folder}/data/gatehouse.db"},
+        cwd=folder,
+        capture_output=True,
+        check=False,
+    )
+    assert made.returncode == 0, made
     with gateway_process(folder, pair) as server:
         yield Gate(server, folder, pair)
 
@@ -157,6 +166,19 @@ def test_a_device_is_provisioned_and_its_reading_stored(gate: Gate, wire: str) -
     assert done.status == 0, done
     assert done.err == ""
     assert gate.readings(named(done, wire)) == [("temperature", 21.5)]
+
+
+def test_a_device_gets_a_certificate_for_its_own_key(gate: Gate) -> None:
+    """And logs in with it over HTTPS; its reading is on disk."""
+    authority = str(gate.folder / "data" / "tls" / "lab-ca.pem")
+    done = gate.device("certificate_device.py", authority, gate.url("https"))
+    assert done.status == 0, done
+    assert gate.readings(named(done, "https")) == [("temperature", 21.5)]
+    refused = gate.device(
+        "certificate_device.py", authority, gate.url("https"), secret="not-the-secret"
+    )
+    assert refused.status == 1
+    assert re.fullmatch(r"\S+ was refused: Provision data was not found!\n", refused.err), refused
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -448,7 +470,7 @@ def test_the_examples_stand_alone() -> None:
     """No example imports the gateway, and the list in their README names each of them."""
     scripts = sorted(EXAMPLES.glob("*.py"))
     listed = (EXAMPLES / "README.md").read_text()
-    assert len(scripts) == 6
+    assert len(scripts) == 7
     for script in scripts:
         tree = ast.parse(script.read_text())
         names = {

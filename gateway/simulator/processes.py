@@ -28,6 +28,7 @@ _START_S = 20.0
 _STOP_S = 12.0
 """A gateway ends within 10 s of SIGTERM; a little more on a busy machine."""
 _MOST_LINE = 65_536
+_WIRES = ("HTTP", "MQTT", "COAP", "HTTPS", "MQTTS", "COAPS")
 _PROFILE_FILE = """\
 provision_type = "ALLOW_CREATE_NEW_DEVICES"
 provision_key = { env = "FLEET_KEY" }
@@ -40,7 +41,7 @@ class ServerFailed(GatehouseError):
 
 
 class Server(Struct, frozen=True):
-    """A running server: its process and its ports by name (`http`, `mqtt`, `coap`)."""
+    """A running server: its process and its ports by name (`http`, `mqtt`, …)."""
 
     pid: int
     ports: Mapping[str, int]
@@ -87,8 +88,8 @@ def gateway_process(
         "FLEET_SECRET": pair.secret.reveal(),
         "GATEHOUSE_STORE_URL": f"sqlite:{folder / 'data' / 'gatehouse.db'}",
         "GATEHOUSE_PROFILES_DIR": str(profiles),
-        **{f"GATEHOUSE_{wire}_HOST": "127.0.0.1" for wire in ("HTTP", "MQTT", "COAP")},
-        **{f"GATEHOUSE_{wire}_PORT": "0" for wire in ("HTTP", "MQTT", "COAP")},
+        **{f"GATEHOUSE_{wire}_HOST": "127.0.0.1" for wire in _WIRES},
+        **{f"GATEHOUSE_{wire}_PORT": "0" for wire in _WIRES},
         **(settings or {}),
     }
     with server_process(("-m", "gateway", "serve", "--quiet"), folder, environ, core=core) as one:
