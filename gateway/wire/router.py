@@ -52,7 +52,6 @@ class Router:
         polls: Gauge | None = None,
         timeout_s: float = 10.0,
     ) -> None:
-        self._wire = wire
         self._gauge = gauge
         self._polls = polls or gauge
         self._deadlines = Deadlines(timeout_s)
@@ -132,13 +131,17 @@ class Router:
             gauge.now -= 1
             self._deadlines.end(task)
         if not (route.quiet and reply.status in _QUIET):
-            log.info(
-                "call.answered",
-                route=route.name,
-                wire=peer.wire,
-                peer=peer.address,
-                status=reply.status.value,
-                reason=reply.reason,
-                ms=round((time.perf_counter() - started) * 1000, 2),
-            )
+            _tell(route, peer, reply, time.perf_counter() - started)
         return route, reply
+
+
+def _tell(route: Route, peer: Peer, reply: Reply, took_s: float) -> None:
+    log.info(
+        "call.answered",
+        route=route.name,
+        wire=peer.wire,
+        peer=peer.address,
+        status=reply.status.value,
+        reason=reply.reason,
+        ms=round(took_s * 1000, 2),
+    )

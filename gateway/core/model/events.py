@@ -56,7 +56,6 @@ class EventKind(StrEnum):
     DEVICE_CREDENTIALS_REVOKE = "device:credentials:revoke"
     DEVICE_LOGIN = "device:login"
     """Refused, since each that succeeds would be an event of its own."""
-    CERTIFICATE_ISSUE = "certificate:issue"
     CERTIFICATE_REVOKE = "certificate:revoke"
     AUTHORITY_CREATE = "authority:create"
     AUTHORITY_ROTATE = "authority:rotate"

@@ -15,7 +15,6 @@ from gateway.wire.route import Handler, Route
 
 CERTS_ONLY: Final = 281
 ATTRIBUTES: Final = 285
-REQUEST: Final = 286
 ONE_CERTIFICATE: Final = 287
 """Content-Formats (RFC 9148, section 9.1)."""
 

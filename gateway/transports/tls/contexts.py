@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -50,8 +49,6 @@ class Contexts:
     - `client_certificates`: ask each client for one; it need not have one, and any will do.
     - `max_chain_bytes`: of a client's chain, in DER; `TlsServer` and the DTLS server refuse more.
       OpenSSL by itself fails a handshake with more than 100 KiB.
-
-    `on_new` is called with each fresh DTLS context, before it serves anybody: set it before `load`.
     """
 
     def __init__(
@@ -62,10 +59,8 @@ class Contexts:
         min_version: Literal["1.2", "1.3"] = "1.2",
         client_certificates: bool = True,
         max_chain_bytes: int = 32_768,
-        on_new: Callable[[SSL.Context], None] | None = None,
     ) -> None:
         self.max_chain_bytes = max_chain_bytes
-        self.on_new = on_new
         self._certificate = certificate
         self._key = key
         self._min_version = _MIN[min_version]
@@ -135,8 +130,6 @@ class Contexts:
         context = SSL.Context(SSL.DTLS_SERVER_METHOD)
         context.set_min_proto_version(DTLS_1_2)
         self._furnish(context, pair)
-        if self.on_new is not None:
-            self.on_new(context)
         return context
 
     def _furnish(self, context: SSL.Context, pair: Pair) -> None:

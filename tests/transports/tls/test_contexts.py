@@ -217,17 +217,6 @@ def test_every_common_kind_of_key_will_do(tmp_path, root, kind):
     assert contexts.stream
 
 
-def test_who_adds_to_the_datagram_context_sees_each(files):
-    """`on_new` gets every fresh DTLS context before it is used, and no other."""
-    seen = []
-    contexts = Contexts(*files, on_new=seen.append)
-    contexts.load()
-    contexts.reload()
-    assert len(seen) == 2
-    assert seen[1] is contexts.datagram
-    assert seen[0] is not seen[1]
-
-
 def test_a_key_is_not_in_any_repr(files):
     """What was read does not show itself."""
     from gateway.transports.tls.files import read_pair
