@@ -86,6 +86,16 @@ class Registry:
         self._new_token = new_token
         self._peer = peer
 
+    def acting_as(self, peer: Peer) -> Registry:
+        """The same, with another author of its events."""
+        return Registry(
+            self._store,
+            self._registrar,
+            clock=self._clock,
+            new_token=self._new_token,
+            peer=peer,
+        )
+
     # ── profiles ────────────────────────────────────────────────────────────────────────────
 
     async def profiles(self) -> list[DeviceProfile]:

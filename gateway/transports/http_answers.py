@@ -21,6 +21,9 @@ CODES: Mapping[Status, int] = {
     Status.UNDECODABLE: 400,
     Status.BAD_REQUEST: 400,
     Status.UNAUTHENTICATED: 401,
+    Status.FORBIDDEN: 403,
+    Status.CONFLICT: 409,
+    Status.UNACCEPTABLE: 406,
     Status.NOT_FOUND: 404,
     Status.METHOD_NOT_ALLOWED: 405,
     Status.GONE: 401,
@@ -39,6 +42,8 @@ _MEDIA_TYPES = {
     Format.TEXT: "text/plain; charset=utf-8",
     Format.PROTOBUF: "application/x-protobuf",
     Format.BYTES: _OCTETS,
+    Format.HTML: "text/html; charset=utf-8",
+    Format.METRICS: "text/plain; version=0.0.4; charset=utf-8",
 }
 _EXPLAINED = frozenset({400, 404, 405, 429, 503})
 """Statuses whose empty body becomes an error body. 401, 408 and 500 stay empty (contract, 11)."""

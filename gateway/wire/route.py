@@ -9,8 +9,12 @@ from msgspec import Struct
 
 from gateway.core.model import Wire
 from gateway.wire.call import Call, Conduct, Format, Reply, Status
+from gateway.wire.operation import Operation
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]
+
+AdmitsLarge: TypeAlias = Callable[[Mapping[str, str]], Awaitable[bool]]
+"""Whether whoever sends these HTTP headers may send a body larger than anybody may."""
 
 Address: TypeAlias = str | tuple[str, ...]
 """`POST /api/v1/provision`, or a topic. A wire that has an encoding for a `/` within a segment
@@ -47,6 +51,9 @@ class Route(Struct, frozen=True, kw_only=True):
     conduct: Mapping[Status, Conduct] = {}
     quiet: bool = False
     patient: bool = False
+    operation: Operation | None = None
+    max_body_bytes: int = 0
+    admits_large: AdmitsLarge | None = None
 
     def addresses(self, wire: Wire) -> tuple[str, ...]:
         """The templates of this operation on `wire`, method first where the wire has methods."""

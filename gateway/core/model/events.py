@@ -73,6 +73,29 @@ class EventKind(StrEnum):
     PROFILE_UPDATE = "profile:update"
     PROFILE_REMOVE = "profile:remove"
     PROFILE_SECRET_ROTATE = "profile:secret:rotate"  # noqa: S105
+    DEVICE_UPDATE = "device:update"
+    DEVICE_ASSIGN = "device:assign"
+    """To a customer, or (`customer` empty) back to its tenant."""
+    DEVICE_GROUP = "device:group"
+    """Put into groups, or taken out."""
+    DEVICE_IMPORT = "device:import"
+    """One file of devices began, or came to its end; each device has an event of its own."""
+    ORGANISATION_CREATE = "organisation:create"
+    ORGANISATION_UPDATE = "organisation:update"
+    ORGANISATION_REMOVE = "organisation:remove"
+    USER_CREATE = "user:create"
+    USER_UPDATE = "user:update"
+    USER_REMOVE = "user:remove"
+    USER_LOGIN = "user:login"
+    USER_LOGOUT = "user:logout"
+    USER_PASSWORD = "user:password"  # noqa: S105
+    USER_KEY_CREATE = "user:key:create"
+    USER_KEY_REVOKE = "user:key:revoke"
+    ROLE_CREATE = "role:create"
+    ROLE_UPDATE = "role:update"
+    ROLE_REMOVE = "role:remove"
+    AUDIT_SWEEP = "audit:sweep"
+    """Old events were forgotten: where the chain begins from now on."""
 
 
 class Outcome(StrEnum):
@@ -86,6 +109,7 @@ class Event(Struct, frozen=True, kw_only=True):
 
     `seq` is given by the store (0 before). `device_id` is None for what concerns no device, or a
     device that never came into being. `detail` never holds a secret.
+    Who did it is in `peer`; `object` is the UUID of what it is about, where that is no device.
     """
 
     kind: EventKind
@@ -96,4 +120,5 @@ class Event(Struct, frozen=True, kw_only=True):
     device_id: int | None = None
     subject: str = ""
     detail: Mapping[str, str] = field(default_factory=dict)
+    object: str = ""
     seq: int = 0

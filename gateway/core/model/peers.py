@@ -28,7 +28,13 @@ _PLAIN = {Wire.HTTPS: Wire.HTTP, Wire.MQTTS: Wire.MQTT, Wire.COAPS: Wire.COAP}
 
 
 class Peer(Struct, frozen=True):
-    """Who is at the other end: the wire, and its address as text (`192.0.2.7:50123`)."""
+    """Who is at the other end: the wire, and its address as text (`192.0.2.7:50123`).
+
+    `actor` names the person it acts for, as the audit log has it (an e-mail address, or a login
+    name of this machine); "" for a device. `request` is the id of the one request it is about.
+    """
 
     wire: Wire
     address: str
+    actor: str = ""
+    request: str = ""

@@ -32,6 +32,19 @@ class ProfileTransport(StrEnum):
     COAP = "COAP"
 
 
+class BirthRule(Struct, frozen=True, kw_only=True):
+    """What becomes of devices that this profile provisions, beyond their being born.
+
+    `customer_id`: they are this customer's. `groups`: they are put into these. `profile_by_type`:
+    the type a device asks for names its profile (found, or made), and one that exists may be of
+    any profile; so worked ThingsBoard's provision profiles (contract, section 6).
+    """
+
+    customer_id: int | None = None
+    groups: tuple[str, ...] = ()
+    profile_by_type: bool = False
+
+
 class DeviceProfile(Struct, frozen=True, kw_only=True):
     """What devices of one kind may do.
 
@@ -46,7 +59,9 @@ class DeviceProfile(Struct, frozen=True, kw_only=True):
 
     `sections` holds the tables a dialect reads (`[thingsboard]`, `[blynk]`); the core carries them
     unread. `source` is the file that defines the profile, or None for one that lives in the store
-    alone. `revision` grows with every change.
+    alone. `revision` grows with every change. `birth.profile_by_type` marks a provision profile.
+    `info` is JSON that its readers keep, `is_default` is the profile of devices that name none;
+    these three (`uuid` with them) and `created_at` are columns of their own.
     """
 
     id: int
@@ -62,10 +77,15 @@ class DeviceProfile(Struct, frozen=True, kw_only=True):
     limits: Mapping[str, str] = field(default_factory=dict)
     certificate: CertificateProfile = CertificateProfile()
     chain: ChainRule | None = None
+    birth: BirthRule = BirthRule()
     organisation_id: int = ROOT_ORGANISATION
     sections: Mapping[str, Any] = field(default_factory=dict)
     source: str | None = None
     revision: int = 1
+    uuid: str = ""
+    is_default: bool = False
+    info: str = "{}"
+    created_at: int = 0
 
     @property
     def claims_existing(self) -> bool:

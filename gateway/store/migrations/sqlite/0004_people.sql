@@ -1,0 +1,107 @@
+-- People: the tree of organisations, users, roles, keys for scripts, groups of devices; and the chain
+-- that ties each event to the one before it. Where `uuid` is NULL, opening the store fills it in.
+
+-- `path` is the numbers from the root down to it: what begins with it is at or below it.
+ALTER TABLE organisation ADD COLUMN uuid BLOB;
+ALTER TABLE organisation ADD COLUMN path TEXT NOT NULL DEFAULT '/1/';
+ALTER TABLE organisation ADD COLUMN info TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE organisation ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
+UPDATE organisation SET path = '/1/' || id || '/' WHERE parent_id IS NOT NULL;
+CREATE UNIQUE INDEX organisation_uuid ON organisation (uuid);
+CREATE INDEX organisation_path ON organisation (path);
+
+-- `role` is the name of a built-in one, or of one in `role`. `password_until`: an initial password is
+-- good so long, NULL: for ever.
+ALTER TABLE user_account ADD COLUMN uuid BLOB;
+ALTER TABLE user_account ADD COLUMN first_name TEXT NOT NULL DEFAULT '';
+ALTER TABLE user_account ADD COLUMN last_name TEXT NOT NULL DEFAULT '';
+ALTER TABLE user_account ADD COLUMN role TEXT NOT NULL DEFAULT 'CUSTOMER_USER';
+ALTER TABLE user_account ADD COLUMN enabled INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE user_account ADD COLUMN password_until INTEGER;
+ALTER TABLE user_account ADD COLUMN last_login_at INTEGER;
+ALTER TABLE user_account ADD COLUMN info TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE user_account ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
+CREATE UNIQUE INDEX user_uuid ON user_account (uuid);
+CREATE INDEX user_of_organisation ON user_account (organisation_id, id);
+
+CREATE TABLE user_session (
+    id         BLOB    PRIMARY KEY,     -- a UUID, in the tokens of the session
+    user_id    INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX user_session_of_user ON user_session (user_id);
+CREATE INDEX user_session_ends ON user_session (expires_at);
+
+-- `permissions` is a JSON list, a subset of its user's; NULL: all of them.
+CREATE TABLE api_key (
+    id           INTEGER PRIMARY KEY,   -- from `sequence`, never used again
+    uuid         BLOB    NOT NULL UNIQUE,
+    user_id      INTEGER NOT NULL,
+    label        TEXT    NOT NULL,
+    digest       BLOB    NOT NULL UNIQUE,
+    permissions  TEXT,
+    created_at   INTEGER NOT NULL,
+    expires_at   INTEGER,
+    last_used_at INTEGER
+);
+CREATE INDEX api_key_of_user ON api_key (user_id);
+
+CREATE TABLE role (
+    id              INTEGER PRIMARY KEY,    -- from `sequence`, never used again
+    uuid            BLOB    NOT NULL UNIQUE,
+    organisation_id INTEGER NOT NULL,
+    name            TEXT    NOT NULL,
+    permissions     TEXT    NOT NULL,       -- JSON list
+    created_at      INTEGER NOT NULL,
+    version         INTEGER NOT NULL DEFAULT 1,
+    UNIQUE (organisation_id, name)
+);
+
+-- `info` is what a profile, or a device, carries for its readers: JSON, unread by the core.
+ALTER TABLE device_profile ADD COLUMN uuid BLOB;
+ALTER TABLE device_profile ADD COLUMN is_default INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE device_profile ADD COLUMN info TEXT NOT NULL DEFAULT '{}';
+CREATE UNIQUE INDEX device_profile_uuid ON device_profile (uuid);
+CREATE UNIQUE INDEX device_profile_default ON device_profile (organisation_id) WHERE is_default = 1;
+
+ALTER TABLE device ADD COLUMN label TEXT NOT NULL DEFAULT '';
+ALTER TABLE device ADD COLUMN info TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE device ADD COLUMN owner_id INTEGER;     -- the user it belongs to
+ALTER TABLE device ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
+CREATE INDEX device_of_customer ON device (customer_id, id) WHERE customer_id IS NOT NULL;
+CREATE INDEX device_of_owner ON device (owner_id, id) WHERE owner_id IS NOT NULL;
+
+CREATE TABLE device_group (
+    id              INTEGER PRIMARY KEY,    -- from `sequence`, never used again
+    uuid            BLOB    NOT NULL UNIQUE,
+    organisation_id INTEGER NOT NULL,
+    name            TEXT    NOT NULL,
+    created_at      INTEGER NOT NULL,
+    UNIQUE (organisation_id, name)
+);
+CREATE TABLE device_group_member (
+    group_id  INTEGER NOT NULL,
+    device_id INTEGER NOT NULL,
+    PRIMARY KEY (group_id, device_id)
+) WITHOUT ROWID;
+CREATE INDEX device_group_of_device ON device_group_member (device_id);
+
+-- `previous` is the SHA-256 of the event before; NULL: it is older than the chain. `event_chain` has
+-- one row: the newest event's number and digest, and a keyed digest of both.
+ALTER TABLE event ADD COLUMN actor TEXT NOT NULL DEFAULT '';
+ALTER TABLE event ADD COLUMN request TEXT NOT NULL DEFAULT '';
+ALTER TABLE event ADD COLUMN object TEXT NOT NULL DEFAULT '';
+ALTER TABLE event ADD COLUMN previous BLOB;
+CREATE INDEX event_of_actor ON event (actor, seq) WHERE actor <> '';
+CREATE TABLE event_chain (
+    id     INTEGER PRIMARY KEY CHECK (id = 1),
+    seq    INTEGER NOT NULL,
+    digest BLOB    NOT NULL,
+    mac    BLOB    NOT NULL
+);
+
+INSERT INTO sequence (name, last)
+VALUES ('organisation', (SELECT max(id) FROM organisation)),
+       ('user', (SELECT coalesce(max(id), 0) FROM user_account)),
+       ('api_key', 0), ('role', 0), ('group', 0);
