@@ -30,6 +30,16 @@ install_iot_gateway() {
     "$programs/iot-gateway/bin/pip" install --quiet --requirement "$here/requirements-gateway.txt"
 }
 
+install_rest_43() {
+    "$python" -m venv "$programs/rest-4.3"
+    "$programs/rest-4.3/bin/pip" install --quiet --requirement "$here/requirements-rest-4.3.txt"
+}
+
+install_rest_44() {
+    "$python" -m venv "$programs/rest-4.4"
+    "$programs/rest-4.4/bin/pip" install --quiet --requirement "$here/requirements-rest-4.4.txt"
+}
+
 install_npm() {
     cp "$here/package.json" "$programs/npm/"
     npm install --prefix "$programs/npm" --no-audit --no-fund --no-package-lock --loglevel=error
@@ -37,6 +47,8 @@ install_npm() {
 
 fill "$programs/python" "$here/requirements.txt" install_python
 fill "$programs/iot-gateway" "$here/requirements-gateway.txt" install_iot_gateway
+fill "$programs/rest-4.3" "$here/requirements-rest-4.3.txt" install_rest_43
+fill "$programs/rest-4.4" "$here/requirements-rest-4.4.txt" install_rest_44
 
 missing=()
 if command -v npm >/dev/null; then

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import sqlite3
 import subprocess
 import sys
@@ -71,6 +72,18 @@ class RunningGateway:
     @property
     def coaps_url(self) -> str:
         return f"coaps://127.0.0.1:{self.coaps}"
+
+    @property
+    def administrator(self) -> tuple[str, str]:
+        """The e-mail address and the password of the first administrator."""
+        return "admin@localhost", self.environ["GATEHOUSE_ADMIN_PASSWORD"]
+
+    def post(self, path: str, body: Any) -> Any:
+        """The JSON answer to a POST of JSON; None when it has no body."""
+        asked = Request(f"{self.http_url}{path}", json.dumps(body).encode())
+        with urlopen(asked, timeout=10) as reply:
+            told = reply.read()
+        return json.loads(told) if told else None
 
     @property
     def ca(self) -> str:
@@ -216,6 +229,7 @@ def environ_of(
         "GATEHOUSE_STORE_URL": f"sqlite:{folder / 'data' / 'gate.db'}",
         "GATEHOUSE_PROFILES_DIR": str(profiles),
         "GATEHOUSE_LOG_FORMAT": "json",
+        "GATEHOUSE_ADMIN_PASSWORD": secrets.token_hex(10),
     }
     for wire in ("HTTP", "MQTT", "COAP", "HTTPS", "MQTTS", "COAPS"):
         environ[f"GATEHOUSE_{wire}_PORT"] = "0"

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final, Generic, TypeAlias, TypeVar
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from gateway.core.model import Page
 from gateway.dialects.thingsboard.admin.desk import bad_request
 from gateway.wire.call import Call
 from gateway.wire.operation import Query
 
+T = TypeVar("T")
+
 NULL_UUID: Final = "13814000-1dd2-11b2-8080-808080808080"
 """What ThingsBoard writes for nobody: the customer of a device that has none."""
 MOST_PER_PAGE: Final = 1000
+Version: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+"""What a thing's version may be, in a request: as far as JavaScript counts."""
 
 
 class EntityId(Struct, frozen=True, rename="camel"):
     """`{"entityType":"DEVICE","id":"<uuid>"}`. Of one that comes in, the type may be missing."""
 
     id: str
-    entity_type: str = ""
+    entity_type: str | None = ""
 
 
 def entity_id(kind: str, identity: str) -> dict[str, str]:
@@ -35,6 +39,20 @@ def uuid_of(text: str, what: str) -> str:
         return str(uuid.UUID(text))
     except (ValueError, AttributeError):
         raise bad_request(f"Invalid UUID string: {what}") from None
+
+
+def uuids_of(call: Call, name: str) -> tuple[str, ...]:
+    """UUIDs of the query, with commas between. Raises `Trouble` (400) that names it.
+
+    ThingsBoard's Python client 4.3 writes some lists as Python shows them: `['…', '…']`.
+    """
+    written = (text.strip(" []'") for text in call.query.get(name, "").split(","))
+    given = [text for text in written if text]
+    if not given:
+        raise bad_request(f"Required request parameter '{name}' is not present")
+    if len(given) > MOST_PER_PAGE:
+        raise bad_request(f"{name} are more than {MOST_PER_PAGE}")
+    return tuple(dict.fromkeys(uuid_of(text, name) for text in given))
 
 
 class Paging(Struct, frozen=True):
@@ -68,10 +86,20 @@ def paging_of(call: Call, sortable: tuple[str, ...]) -> Paging:
     return Paging(
         page=number_of(query, "page", least=0, most=10**9),
         page_size=number_of(query, "pageSize", least=1, most=MOST_PER_PAGE),
-        text=query.get("textSearch", ""),
+        text=text_of(query, "textSearch"),
         sort=sort,
         descending=order == "DESC",
     )
+
+
+def text_of(query: Mapping[str, str], name: str, *, required: bool = False) -> str:
+    """A text of the query, "" without. Raises `Trouble` (400); no database keeps a zero byte."""
+    text = query.get(name, "")
+    if "\0" in text:
+        raise bad_request(f"{name} must not contain control characters!")
+    if required and not text:
+        raise bad_request(f"Required request parameter '{name}' is not present")
+    return text
 
 
 def number_of(
@@ -90,6 +118,15 @@ def number_of(
     if not least <= number <= most:
         raise bad_request(f"{name} must be {least} to {most}")
     return number
+
+
+class PageAnswer(Struct, Generic[T], rename="camel"):
+    """What `page_of` makes, for the document."""
+
+    data: list[T]
+    total_pages: int
+    total_elements: int
+    has_next: bool
 
 
 def page_of(page: Page[Any], size: int) -> dict[str, Any]:
