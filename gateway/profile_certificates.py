@@ -282,14 +282,20 @@ def _anchor(file: TomlFile, text: object) -> str:
 
     try:
         der = anchor_of(text)
-        _prove_authority(file, der)
+        authority = _is_authority(file.name, der)
     except ValueError as exc:
         raise _unfit(
             file,
             f"cannot be read: {plain(str(exc), 200).rstrip('.')}.",
             "Give a certificate as PEM: it begins with -----BEGIN CERTIFICATE-----.",
         ) from None
-    if sha256(der).digest() in _well_known():
+    if not authority:
+        raise _unfit(
+            file,
+            "is not a certificate authority's.",
+            "Give the certificate that signed those of the devices.",
+        )
+    if _is_well_known(der):
         raise _unfit(
             file,
             "is one this system trusts anyway. Device profile certificate cannot be well known "
@@ -299,31 +305,44 @@ def _anchor(file: TomlFile, text: object) -> str:
     return text
 
 
+def prove_anchor(text: str) -> None:
+    """The same for a profile that no file defines. Raises `ValueError` with a sentence."""
+    # Loads cryptography's X.509, which few profiles need.
+    from gateway.core.pki.chain import anchor_of
+
+    if "PRIVATE KEY" in text:
+        raise ValueError("the certificate holds a private key, which is not ours to know")
+    der = anchor_of(text)
+    if not _is_authority("", der):
+        raise ValueError("the certificate is not a certificate authority's")
+    if _is_well_known(der):
+        raise ValueError("Device profile certificate cannot be well known root CA!")
+
+
+def _is_well_known(der: bytes) -> bool:
+    return sha256(der).digest() in _well_known()
+
+
 def _unfit(file: TomlFile, wrong: str, remedy: str) -> ConfigError:
     return file.fault((CHAIN, CERTIFICATE), f"[chain] certificate {wrong}", remedy)
 
 
-def _prove_authority(file: TomlFile, der: bytes) -> None:
+def _is_authority(name: str, der: bytes) -> bool:
     """Nothing but an authority can have signed the devices' certificates. Raises `ValueError`."""
     from cryptography import x509
 
     certificate = x509.load_der_x509_certificate(der)
     if certificate.version is x509.Version.v1:
         # Too old to say what it is for; its owner says it.
-        log.warning("profile.authority_unmarked", file=file.name, missing="basicConstraints")
-        return
+        log.warning("profile.authority_unmarked", file=name, missing="basicConstraints")
+        return True
     try:
         constraints = _of(certificate.extensions, x509.BasicConstraints)
         usage = _of(certificate.extensions, x509.KeyUsage)
     except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
         raise ValueError(str(exc)) from None
     marked = constraints is not None and constraints.ca
-    if not marked or (usage is not None and not usage.key_cert_sign):
-        raise _unfit(
-            file,
-            "is not a certificate authority's.",
-            "Give the certificate that signed those of the devices.",
-        )
+    return marked and (usage is None or usage.key_cert_sign)
 
 
 def _of(extensions: x509.Extensions, kind: type[_Extension]) -> _Extension | None:

@@ -287,6 +287,26 @@ def test_a_public_authority_is_nobodys_factory(
     assert "Device profile certificate cannot be well known root CA!" in message
 
 
+def test_an_anchor_that_no_file_gives_is_proven_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key, no device's certificate and no public authority's admits a fleet."""
+    wrong = {
+        ROOT.pem + ROOT.key_pem: "private key",
+        ROOT.issue("device").pem: "not a certificate authority's",
+        "PEM?": "no certificate",
+    }
+    for text, told in wrong.items():
+        with pytest.raises(ValueError, match=told):
+            profile_certificates.prove_anchor(text)
+    profile_certificates.prove_anchor(ROOT.pem)
+    monkeypatch.setattr(profile_certificates, "_trusted", lambda: iter([ROOT.der]))
+    profile_certificates._well_known.cache_clear()
+    try:
+        with pytest.raises(ValueError, match="well known root CA"):
+            profile_certificates.prove_anchor(ROOT.pem)
+    finally:
+        profile_certificates._well_known.cache_clear()
+
+
 def test_the_systems_own_list_is_found() -> None:
     """Where the system has one; a system without is no error."""
     for der in list(profile_certificates._trusted())[:3]:

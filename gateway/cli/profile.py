@@ -93,7 +93,9 @@ def list_profiles(config_path: Path | None, as_json: bool) -> None:
 
 async def _list(config: Config) -> tuple[list[DeviceProfile], dict[int, int]]:
     async with open_for_people(config, make=has_profile_files(config)) as registry:
-        return await registry.profiles(), await registry.devices_per_profile()
+        # Provision profiles (ThingsBoard's of 2020) have no devices; `show` knows them by name.
+        profiles = [one for one in await registry.profiles() if not one.birth.profile_by_type]
+        return profiles, await registry.devices_per_profile()
 
 
 @command.command()

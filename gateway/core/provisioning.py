@@ -8,11 +8,13 @@ from typing import assert_never
 import msgspec
 import structlog
 
+from gateway.core.births import Births
 from gateway.core.certifying import Certifier, certificate_of
 from gateway.core.limits import Allowance
 from gateway.core.model import (
     PROVISIONED,
     AccessToken,
+    BirthRule,
     Certificate,
     DeviceCredentials,
     DeviceCredentialsType,
@@ -44,6 +46,7 @@ MOST_NAME_CHARACTERS = 255
 MOST_CREDENTIAL_CHARACTERS = 4096
 """Of a token, client id, user name or password. A certificate is bounded by its message."""
 PSK_BYTES = 32
+_PLAIN_BIRTH = BirthRule()
 _EVENTS_AT_ONCE = 100
 _EVENTS_PER_S = 10
 """How many refusals of strangers are written down; a flood of them must not fill the disk."""
@@ -54,7 +57,7 @@ class Provisioner:
 
     `readable(text)` tells whether a certificate text can be parsed; only profiles with
     `require_readable_certificate`, and the warning in the event, depend on it. Without a
-    `certifier` signing requests are refused.
+    `certifier` signing requests are refused. `births` is told how each request ended.
     """
 
     def __init__(
@@ -65,12 +68,14 @@ class Provisioner:
         new_token: NewToken,
         readable: Callable[[str], bool],
         certifier: Certifier | None = None,
+        births: Births | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._new_token = new_token
         self._readable = readable
         self._certifier = certifier
+        self._births = births or Births()
         self._strangers = Allowance(_EVENTS_AT_ONCE, _EVENTS_PER_S)
 
     async def provision(self, request: ProvisionRequest) -> ProvisionResult:
@@ -78,18 +83,27 @@ class Provisioner:
 
         Raises `StoreUnavailable` or `Overloaded`; then nothing happened.
         """
-        result = await self._decide(request)
+        strategy, result = await self._decide(request)
+        self._births.count(request.peer.wire, strategy, result)
         self._log(request, result)
         return result
 
-    async def _decide(self, request: ProvisionRequest) -> ProvisionResult:
+    async def _decide(
+        self, request: ProvisionRequest
+    ) -> tuple[ProvisionType | None, ProvisionResult]:
+        """How it ends, and by which strategy; None when it never came to one."""
         # The order of these checks is the contract's (section 2.3).
         if request.device_name is not None and not request.device_name.strip():
-            return await self._refuse(request, RefusalReason.NAME_BLANK)
+            return None, await self._refuse(request, RefusalReason.NAME_BLANK)
         ticket = await self._admit(request.proof)
         if isinstance(ticket, RefusalReason):
-            return await self._refuse(request, ticket)
+            return None, await self._refuse(request, ticket)
         profile = ticket.profile
+        return profile.provision_type, await self._by_strategy(profile, request)
+
+    async def _by_strategy(
+        self, profile: DeviceProfile, request: ProvisionRequest
+    ) -> ProvisionResult:
         match profile.provision_type:
             case ProvisionType.ALLOW_CREATE_NEW_DEVICES:
                 return await self._create(profile, request)
@@ -116,8 +130,10 @@ class Provisioner:
         name = (request.device_name or self._new_token()).strip()
         if not is_device_name(name):
             return await self._refuse(request, RefusalReason.NAME_INVALID)
-        kind = (request.device_type or "").strip() or profile.name
-        if not is_device_name(kind):
+        kind, birth = (request.device_type or "").strip(), profile.birth
+        if not birth.profile_by_type:
+            kind = kind or profile.name
+        if kind and not is_device_name(kind):
             return await self._refuse(request, RefusalReason.TYPE_INVALID)
         credentials, issued = await self._credentials(profile, name, request.credentials)
         warning = ""
@@ -143,6 +159,7 @@ class Provisioner:
                 at=self._clock(),
                 warning=warning,
                 issued=issued,
+                birth=None if birth == _PLAIN_BIRTH else birth,
             )
         )
         return _with_issuers(result, issued)
@@ -207,6 +224,7 @@ class Provisioner:
                 "device.refused",
                 wire=request.peer.wire,
                 peer=request.peer.address,
+                request=request.peer.request,
                 device=printable(request.device_name or ""),
                 reason=result.reason.value,
             )
@@ -215,6 +233,7 @@ class Provisioner:
                 "device.provisioned",
                 wire=request.peer.wire,
                 peer=request.peer.address,
+                request=request.peer.request,
                 device=result.device.name,
                 id=result.device.id,
             )

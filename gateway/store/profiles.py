@@ -1,15 +1,18 @@
-"""Profiles and their tickets, changed by people."""
+"""Profiles and their tickets: as files describe them, and as other decisions need them."""
 
 from __future__ import annotations
 
+import os
 from typing import TypeAlias
 
 from gateway.core.errors import KeyTaken
 from gateway.core.model import DeviceProfile, Event, NoticeKind, Secret
 from gateway.core.ports import NewProfile
 from gateway.store.driver import Transaction
-from gateway.store.notices import tell
-from gateway.store.records import event_row, profile_from_row, settings_of
+from gateway.store.events import tell
+from gateway.store.identity import uuid7
+from gateway.store.notices import notify
+from gateway.store.records import profile_from_row, settings_of
 from gateway.store.vault import Vault
 from gateway.store.writer import SingleDecision
 
@@ -34,6 +37,74 @@ async def _update_ticket(tx: Transaction, profile_id: int, pair: SealedPair) -> 
     return False
 
 
+async def keep_ticket(
+    tx: Transaction,
+    profile: tuple[int, int],
+    given: SealedPair,
+    fresh: SealedPair | None,
+    at: int,
+) -> None:
+    """Give the ticket of a profile (its organisation, its number) what is `given`.
+
+    `fresh` makes one where there is none. Raises `KeyTaken`.
+    """
+    organisation_id, number = profile
+    if await _update_ticket(tx, number, given) or fresh is None:
+        return
+    ticket = (await tx.fetch("next_ids", "ticket", 1))[0][0]
+    if not await tx.fetch("insert_ticket", ticket, organisation_id, number, *fresh, at):
+        raise KeyTaken("another profile already has this provision key")
+
+
+async def insert_profile(
+    tx: Transaction, profile: DeviceProfile, at: int, identity: bytes | None = None
+) -> int | None:
+    """Its number; None when its organisation has one of that name."""
+    number: int = (await tx.fetch("next_ids", "profile", 1))[0][0]
+    made = await tx.fetch(
+        "insert_profile",
+        number,
+        profile.organisation_id,
+        profile.name,
+        settings_of(profile),
+        profile.transport.value,
+        at,
+        identity or uuid7(at, os.urandom),
+        profile.info,
+        int(profile.birth.profile_by_type),
+    )
+    return number if made else None
+
+
+async def ensure_profile(
+    tx: Transaction, organisation_id: int, name: str, at: int
+) -> tuple[int, bool]:
+    """The number of the profile of this name, and whether it was made for it."""
+    named = await tx.fetch("profile_named", organisation_id, name)
+    if named:
+        return named[0][0], False
+    profile = DeviceProfile(id=0, name=name, organisation_id=organisation_id)
+    made = await insert_profile(tx, profile, at)
+    if made is not None:
+        return made, True
+    return (await tx.fetch("profile_named", organisation_id, name))[0][0], False
+
+
+async def ensure_default(
+    tx: Transaction, organisation_id: int, name: str, at: int
+) -> tuple[int, bool]:
+    """The number of the organisation's default profile, and whether it was made.
+
+    Where none is the default, the one called `name` is from now on.
+    """
+    found = await tx.fetch("default_profile", organisation_id)
+    if found:
+        return found[0][0], False
+    number, made = await ensure_profile(tx, organisation_id, name, at)
+    await tx.fetch("set_default_profile", number)
+    return number, made
+
+
 class SaveProfile(SingleDecision[DeviceProfile]):
     """Creates a profile and its ticket, or updates the one of that name.
 
@@ -52,23 +123,15 @@ class SaveProfile(SingleDecision[DeviceProfile]):
 
     async def decide(self, tx: Transaction) -> DeviceProfile:
         profile, at = self.new.profile, self.event.at
-        organisation_id, settings = profile.organisation_id, settings_of(profile)
-        transport = profile.transport.value
-        number = (await tx.fetch("next_ids", "profile", 1))[0][0]
-        made = await tx.fetch(
-            "insert_profile", number, organisation_id, profile.name, settings, transport, at
-        )
-        if not made:
+        organisation_id = profile.organisation_id
+        number = await insert_profile(tx, profile, at)
+        if number is None:
             number = (await tx.fetch("profile_named", organisation_id, profile.name))[0][0]
+            settings, transport = settings_of(profile), profile.transport.value
             await tx.fetch("update_profile", number, settings, transport)
-        if not await _update_ticket(tx, number, self.given) and self.fresh is not None:
-            ticket = (await tx.fetch("next_ids", "ticket", 1))[0][0]
-            if not await tx.fetch(
-                "insert_ticket", ticket, organisation_id, number, *self.fresh, at
-            ):
-                raise KeyTaken("another profile already has this provision key")
-        await tx.insert_rows("insert_events", [event_row(self.event)])
-        await tell(tx, NoticeKind.PROFILE, at, profile_id=number)
+        await keep_ticket(tx, (organisation_id, number), self.given, self.fresh, at)
+        tell(tx, [self.event])
+        await notify(tx, NoticeKind.PROFILE, at, profile_id=number)
         row = (await tx.fetch("profile_named", organisation_id, profile.name))[0]
         return profile_from_row(row)
 
@@ -86,7 +149,7 @@ class RemoveProfile(SingleDecision[bool]):
         removed = bool(await tx.fetch("remove_profile", self.profile_id))
         if removed:
             await tx.fetch("delete_assignments", "profile", self.profile_id)
-            await tx.insert_rows("insert_events", [event_row(self.event)])
+            tell(tx, [self.event])
         return removed
 
 
@@ -104,6 +167,6 @@ class RotateTicket(SingleDecision[bool]):
         if not await _update_ticket(tx, self.profile_id, self.pair):
             return False
         await tx.fetch("touch_profile", self.profile_id)
-        await tx.insert_rows("insert_events", [event_row(self.event)])
-        await tell(tx, NoticeKind.PROFILE, self.event.at, profile_id=self.profile_id)
+        tell(tx, [self.event])
+        await notify(tx, NoticeKind.PROFILE, self.event.at, profile_id=self.profile_id)
         return True

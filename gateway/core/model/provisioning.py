@@ -27,7 +27,8 @@ class ProvisionRequest(Struct, frozen=True, kw_only=True):
     """What a device asks the first time it speaks.
 
     `device_name` None means the device leaves the name to us. `device_type` is the legacy
-    request's; None means the profile's name.
+    request's; None means the profile's name. `legacy`: it came in the form of 2020, whose answer
+    tells more (ThingsBoard contract, section 6).
     """
 
     proof: Proof
@@ -36,6 +37,7 @@ class ProvisionRequest(Struct, frozen=True, kw_only=True):
     device_type: str | None = None
     credentials: RequestedCredentials = RequestedCredentials()
     gateway: bool = False
+    legacy: bool = False
 
 
 class RefusalReason(StrEnum):

@@ -12,6 +12,7 @@ from gateway.core.rpc import Rpc
 from gateway.core.sessions import Cause, Session, Sessions
 from gateway.dialects.thingsboard.callers import Settings
 from gateway.dialects.thingsboard.gateway_messages import GatewayCodec, gateway_codec_for
+from gateway.dialects.thingsboard.topics import GATEWAY_PROVISION_RESPONSE
 from gateway.wire.call import BadPayload, Guest, Link
 
 log = structlog.get_logger()
@@ -20,7 +21,15 @@ ATTRIBUTES_TOPIC: Final = "v1/gateway/attributes"
 RPC_TOPIC: Final = "v1/gateway/rpc"
 DISCONNECT_TOPIC: Final = "v1/gateway/disconnect"
 RESPONSE_TOPIC: Final = "v1/gateway/attributes/response"
-GATEWAY_TOPICS: Final = frozenset({ATTRIBUTES_TOPIC, RESPONSE_TOPIC, RPC_TOPIC, DISCONNECT_TOPIC})
+GATEWAY_TOPICS: Final = frozenset(
+    {
+        ATTRIBUTES_TOPIC,
+        RESPONSE_TOPIC,
+        RPC_TOPIC,
+        DISCONNECT_TOPIC,
+        GATEWAY_PROVISION_RESPONSE,
+    }
+)
 """What a gateway may subscribe to beside the filters of a device; no wildcard."""
 
 REASONS: Final = {

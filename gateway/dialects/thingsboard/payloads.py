@@ -16,6 +16,7 @@ import msgspec
 from gateway.core.model import (
     AccessToken,
     Certificate,
+    Device,
     DeviceCredentials,
     DeviceCredentialsType,
     MqttBasic,
@@ -45,6 +46,7 @@ _LINE = 64
 """Characters of a line of PEM (RFC 7468, section 2)."""
 _MOST_ISSUERS = 64
 """Chains that are kept as they are written; an authority has one."""
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,18})", re.ASCII).fullmatch
 _PEM_MARKS = re.compile(r"-----(?:BEGIN|END) [A-Z0-9 ]*CERTIFICATE-----|[\r\n]")
 
 _encode = msgspec.json.Encoder().encode
@@ -154,6 +156,7 @@ def decode_provision(body: bytes, peer: Peer) -> ProvisionRequest:
         device_type=asked.device_type or None,
         credentials=_credentials(asked),
         gateway=asked.gateway is not None and _is_true(asked.gateway),
+        legacy=asked.provision_device_key is None,
     )
 
 
@@ -295,6 +298,26 @@ def encode_provisioned(credentials: DeviceCredentials) -> bytes:
         case Revoked():
             raise ValueError("revoked credentials are nobody's to be told")
     return b'{"credentialsValue":%b,"credentialsType":"%b","status":"SUCCESS"}' % (value, kind)
+
+
+def encode_legacy(provisioned: bytes, device: Device, credentials: DeviceCredentials) -> bytes:
+    """A SUCCESS body with what the answers of 2020 told besides (section 6)."""
+    told = _encode({"deviceId": device.uuid, "credentialsId": credentials.id.reveal()})
+    return b"%b,%b" % (provisioned[:-1], told[1:])
+
+
+def decode_gateway_provision(body: bytes, peer: Peer) -> tuple[ProvisionRequest, int | None]:
+    """A request a gateway makes for another device, and the number its answer is to repeat.
+
+    Raises `BadPayload` as `decode_provision` does.
+    """
+    request = decode_provision(body, peer)
+    text = text_of("id", parse_json(OBJECT, body, _NOT_AN_OBJECT).get("id"))
+    if text is None:
+        return request, None
+    if not _WHOLE(text):
+        raise BadPayload("id must be a whole number")
+    return request, int(text)
 
 
 def encode_signed(credentials: Certificate, issuers: tuple[bytes, ...], csr: str) -> bytes:

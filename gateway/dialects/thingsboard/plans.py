@@ -16,10 +16,12 @@ from gateway.dialects.thingsboard.gateway import GatewayApi
 from gateway.dialects.thingsboard.gateway_guest import GATEWAY_TOPICS
 from gateway.dialects.thingsboard.guests import Plan
 from gateway.dialects.thingsboard.profile import PayloadKind
+from gateway.dialects.thingsboard.provision import ProvisionApi
 from gateway.dialects.thingsboard.rpc import RpcApi
 from gateway.dialects.thingsboard.topics import (
     CERTIFICATE_FILTERS,
     PACKAGE_FILTERS,
+    PROVISION_RESPONSE,
     V2,
     V2_JSON,
     V2_PROTOBUF,
@@ -80,6 +82,7 @@ class Plans:
         certificates: CertificateApi,
         firmware: FirmwareApi,
         gateway: GatewayApi,
+        provision: ProvisionApi,
         gauge: Gauge,
         polls: Gauge,
         timeout_s: float,
@@ -90,6 +93,7 @@ class Plans:
         self._certificates = certificates
         self._firmware = firmware
         self._gateway = gateway
+        self._provision = provision
         self._gauge = gauge
         self._polls = polls
         self._timeout_s = timeout_s
@@ -130,6 +134,7 @@ class Plans:
             *self._claim.mqtt_routes(first.up),
             *self._certificates.mqtt_routes(),
             *self._firmware.routes(),
+            *self._provision.session_routes(gateway=gateway),
         ]
         for voice in voices:
             routes += self._device.mqtt_routes(voice)
@@ -153,7 +158,7 @@ def voices_of(settings: Settings) -> tuple[Voice, ...]:
 
 def filters_of(voices: Iterable[Voice]) -> frozenset[str]:
     """The filters a device may subscribe to, exactly (section 8)."""
-    filters = {*CERTIFICATE_FILTERS, *PACKAGE_FILTERS}
+    filters = {*CERTIFICATE_FILTERS, *PACKAGE_FILTERS, PROVISION_RESPONSE}
     for voice in voices:
         topics = voice.family
         asked = (topics.attributes_response, topics.rpc_request, topics.rpc_response)

@@ -28,6 +28,7 @@ MAX_FILTER_BYTES = 1024
 RESERVED = (
     *("/provision/#", "v1/gateway/#"),
     *("v1/devices/me/rpc/#", "v1/devices/me/claim", "v1/devices/me/certificate/#"),
+    "v1/devices/me/provision/#",
     *("v1/devices/me/attributes/request/#", "v1/devices/me/attributes/response/#"),
     *("v2/t", "v2/t/+", "v2/a", "v2/a/+", "v2/a/req/#", "v2/a/res/#", "v2/r/#"),
     *("v2/fw/#", "v2/sw/#"),

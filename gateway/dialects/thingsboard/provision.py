@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from msgspec import structs
+
 from gateway.core.model import (
     Certificate,
     PresharedKey,
@@ -13,13 +15,22 @@ from gateway.core.model import (
     Refused,
 )
 from gateway.core.provisioning import Provisioner
+from gateway.dialects.thingsboard import operations
 from gateway.dialects.thingsboard.payloads import (
     FAILURE_BODY,
     NOT_FOUND_BODY,
+    decode_gateway_provision,
     decode_provision,
     decode_provision_either,
+    encode_legacy,
     encode_provisioned,
     encode_signed,
+)
+from gateway.dialects.thingsboard.topics import (
+    GATEWAY_PROVISION_REQUEST,
+    GATEWAY_PROVISION_RESPONSE,
+    PROVISION_REQUEST,
+    PROVISION_RESPONSE,
 )
 from gateway.wire.call import Call, Format, Reply, Status
 from gateway.wire.route import Route
@@ -54,6 +65,8 @@ class ProvisionApi:
                 http=("POST /api/v1/provision",),
                 http_codes={Status.REFUSED: 200},
                 quiet=True,
+                numbered=True,
+                operation=operations.PROVISION,
             ),
             Route(
                 name="thingsboard.provision",
@@ -69,6 +82,7 @@ class ProvisionApi:
                 mqtt=(REQUEST_TOPIC,),
                 mqtt_reply=RESPONSE_TOPIC,
                 quiet=True,
+                numbered=True,
             ),
             Route(
                 name="thingsboard.provision.get",
@@ -78,6 +92,31 @@ class ProvisionApi:
             ),
         )
 
+    def session_routes(self, *, gateway: bool) -> tuple[Route, ...]:
+        """The wire of 2020, in the session of a device or gateway that is known already.
+
+        A device provisions another, or itself anew, by a fleet's key and secret all the same.
+        """
+        device = Route(
+            name="thingsboard.provision.session",
+            handler=self.provision,
+            mqtt=(PROVISION_REQUEST,),
+            mqtt_reply=PROVISION_RESPONSE,
+            quiet=True,
+            numbered=True,
+        )
+        if not gateway:
+            return (device,)
+        for_others = Route(
+            name="thingsboard.gateway.provision",
+            handler=self.provision_for_gateway,
+            mqtt=(GATEWAY_PROVISION_REQUEST,),
+            mqtt_reply=GATEWAY_PROVISION_RESPONSE,
+            quiet=True,
+            numbered=True,
+        )
+        return device, for_others
+
     async def post_it(self, call: Call) -> Reply:
         """GET is 4.00 over CoAP, without a payload (contract, section 5)."""
         return _POST_IT
@@ -86,7 +125,16 @@ class ProvisionApi:
         """HTTP takes JSON only."""
         request = decode_provision(call.body, call.peer)
         result = await self._provisioner.provision(request)
-        return json_reply(result, request.credentials.csr)
+        return json_reply(result, request.credentials.csr, legacy=request.legacy)
+
+    async def provision_for_gateway(self, call: Call) -> Reply:
+        """JSON alone: the messages have no place for the number that is echoed."""
+        request, number = decode_gateway_provision(call.body, call.peer)
+        result = await self._provisioner.provision(request)
+        reply = json_reply(result, request.credentials.csr, legacy=request.legacy)
+        if number is None:
+            return reply
+        return structs.replace(reply, body=b'%b,"id":%d}' % (reply.body[:-1], number))
 
     async def provision(self, call: Call) -> Reply:
         """MQTT and CoAP try JSON, then protobuf; the answer is in the format that could be read."""
@@ -94,17 +142,20 @@ class ProvisionApi:
         result = await self._provisioner.provision(request)
         if protobuf:
             return _protobuf_reply(result)
-        return json_reply(result, request.credentials.csr)
+        return json_reply(result, request.credentials.csr, legacy=request.legacy)
 
 
-def json_reply(result: ProvisionResult, csr: str = "") -> Reply:
-    """The answer to a request that came with `csr`, or without one."""
+def json_reply(result: ProvisionResult, csr: str = "", *, legacy: bool = False) -> Reply:
+    """The answer to a request that came with `csr`, or without one; or in the form of 2020."""
     match result:
-        case Provisioned(_, credentials):
+        case Provisioned(device, credentials):
             if csr and isinstance(credentials, Certificate):
-                signed = encode_signed(credentials, result.issuers, csr)
-                return Reply(signed, Status.OK, Format.JSON)
-            return Reply(encode_provisioned(credentials), Status.OK, Format.JSON)
+                body = encode_signed(credentials, result.issuers, csr)
+            else:
+                body = encode_provisioned(credentials)
+            if legacy:
+                body = encode_legacy(body, device, credentials)
+            return Reply(body, Status.OK, Format.JSON)
         case Refused(reason):
             body = NOT_FOUND_BODY if reason in _UNPROVEN else FAILURE_BODY
             return Reply(body, Status.REFUSED, Format.JSON, reason.value)

@@ -57,6 +57,11 @@ V2_JSON: Final = _short("v2.json", "/j")
 V2_PROTOBUF: Final = _short("v2.protobuf", "/p")
 
 CLAIM_TOPIC: Final = "v1/devices/me/claim"
+PROVISION_REQUEST: Final = "v1/devices/me/provision"
+PROVISION_RESPONSE: Final = "v1/devices/me/provision/response"
+GATEWAY_PROVISION_REQUEST: Final = "v1/gateway/provision"
+GATEWAY_PROVISION_RESPONSE: Final = "v1/gateway/provision/response"
+"""Those of 2020, in the session of a device or gateway that is known already (section 6)."""
 CERTIFICATE_REQUEST: Final = "v1/devices/me/certificate/request"
 CERTIFICATE_RESPONSE: Final = "v1/devices/me/certificate/response"
 CERTIFICATE_FILTERS: Final = frozenset({CERTIFICATE_RESPONSE, CERTIFICATE_RESPONSE + "/+"})

@@ -211,6 +211,7 @@ def test_the_legacy_form_is_read() -> None:
         credentials=RequestedCredentials(
             type=DeviceCredentialsType.X509_CERTIFICATE, certificate="MIIB+a/=AAAA"
         ),
+        legacy=True,
     )
 
 

@@ -22,6 +22,7 @@ FILTERS = {
     *("v2/a/j", "v2/a/res/j/+", "v2/r/req/j/+", "v2/r/res/j/+"),
     "v1/devices/me/certificate/response",
     "v1/devices/me/certificate/response/+",
+    "v1/devices/me/provision/response",
     *("v2/fw/response/+/chunk/+", "v2/fw/error", "v2/sw/response/+/chunk/+", "v2/sw/error"),
 }
 
