@@ -9,8 +9,35 @@ Row: TypeAlias = tuple[Any, ...]
 T = TypeVar("T")
 
 
+class Told:
+    """The rows of the events told in a transaction, until they are written at its end."""
+
+    __slots__ = ("_marks", "rows")
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self._marks: list[int] = []
+
+    def mark(self) -> None:
+        """A savepoint was made."""
+        self._marks.append(len(self.rows))
+
+    def keep(self) -> None:
+        """What was told since the last savepoint holds."""
+        self._marks.pop()
+
+    def drop(self) -> None:
+        """What was told since the last savepoint did not happen."""
+        del self.rows[self._marks.pop() :]
+
+
 class Transaction(Protocol):
-    """An open write transaction. Statements are named as in `queries.sql`."""
+    """An open write transaction. Statements are named as in `queries.sql`.
+
+    `told`: see `gateway.store.events.tell`.
+    """
+
+    told: Told
 
     async def fetch(self, name: str, *params: Any) -> list[Row]:
         """Run one statement and return its rows (none for one that returns nothing)."""
@@ -45,6 +72,9 @@ class Driver(Protocol):
 
     async def rows(self, name: str, *params: Any) -> list[Row]:
         """All rows of a query that may be long; it does not hold up the event loop."""
+
+    async def read(self, statement: str, *params: Any) -> list[Row]:
+        """As `rows`, for a statement that was composed; values stand at `?1`, `?2`, …"""
 
     async def transact(self, work: Work[T]) -> T:
         """Run `work` in one write transaction and return after it is durable.

@@ -31,7 +31,7 @@ def body_of(change: AttributesChange | None, call_id: int = 0, generation: int =
     return ""
 
 
-async def tell(
+async def notify(
     tx: Transaction,
     kind: NoticeKind,
     at: int,

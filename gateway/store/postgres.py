@@ -25,8 +25,8 @@ import asyncpg
 import msgspec
 
 from gateway.core.errors import ConfigError, StoreUnavailable
-from gateway.store.driver import Row, Work
-from gateway.store.queries import columns_of, postgres_queries
+from gateway.store.driver import Row, Told, Work
+from gateway.store.queries import columns_of, postgres_places, postgres_queries
 
 T = TypeVar("T")
 
@@ -77,6 +77,7 @@ class PostgresTransaction:
         self._connection = connection
         self._arrays = arrays
         self._my_turn = False
+        self.told = Told()
 
     async def fetch(self, name: str, *params: Any) -> list[Row]:
         await self._take_turn(name)
@@ -111,13 +112,16 @@ class PostgresTransaction:
         # A lock taken after the savepoint would be lost when going back to it.
         await self._take_turn("savepoint")
         await self._connection.execute("SAVEPOINT decision")
+        self.told.mark()
 
     async def release(self) -> None:
         await self._connection.execute("RELEASE SAVEPOINT decision")
+        self.told.keep()
 
     async def rollback_to_savepoint(self) -> None:
         await self._connection.execute("ROLLBACK TO SAVEPOINT decision")
-        await self.release()
+        await self._connection.execute("RELEASE SAVEPOINT decision")
+        self.told.drop()
 
 
 class PostgresDriver:
@@ -207,9 +211,15 @@ class PostgresDriver:
         return None if row is None else tuple(row)
 
     async def rows(self, name: str, *params: Any) -> list[Row]:
+        return await self._fetch(QUERIES[name], params)
+
+    async def read(self, statement: str, *params: Any) -> list[Row]:
+        return await self._fetch(postgres_places(statement), params)
+
+    async def _fetch(self, statement: str, params: Sequence[Any]) -> list[Row]:
         with _as_unavailable():
             async with self._open_pool().acquire(timeout=self._answer_s) as connection:
-                return [tuple(row) for row in await connection.fetch(QUERIES[name], *params)]
+                return [tuple(row) for row in await connection.fetch(statement, *params)]
 
     def _open_pool(self) -> Any:
         if self._pool is None:

@@ -9,20 +9,16 @@ import msgspec
 from msgspec import Struct, field
 
 from gateway.core.model import (
+    BirthRule,
     ChecksumAlgorithm,
     Device,
     DeviceProfile,
-    Event,
-    EventKind,
-    Outcome,
     Package,
     PackageKind,
-    Peer,
     ProfileTransport,
     ProvisionType,
     RpcCall,
     RpcState,
-    Wire,
 )
 from gateway.core.pki.model import CertificateProfile, ChainRule
 from gateway.store.driver import Row
@@ -45,6 +41,7 @@ class _Settings(Struct, omit_defaults=True):
     limits: Mapping[str, str] = field(default_factory=dict)
     certificate: CertificateProfile = CertificateProfile()
     chain: ChainRule | None = None
+    birth: BirthRule = BirthRule()
     sections: Mapping[str, Any] = field(default_factory=dict)
     source: str | None = None
 
@@ -59,21 +56,25 @@ def settings_of(profile: DeviceProfile) -> str:
 
 
 def profile_from_row(row: Sequence[Any]) -> DeviceProfile:
-    """`id, organisation_id, name, settings, revision` as a profile."""
-    number, organisation_id, name, text, revision = row
+    """`id, organisation_id, name, settings, revision, uuid, is_default, info, created_at`."""
+    number, organisation_id, name, text, revision, identity, is_default, info, created_at = row
     settings = _settings.decode(text)
     return DeviceProfile(
         id=number,
         organisation_id=organisation_id,
         name=name,
         revision=revision,
+        uuid=uuid_text(identity) if identity else "",
+        is_default=bool(is_default),
+        info=info,
+        created_at=created_at,
         **{name: getattr(settings, name) for name in _Settings.__struct_fields__},
     )
 
 
 def profile_from_settings(text: str) -> DeviceProfile:
     """What the `settings` column alone says, for a profile whose name is of no matter."""
-    return profile_from_row((0, 0, "", text, 0))
+    return profile_from_row((0, 0, "", text, 0, b"", 0, "{}", 0))
 
 
 def device_from_row(row: Row, transport: ProfileTransport) -> Device:
@@ -95,46 +96,6 @@ def device_from_row(row: Row, transport: ProfileTransport) -> Device:
         profile_revision=revision,
         credentials_row=generation,
         transport=transport,
-    )
-
-
-def event_on(event: Event, device_id: int | None, **detail: str) -> Event:
-    """An event that concerns this device, with what is told of it besides (not the empty)."""
-    added = {name: text for name, text in detail.items() if text}
-    return msgspec.structs.replace(
-        event, device_id=device_id, detail={**event.detail, **added} if added else event.detail
-    )
-
-
-def event_row(event: Event) -> Row:
-    """An event as a row of the `event` table."""
-    detail = _json.encode(event.detail).decode() if event.detail else ""
-    return (
-        event.at,
-        event.kind.value,
-        event.outcome.value,
-        event.reason,
-        event.device_id,
-        event.subject,
-        event.peer.wire.value,
-        event.peer.address,
-        detail,
-    )
-
-
-def event_from_row(row: Sequence[Any]) -> Event:
-    """A row of `events` as an event."""
-    seq, at, kind, outcome, reason, device_id, subject, wire, address, detail = row
-    return Event(
-        seq=seq,
-        at=at,
-        kind=EventKind(kind),
-        outcome=Outcome(outcome),
-        reason=reason,
-        device_id=device_id,
-        subject=subject,
-        peer=Peer(Wire(wire), address),
-        detail=msgspec.json.decode(detail, type=dict[str, str]) if detail else {},
     )
 
 

@@ -9,9 +9,10 @@ from typing import TypeAlias
 import structlog
 
 from gateway.core.errors import Overloaded, StoreUnavailable
-from gateway.core.model import DeviceProfile
+from gateway.core.model import DeviceProfile, Event, EventKind, Peer, Wire
 from gateway.core.ports import Clock
 from gateway.store.certificates import ForgetCertificates
+from gateway.store.chain import Chain
 from gateway.store.driver import Transaction
 from gateway.store.records import profile_from_row
 from gateway.store.sql_store import SqlStore
@@ -72,6 +73,23 @@ class _Forget(SingleDecision[bool]):
         return len(await tx.fetch(self.name, *self.params, _ROWS_PER_STEP)) == _ROWS_PER_STEP
 
 
+class _ForgetEvents(SingleDecision[int]):
+    """Forgets events up to the first that is younger than `before`. Gives how many."""
+
+    __slots__ = ("before", "chain", "now")
+
+    def __init__(self, chain: Chain, before: int, now: int) -> None:
+        self.chain = chain
+        self.before = before
+        self.now = now
+
+    async def decide(self, tx: Transaction) -> int:
+        rows = await tx.fetch("forget_events", self.before, _ROWS_PER_STEP, self.now + _DAY_MS)
+        if rows:
+            await self.chain.forget(tx, max(row[0] for row in rows))
+        return len(rows)
+
+
 class Retention:
     """`readings_keep_days` and `events_keep_days`, enforced every `every_s` seconds.
 
@@ -80,7 +98,8 @@ class Retention:
     nothing, and certificates `events_keep_days` after their end, or after the longest grace that a
     profile gives if that is longer.
 
-    The newest event always stays, so that sequence numbers never start again. The latest value
+    The newest event always stays, so that sequence numbers never start again; that events were
+    forgotten is an event itself, once a day. The latest value
     of a key is kept for ever: it is the device's state, not its history.
     """
 
@@ -98,6 +117,8 @@ class Retention:
         self._readings_ms = int(readings_keep_days * _DAY_MS)
         self._events_ms = int(events_keep_days * _DAY_MS)
         self._every_s = every_s
+        self._swept = 0
+        self._swept_told = 0
 
     async def run(self) -> None:
         """Sweep for ever. A full disk or a busy writer only postpones it."""
@@ -113,7 +134,7 @@ class Retention:
         now = self._clock()
         profiles = [profile_from_row(row) for row in await self._store.driver.rows("profiles")]
         await self._sweep_readings(now, profiles)
-        await self._forget("forget_events", now - self._events_ms)
+        await self._forget_events(now)
         await self._forget("forget_notices", now - _NOTICES_MS)
         await self._forget("forget_calls", 0, now - _CALLS_MS)
         await self._forget("forget_calls", 1, now - _PERSISTENT_CALLS_MS)
@@ -124,6 +145,19 @@ class Retention:
         ended_before = now - max(self._events_ms, grace_ms)
         await self._forget_certificates("forget_issued", ended_before)
         await self._forget_certificates("forget_revoked", now - self._events_ms)
+
+    async def _forget_events(self, now: int) -> None:
+        while True:
+            forget = _ForgetEvents(self._store.chain, now - self._events_ms, now)
+            forgotten = await self._store.writer.submit(forget)
+            self._swept += forgotten
+            # A step deletes all but one of those it looks at.
+            if forgotten < _ROWS_PER_STEP - 1:
+                break
+            await asyncio.sleep(_PAUSE_S)
+        if self._swept and now >= self._swept_told + _DAY_MS:
+            await self._store.record(_swept_event(now, self._swept))
+            self._swept, self._swept_told = 0, now
 
     async def _forget(self, name: str, *params: int) -> None:
         while await self._store.writer.submit(_Forget(name, *params)):
@@ -152,3 +186,8 @@ class Retention:
             while series := await self._store.writer.submit(_ForgetReadings(series)):
                 await asyncio.sleep(_PAUSE_S)
             await asyncio.sleep(_PAUSE_S)
+
+
+def _swept_event(now: int, events: int) -> Event:
+    peer = Peer(Wire.SHELL, "retention")
+    return Event(kind=EventKind.AUDIT_SWEEP, at=now, peer=peer, detail={"events": str(events)})

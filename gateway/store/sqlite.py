@@ -25,7 +25,7 @@ from typing import Any, TypeVar, cast
 import aiosqlite
 
 from gateway.core.errors import StoreUnavailable
-from gateway.store.driver import Row, Transaction, Work
+from gateway.store.driver import Row, Told, Transaction, Work
 from gateway.store.queries import QUERIES, rows_statement
 
 T = TypeVar("T")
@@ -62,6 +62,7 @@ class SqliteTransaction:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.told = Told()
 
     async def fetch(self, name: str, *params: Any) -> list[Row]:
         return self._connection.execute(QUERIES[name], params).fetchall()
@@ -77,13 +78,16 @@ class SqliteTransaction:
 
     async def savepoint(self) -> None:
         self._connection.execute("SAVEPOINT decision")
+        self.told.mark()
 
     async def release(self) -> None:
         self._connection.execute("RELEASE decision")
+        self.told.keep()
 
     async def rollback_to_savepoint(self) -> None:
         self._connection.execute("ROLLBACK TO decision")
         self._connection.execute("RELEASE decision")
+        self.told.drop()
 
 
 class SqliteDriver:
@@ -156,9 +160,12 @@ class SqliteDriver:
             return cast("Row | None", self._lookup.execute(QUERIES[name], params).fetchone())
 
     async def rows(self, name: str, *params: Any) -> list[Row]:
+        return await self.read(QUERIES[name], *params)
+
+    async def read(self, statement: str, *params: Any) -> list[Row]:
         connection = self._reader or self._open_writer()
         with _as_unavailable():
-            return await connection.run(lambda db: db.execute(QUERIES[name], params).fetchall())
+            return await connection.run(lambda db: db.execute(statement, params).fetchall())
 
     async def transact(self, work: Work[T]) -> T:
         def run(connection: sqlite3.Connection) -> T:

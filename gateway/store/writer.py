@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
 from typing import Any, Generic, TypeVar, cast
 
 import structlog
 
 from gateway.core.errors import GatehouseError, Overloaded, StoreUnavailable
+from gateway.core.histogram import SECONDS, SIZES, Histogram
 from gateway.store.driver import Driver, Transaction
 
 log = structlog.get_logger()
@@ -79,11 +81,20 @@ class Writer:
     """Runs decisions in batches, one batch at a time.
 
     `max_pending` bounds the decisions that wait; beyond it `submit` raises `Overloaded`.
-    `healthy` is False from a failed commit until the next one that succeeds.
+    `write_told` writes the events that were told in a transaction, at its end.
+    `healthy` is False from a failed commit until the next one that succeeds. `sizes` and `times_s`
+    tell how many decisions shared a commit, and how long each took from its begin to the disk.
     """
 
-    def __init__(self, driver: Driver, *, max_pending: int = 20_000) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        max_pending: int = 20_000,
+        write_told: Callable[[Transaction], Awaitable[None]] | None = None,
+    ) -> None:
         self._driver = driver
+        self._write_told = write_told
         self._max_pending = max_pending
         self._waiting: list[tuple[Decision[Any], asyncio.Future[Any] | None]] = []
         self._wake = asyncio.Event()
@@ -93,6 +104,8 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.healthy = True
+        self.sizes = Histogram(SIZES)
+        self.times_s = Histogram(SECONDS)
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -190,8 +203,11 @@ class Writer:
                 decided = await kind.decide_all(tx, [batch[index][0] for index in indexes])
                 for index, result in zip(indexes, decided, strict=True):
                     results[index] = result
+            if tx.told.rows and self._write_told is not None:
+                await self._write_told(tx)
             return results
 
+        began = perf_counter()
         try:
             results = cast("list[Any]", await self._driver.transact(work))
         except StoreUnavailable as exc:
@@ -206,6 +222,8 @@ class Writer:
                 log.exception("store.decision_failed", decision=type(batch[0][0]).__name__)
                 self._fail(batch, exc)
             return
+        self.sizes.add(len(batch))
+        self.times_s.add(perf_counter() - began)
         if not self.healthy:
             self.healthy = True
             log.info("store.recovered")

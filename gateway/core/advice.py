@@ -1,0 +1,199 @@
+"""A refusal in plain words: what was wrong, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.core.model import RefusalReason as R
+
+ADVICE: Final[Mapping[R, tuple[str, str]]] = {
+    R.UNKNOWN_KEY: (
+        "it showed a provision key that no profile has",
+        "Compare the key in the device with `gatehouse profile show NAME --reveal`.",
+    ),
+    R.WRONG_SECRET: (
+        "its provision key is known, its provision secret is not the one of that profile",
+        "Compare the secret with `gatehouse profile show NAME --reveal`; after a rotation devices "
+        "need the new one.",
+    ),
+    R.PROVISIONING_DISABLED: (
+        "provisioning is switched off in its profile",
+        "Give the profile another provision type, or add the device by hand.",
+    ),
+    R.CERTIFICATE_CHAIN_ONLY: (
+        "devices of its profile come with their factory certificate, not with key and secret",
+        "Let it connect over TLS with its certificate chain, or choose another provision type.",
+    ),
+    R.NAME_BLANK: (
+        "the device name in its request is blank",
+        "Let the firmware send its serial number, or leave `deviceName` out to be given a name.",
+    ),
+    R.NAME_INVALID: (
+        "the device name in its request is none: 1 to 255 characters, no control characters",
+        "Correct the name in the firmware.",
+    ),
+    R.TYPE_INVALID: (
+        "the device type in its request cannot be the name of a profile",
+        "Correct the type in the firmware, or leave it out.",
+    ),
+    R.NAME_MISSING: (
+        "its request has no device name, and its profile waits for devices by name",
+        "Let the firmware send `deviceName`.",
+    ),
+    R.NAME_TAKEN: (
+        "a device of that name exists, and its profile only makes new ones",
+        "If this is the same device, it has credentials already: let it use them, or remove it "
+        "with `gatehouse device remove NAME`. If it is another, give it another name.",
+    ),
+    R.NO_SUCH_DEVICE: (
+        "its profile only lets in devices that were entered before, and this one was not",
+        "Enter it with `gatehouse device add NAME`, or import a list with `gatehouse import`.",
+    ),
+    R.OTHER_PROFILE: (
+        "the device of that name belongs to another profile than the key it showed",
+        "Give it the key and secret of its own profile, or move the device to this one.",
+    ),
+    R.ALREADY_PROVISIONED: (
+        "it was provisioned before, and each device gets its credentials once",
+        "If it lost them, let it ask once more with `gatehouse device rearm NAME`. If it did not "
+        "ask the first time, somebody else did: revoke the credentials.",
+    ),
+    R.BLOCKED: (
+        "its provision state is neither waiting nor provisioned, which blocks it",
+        "Set the device to wait again with `gatehouse device rearm NAME`.",
+    ),
+    R.CREDENTIALS_INVALID: (
+        "the credentials it asked for are incomplete or of no kind that is known",
+        "Correct `credentialsType` and what belongs to it in the firmware.",
+    ),
+    R.CREDENTIALS_TAKEN: (
+        "the credentials it brought are another device's already",
+        "Look whether two devices were built with one token or certificate.",
+    ),
+    R.CERTIFICATE_UNREADABLE: (
+        "the certificate in its request cannot be read",
+        "Let the firmware send one X.509 certificate in PEM.",
+    ),
+    R.NOT_ITS_GATEWAY: (
+        "the device came through a gateway that is not the one that brought it",
+        "Let its own gateway speak for it, or allow the profile to be adopted.",
+    ),
+    R.CUSTOMER_HAS_IT: (
+        "a customer has the device already",
+        "Take it back first: `gatehouse device unclaim NAME`.",
+    ),
+    R.CLAIMING_DISABLED: (
+        "claiming is switched off for the device or its profile",
+        "Set `claiming_allowed` in the profile.",
+    ),
+    R.CLAIM_STANDS: (
+        "a claim was offered before and has not expired",
+        "Use that one, or wait until it expires.",
+    ),
+    R.NO_CLAIM: (
+        "the device offers no claim",
+        "Let the device send its claim request, then claim it within its time.",
+    ),
+    R.CLAIM_EXPIRED: (
+        "the time in which the device could be claimed is over",
+        "Let the device send its claim request once more.",
+    ),
+    R.WRONG_CLAIM_KEY: (
+        "the claim key is not the one the device told",
+        "Read the code on the device's label again.",
+    ),
+    R.CREDENTIALS_REVOKED: (
+        "its credentials were revoked",
+        "If that was a mistake, give it others: `gatehouse credential rotate NAME`.",
+    ),
+    R.CSR_UNREADABLE: (
+        "its signing request cannot be read",
+        "Let the firmware send a PKCS #10 request, in base64 or DER.",
+    ),
+    R.BAD_SIGNATURE: (
+        "a signature does not fit: of its signing request, or of a certificate in its chain",
+        "The request must be signed by the key in it; the chain must be sent complete.",
+    ),
+    R.WEAK_KEY: (
+        "this kind or size of key is not accepted",
+        "Let the firmware make a key on the curve P-256, or RSA of 2048 bits or more.",
+    ),
+    R.REUSED_KEY: (
+        "its key was certified before, for this device or another",
+        "Let the firmware make a fresh key for each certificate.",
+    ),
+    R.TOO_MANY_CERTIFICATES: (
+        "it was given too many certificates within an hour",
+        "Look why it asks again; it may do so later.",
+    ),
+    R.CSR_EXTRA_EXTENSIONS: (
+        "its signing request asks for extensions that the profile does not give",
+        "Take them out of the request, or allow them in the profile.",
+    ),
+    R.NO_AUTHORITY: (
+        "nobody here can sign: the authority's key cannot be had",
+        "Look with `gatehouse ca show` and `gatehouse doctor`.",
+    ),
+    R.CHAIN_UNREADABLE: (
+        "the certificate chain it showed cannot be read",
+        "Let it send X.509 certificates, its own first.",
+    ),
+    R.OVERSIZED_CHAIN: (
+        "the certificate chain it showed is too long",
+        "Let it send its own certificate and its issuers, without the root.",
+    ),
+    R.EXPIRED_LEAF: (
+        "its certificate has expired",
+        "Give it another certificate, or look whether the clock of this server is right.",
+    ),
+    R.NOT_YET_VALID: (
+        "its certificate is not valid yet",
+        "Look whether the clock of this server is right.",
+    ),
+    R.WRONG_USAGE: (
+        "its certificate is not made for clients",
+        "Have it issued with the extended key usage clientAuth.",
+    ),
+    R.PATH_TOO_LONG: (
+        "there are more issuers in its chain than a certificate in it allows",
+        "Have the device certificate issued by an authority that may.",
+    ),
+    R.UNKNOWN_CA: (
+        "no profile trusts the authority at the end of its chain",
+        "Put that authority's certificate into the profile's chain anchors.",
+    ),
+    R.BAD_CHAIN: (
+        "its certificate chain does not hold",
+        "Look at the chain with `openssl verify`; an issuer in it may be none.",
+    ),
+    R.UNKNOWN_CERTIFICATE: (
+        "its certificate was signed here, and is not (or no longer) the one of a device",
+        "Let it enrol again; it may show the certificate of a device that was removed.",
+    ),
+    R.CN_MISMATCH: (
+        "the common name in its certificate or request is not that of the device",
+        "Correct the name in the request, or the pattern in the profile.",
+    ),
+    R.CN_MISSING: (
+        "its certificate has no common name to take the device's name from",
+        "Have its certificate issued with the device's name as common name.",
+    ),
+}
+"""What was wrong, as the end of a sentence that begins with the device; and what to do."""
+
+
+def wrong_with(reason: str) -> str:
+    """What was wrong. A reason that is no `RefusalReason` is given back as words."""
+    try:
+        return ADVICE[R(reason)][0]
+    except ValueError:
+        return reason.replace("_", " ")
+
+
+def next_step(reason: str) -> str:
+    """What to do about it; "" where there is nothing that we know of."""
+    try:
+        return ADVICE[R(reason)][1]
+    except ValueError:
+        return ""

@@ -1,0 +1,154 @@
+-- Every statement about events: what happened, who did it, and the chain that ties them together.
+
+-- write_events
+INSERT INTO event (seq, at, kind, outcome, reason, device_id, subject, wire, address, detail, actor,
+                   request, object, previous)
+VALUES (*);
+
+-- chain_head
+SELECT seq, digest, after_seq, after_digest, mac FROM event_chain WHERE id = 1;
+
+-- advance_chain
+UPDATE event_chain SET seq = ?1, digest = ?2, mac = ?3 WHERE id = 1 AND mac = ?4 RETURNING id;
+
+-- move_chain
+INSERT INTO event_chain (id, seq, digest, after_seq, after_digest, mac)
+VALUES (1, ?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (id) DO UPDATE
+   SET seq = excluded.seq, digest = excluded.digest, after_seq = excluded.after_seq,
+       after_digest = excluded.after_digest, mac = excluded.mac;
+
+-- newest_event
+SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail, actor, request,
+       object, previous
+  FROM event ORDER BY seq DESC LIMIT 1;
+
+-- oldest_chained
+-- The oldest event that there is, where it is chained.
+SELECT seq, previous FROM (SELECT seq, previous FROM event ORDER BY seq LIMIT 1) AS oldest
+ WHERE previous IS NOT NULL;
+
+-- chained_events
+SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail, actor, request,
+       object, previous
+  FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2;
+
+-- events
+SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail, actor, request,
+       object
+  FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2;
+
+-- events_of_device
+SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail, actor, request,
+       object
+  FROM event WHERE device_id = ?3 AND seq > ?1 ORDER BY seq LIMIT ?2;
+
+-- last_events
+SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail, actor, request,
+       object
+  FROM event ORDER BY seq DESC LIMIT ?1;
+
+-- last_events_of_device
+SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail, actor, request,
+       object
+  FROM event WHERE device_id = ?2 ORDER BY seq DESC LIMIT ?1;
+
+-- forget_events
+-- Of the oldest, those in front of the first that is to be kept: what stays is one piece. One that
+-- was written by a clock far ahead (later than ?3) holds up none. The newest always stays.
+DELETE FROM event
+ WHERE seq < coalesce((SELECT min(seq) FROM (SELECT seq, at FROM event ORDER BY seq LIMIT ?2) AS a
+                        WHERE at >= ?1 AND at <= ?3),
+                      (SELECT max(seq) FROM (SELECT seq FROM event ORDER BY seq LIMIT ?2) AS b))
+RETURNING seq;
+
+-- The five that follow take: numbers from, times from, to; words; text; the paths of devices, their
+-- owner, the path of people; how many are counted; how many are given, after how many.
+
+-- audit_newest
+WITH found AS (
+    SELECT seq AS place FROM audit_entry
+     WHERE seq > ?1 AND at >= ?2 AND at < ?3 AND (?4 = '' OR ?4 LIKE '%|' || word || '|%')
+       AND (?5 = '' OR lower(subject) LIKE lower(?5) ESCAPE '\' OR lower(actor) LIKE lower(?5) ESCAPE '\'
+            OR kind LIKE lower(?5) ESCAPE '\' OR reason LIKE lower(?5) ESCAPE '\')
+       AND (?6 = '' OR device_path LIKE ?6 || '%' OR owner_id = ?7 OR people_path LIKE ?8 || '%')
+     ORDER BY seq DESC LIMIT ?9)
+SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail, actor, request,
+       object, device_uuid, customer_uuid, user_uuid, first_name, last_name, people_uuid, (SELECT count(*) FROM found)
+  FROM found JOIN audit_entry ON seq = place ORDER BY place DESC LIMIT ?10 OFFSET ?11;
+
+-- audit_oldest
+WITH found AS (
+    SELECT seq AS place FROM audit_entry
+     WHERE seq > ?1 AND at >= ?2 AND at < ?3 AND (?4 = '' OR ?4 LIKE '%|' || word || '|%')
+       AND (?5 = '' OR lower(subject) LIKE lower(?5) ESCAPE '\' OR lower(actor) LIKE lower(?5) ESCAPE '\'
+            OR kind LIKE lower(?5) ESCAPE '\' OR reason LIKE lower(?5) ESCAPE '\')
+       AND (?6 = '' OR device_path LIKE ?6 || '%' OR owner_id = ?7 OR people_path LIKE ?8 || '%')
+     ORDER BY seq LIMIT ?9)
+SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail, actor, request,
+       object, device_uuid, customer_uuid, user_uuid, first_name, last_name, people_uuid, (SELECT count(*) FROM found)
+  FROM found JOIN audit_entry ON seq = place ORDER BY place LIMIT ?10 OFFSET ?11;
+
+-- audit_of_device
+WITH found AS (
+    SELECT seq AS place FROM audit_entry
+     WHERE device_id = ?12 AND seq > ?1 AND at >= ?2 AND at < ?3 AND (?4 = '' OR ?4 LIKE '%|' || word || '|%')
+       AND (?5 = '' OR lower(subject) LIKE lower(?5) ESCAPE '\' OR lower(actor) LIKE lower(?5) ESCAPE '\'
+            OR kind LIKE lower(?5) ESCAPE '\' OR reason LIKE lower(?5) ESCAPE '\')
+       AND (?6 = '' OR device_path LIKE ?6 || '%' OR owner_id = ?7 OR people_path LIKE ?8 || '%')
+     ORDER BY seq * ?13 LIMIT ?9)
+SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail, actor, request,
+       object, device_uuid, customer_uuid, user_uuid, first_name, last_name, people_uuid, (SELECT count(*) FROM found)
+  FROM found JOIN audit_entry ON seq = place ORDER BY place * ?13 LIMIT ?10 OFFSET ?11;
+
+-- audit_of_object
+WITH found AS (
+    SELECT seq AS place FROM audit_entry
+     WHERE object = ?12 AND object <> '' AND seq > ?1 AND at >= ?2 AND at < ?3 AND (?4 = '' OR ?4 LIKE '%|' || word || '|%')
+       AND (?5 = '' OR lower(subject) LIKE lower(?5) ESCAPE '\' OR lower(actor) LIKE lower(?5) ESCAPE '\'
+            OR kind LIKE lower(?5) ESCAPE '\' OR reason LIKE lower(?5) ESCAPE '\')
+       AND (?6 = '' OR device_path LIKE ?6 || '%' OR owner_id = ?7 OR people_path LIKE ?8 || '%')
+     ORDER BY seq * ?13 LIMIT ?9)
+SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail, actor, request,
+       object, device_uuid, customer_uuid, user_uuid, first_name, last_name, people_uuid, (SELECT count(*) FROM found)
+  FROM found JOIN audit_entry ON seq = place ORDER BY place * ?13 LIMIT ?10 OFFSET ?11;
+
+-- audit_by_actor
+WITH found AS (
+    SELECT seq AS place FROM audit_entry
+     WHERE actor = ?12 AND actor <> '' AND seq > ?1 AND at >= ?2 AND at < ?3 AND (?4 = '' OR ?4 LIKE '%|' || word || '|%')
+       AND (?5 = '' OR lower(subject) LIKE lower(?5) ESCAPE '\' OR lower(actor) LIKE lower(?5) ESCAPE '\'
+            OR kind LIKE lower(?5) ESCAPE '\' OR reason LIKE lower(?5) ESCAPE '\')
+       AND (?6 = '' OR device_path LIKE ?6 || '%' OR owner_id = ?7 OR people_path LIKE ?8 || '%')
+     ORDER BY seq * ?13 LIMIT ?9)
+SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail, actor, request,
+       object, device_uuid, customer_uuid, user_uuid, first_name, last_name, people_uuid, (SELECT count(*) FROM found)
+  FROM found JOIN audit_entry ON seq = place ORDER BY place * ?13 LIMIT ?10 OFFSET ?11;
+
+-- audit_user
+SELECT u.email, o.path FROM user_account u JOIN organisation o ON o.id = u.organisation_id
+ WHERE u.uuid = ?1;
+
+-- audit_customer
+SELECT path FROM organisation WHERE uuid = ?1;
+
+-- audit_device
+SELECT id FROM device WHERE uuid = ?1;
+
+-- audit_named
+-- The newest events of a name, whether or not it is a device's.
+SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail, actor, request,
+       object
+  FROM event WHERE subject = ?1 ORDER BY seq DESC LIMIT ?2;
+
+-- audit_like
+-- Names of whom there is an event, that begin alike; of the newest.
+SELECT DISTINCT subject FROM (SELECT subject FROM event ORDER BY seq DESC LIMIT ?1) AS recent
+ WHERE subject <> '';
+
+-- unchained_in_chain
+-- What is older than the chain carries no digest.
+SELECT seq FROM event WHERE seq <= ?1 AND previous IS NOT NULL ORDER BY seq LIMIT 1;
+
+-- older_events
+SELECT count(*) FROM event WHERE seq <= ?1;

@@ -1,0 +1,110 @@
+"""`gatehouse explain`: what happened to a device, for somebody who does not read logs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.cli.story import chapters, sentence, to_do
+from gateway.core.advice import ADVICE, next_step, wrong_with
+from gateway.core.model import Event, EventKind, Outcome, Peer, RefusalReason, Wire
+
+
+def _event(kind=EventKind.DEVICE_PROVISION, reason="", seq=1, **fields):
+    outcome = Outcome.REFUSED if reason else Outcome.SUCCESS
+    peer = Peer(Wire.MQTT, "192.0.2.7:5")
+    return Event(
+        kind=kind, at=seq, peer=peer, outcome=outcome, reason=reason, subject="m", seq=seq, **fields
+    )
+
+
+def _record(shell, *events):
+    async def record():
+        async with shell.inside() as inside:
+            for event in events:
+                await inside.store.record(event)
+
+    asyncio.run(record())
+
+
+def test_a_devices_way_is_told(shell, waits):
+    """From when it was entered to what it logs in with: each step a sentence, with its author."""
+    waits(shell)
+    shell.ok("device", "add", "--profile", "valve", "valve-1")
+    _record(shell, _event(reason="wrong_secret", seq=1), _event(reason="wrong_secret", seq=2))
+    text = shell.ok("explain", "valve-1")
+    assert "`valve-1` is a device of profile `valve`, waiting" in text
+    assert "It was entered, by " in text
+    assert "was never heard of" in text
+    story = shell.json("explain", "valve-1")
+    assert story["exists"] is True
+    assert [one["event"] for one in story["story"]] == ["device:create"]
+
+
+def test_a_name_that_never_became_a_device_is_told_of(shell):
+    """Its attempts, why each was refused, how often, and what to do next."""
+    shell.ok("profile", "list")
+    _record(shell, *(_event(reason="no_such_device", seq=n) for n in (1, 2, 3)))
+    text = shell.ok("explain", "m")
+    assert "`m` is no device" in text
+    assert "It asked for credentials and was refused, because its profile only lets in" in text
+    assert "(no_such_device), over MQTT from 192.0.2.7:5; 3 times" in text
+    assert "What to do: Enter it with `gatehouse device add NAME`" in text
+    story = shell.json("explain", "m")
+    assert (story["exists"], story["story"][0]["times"]) == (False, 3)
+
+
+def test_a_removed_device_is_still_told_of(shell, waits):
+    """Its name keeps its story."""
+    waits(shell)
+    shell.ok("device", "add", "--profile", "valve", "valve-1")
+    shell.ok("device", "remove", "valve-1", "--yes")
+    assert "It was removed" in shell.ok("explain", "valve-1")
+
+
+def test_a_name_nobody_heard_of_is_an_error(shell, waits):
+    """It says so, and which name was perhaps meant."""
+    waits(shell)
+    shell.ok("device", "add", "--profile", "valve", "valve-1")
+    result = shell("explain", "valve-2")
+    assert result.exit_code == 1
+    assert "Did you mean `valve-1`?" in result.output
+
+
+@pytest.mark.parametrize("reason", list(RefusalReason))
+def test_each_refusal_says_what_was_wrong_and_what_to_do(reason):
+    """No reason is left without advice, and each reads as a sentence."""
+    wrong, todo = ADVICE[reason]
+    assert wrong[0].islower()
+    assert not wrong.endswith(".")
+    assert todo[0].isupper()
+    assert todo.endswith(".")
+    assert (wrong_with(reason.value), next_step(reason.value)) == (wrong, todo)
+
+
+def test_a_reason_of_another_kind_is_told_as_words():
+    """Reasons of handshakes and logins are no refusals of provisioning."""
+    assert wrong_with("bad_record_mac") == "bad record mac"
+    assert next_step("bad_record_mac") == ""
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+@pytest.mark.parametrize("kind", list(EventKind))
+def test_each_kind_has_a_sentence(kind, outcome):
+    """Whatever happened can be told."""
+    event = Event(
+        kind=kind, at=1, peer=Peer(Wire.HTTP, "x", actor="ann"), outcome=outcome, reason="blocked"
+    )
+    text = sentence(chapters([event])[0], str)
+    assert text[0].isupper()
+    assert text.endswith("by ann over HTTP from x.")
+
+
+def test_what_was_solved_needs_nothing_done():
+    """Advice is given for the last trouble alone, and not when it is over."""
+    refused, provisioned = _event(reason="blocked"), _event(seq=2)
+    assert to_do([refused]) == next_step("blocked")
+    assert to_do([refused, provisioned]) == ""
+    assert to_do([provisioned, refused]) == next_step("blocked")
+    assert to_do([]) == ""
