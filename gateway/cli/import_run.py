@@ -1,0 +1,173 @@
+"""One run of `import`: rows in batches, each on disk before the next, to be taken up again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
+
+import click
+from msgspec import Struct
+
+from gateway.cli.rejects import Rejects
+from gateway.core.csv_rows import Malformed, Row
+from gateway.core.import_rows import ImportRow, Rejected, RowReader
+from gateway.core.importing import SLICE, Importer, ImportJob, PreparedRows, Tally
+from gateway.core.model import Actor
+
+_MOST_TOLD = 20
+"""Rejected rows that are named on the terminal; all are in the file."""
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """How rows are imported."""
+
+    update: bool
+    dry: bool
+    batch: int
+    width: int
+    """Columns of the table: a row may have fewer cells, and more only where they are empty."""
+
+
+class _Gathered(Struct, frozen=True):
+    """A batch that is ready to be written: what was found, and what was rejected already."""
+
+    found: list[Row | Malformed]
+    prepared: PreparedRows
+    bad: list[Rejected]
+
+
+class Run:
+    """Imports the rows of one table. `tally` counts this run and those it continues."""
+
+    def __init__(
+        self,
+        importer: Importer,
+        actor: Actor,
+        reader: RowReader,
+        rejects: Rejects,
+        options: Options,
+        job: ImportJob | None,
+    ) -> None:
+        self._importer = importer
+        self._actor = actor
+        self._reader = reader
+        self._rejects = rejects
+        self._options = options
+        self._job = job
+        self._counted = Tally()
+        self.told: list[Rejected] = []
+        self.position = job.position if job is not None else 0
+
+    @property
+    def tally(self) -> Tally:
+        return self._job.tally if self._job is not None else self._counted
+
+    async def run(self, rows: Iterator[Row | Malformed], advance: Callable[[], None]) -> None:
+        """Import them all; `advance` is called after each batch. Raises what the store raises.
+
+        While a batch is written the next one is read. Even when cancelled the write is waited for:
+        it is committed or not, and the file of rejects is to say the same.
+        """
+        if self._job is not None and self._job.position:
+            rows = self._skip(rows, self._job)
+        under_way: asyncio.Future[None] | None = None
+        try:
+            while (batch := await self._gather(rows)) is not None:
+                if under_way is not None:
+                    await asyncio.shield(under_way)
+                    advance()
+                under_way = asyncio.ensure_future(self._write(batch))
+            if under_way is not None:
+                await asyncio.shield(under_way)
+        finally:
+            if under_way is not None and not under_way.done():
+                await asyncio.wait((under_way,))
+        advance()
+
+    async def _gather(self, rows: Iterator[Row | Malformed]) -> _Gathered | None:
+        """The next batch, up to its transaction; None at the end."""
+        found: list[Row | Malformed] = []
+        good: list[ImportRow] = []
+        bad: list[Rejected] = []
+        while len(found) < self._options.batch:
+            some = list(itertools.islice(rows, min(SLICE, self._options.batch - len(found))))
+            if not some:
+                break
+            found += some
+            for one in some:
+                row = self._read(one)
+                if isinstance(row, Rejected):
+                    bad.append(row)
+                else:
+                    good.append(row)
+            await asyncio.sleep(0)  # the batch before is to be written meanwhile
+        if not found:
+            return None
+        return _Gathered(found, await self._importer.prepare(good), bad)
+
+    async def _write(self, batch: _Gathered) -> None:
+        await self._importer.give_way()
+        last = batch.found[-1].at
+        outcomes = await self._importer.write(
+            self._actor,
+            batch.prepared,
+            update=self._options.update,
+            dry=self._options.dry,
+            job=self._job,
+            last=last,
+            before=batch.bad,
+        )
+        self.position = last
+        if self._job is None:
+            self._counted.add(outcomes)
+            self._counted.rejected += len(batch.bad)
+        refused = [*batch.bad, *(one for one in outcomes if isinstance(one, Rejected))]
+        if refused:
+            refused.sort(key=attrgetter("number"))
+            cells = {one.at: one.cells for one in batch.found if isinstance(one, Row)}
+            self._reject(refused, cells)
+
+    def _skip(self, rows: Iterator[Row | Malformed], job: ImportJob) -> Iterator[Row | Malformed]:
+        """Pass by what is done. Rejects that may not have reached the file are written now."""
+        pending = {one.number for one in job.pending}
+        cells: dict[int, Sequence[str]] = {}
+        for one in rows:
+            if one.at > job.position:
+                rows = itertools.chain((one,), rows)
+                break
+            if one.at in pending and isinstance(one, Row):
+                cells[one.at] = one.cells
+        self._reject(job.pending, cells)
+        return rows
+
+    def _read(self, one: Row | Malformed) -> ImportRow | Rejected:
+        if isinstance(one, Malformed):
+            return Rejected(one.at, one.reason)
+        if len(one.cells) > self._options.width and any(one.cells[self._options.width :]):
+            more = f"it has {len(one.cells)} cells, and there are {self._options.width} columns"
+            return Rejected(one.at, more)
+        return self._reader.read(one.at, one.cells)
+
+    def _reject(self, refused: Sequence[Rejected], cells: Mapping[int, Sequence[str]]) -> None:
+        self.told += refused[: _MOST_TOLD - len(self.told)]
+        length = self._rejects.write(refused, cells)
+        if self._job is not None:
+            self._job.rejects_bytes = length
+
+    async def finish(self) -> None:
+        """Nothing is left to be taken up again."""
+        if self._job is not None:
+            await self._importer.end(self._actor, self._job)
+
+    def close(self) -> None:
+        self._rejects.close()
+
+    def tell_rejects(self) -> None:
+        """Name the first of them on standard error."""
+        for one in self.told:
+            click.echo(f"row {one.number}: {one.reason}", err=True)
+        more = self.tally.rejected - len(self.told)
+        if more > 0:
+            click.echo(f"and {more} more; all are in {self._rejects.path}", err=True)

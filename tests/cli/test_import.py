@@ -1,0 +1,166 @@
+"""`gatehouse import`: columns guessed and told, bad rows named, taken up again after a crash."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+GOOD = "Device Name,Type,Token,Unknown\nm-1,meter,token-m-1,x\nm-2,meter,,y\n"
+
+
+def put(shell, text: str | bytes, name: str = "devices.csv") -> Path:
+    path = shell.folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def names(shell) -> list[str]:
+    return [one["name"] for one in shell.json("device", "list")]
+
+
+def read(path: Path) -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_columns_are_guessed_and_shown(shell):
+    """The mapping is on standard error, with examples that show no secret."""
+    put(shell, GOOD)
+    result = shell("import", "devices.csv")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "2 created, 0 updated\n"
+    assert "Device Name  → name" in result.stderr
+    assert "Unknown      → ignore" in result.stderr
+    assert "token-m-1" not in result.stderr
+    assert sorted(names(shell)) == ["m-1", "m-2"]
+
+
+def test_a_second_time_nothing_changes(shell):
+    """The same file again leaves everything as it is."""
+    put(shell, GOOD)
+    shell.ok("import", "devices.csv")
+    told = shell.json("import", "devices.csv")
+    assert (told["created"], told["updated"], told["unchanged"]) == (0, 0, 2)
+
+
+def test_a_dry_run_keeps_nothing(shell):
+    """`--dry-run` tells what would be."""
+    put(shell, GOOD)
+    told = shell.json("import", "devices.csv", "--dry-run")
+    assert (told["dry_run"], told["created"]) == (True, 2)
+    assert names(shell) == []
+
+
+def test_every_bad_row_is_named_and_written_down(shell):
+    """Numbers count as in a spreadsheet; the file of rejects is its owner's alone, and is read
+    again by the import itself."""
+    put(
+        shell,
+        b'name,token,gateway\na,tok-1,\n,tok-2,\nb,tok-1,\n"x"y,,\nc,,perhaps\nd\xff,,\ne,,,,9\n',
+    )
+    result = shell("import", "devices.csv")
+    assert result.exit_code == 1
+    assert result.stdout == "1 created, 0 updated, 6 rejected\n"
+    told = [line for line in result.stderr.splitlines() if line.startswith("row ")]
+    assert [line.split(":")[0] for line in told] == [f"row {n}" for n in range(3, 9)]
+    rejects = shell.folder / "devices.rejects.csv"
+    assert stat.S_IMODE(rejects.stat().st_mode) == 0o600
+    raw = rejects.read_bytes()
+    assert b"d\xff" in raw
+    assert raw.splitlines()[0] == b"row,reason,name,token,gateway"
+    assert raw.count(b"\n") == 7
+    rejects.write_bytes(raw.replace(b"perhaps", b"true"))
+    assert "1 created" in shell("import", "devices.rejects.csv").stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "args", "made"),
+    [
+        ("Serial;Plant\n7;Fürth\n", ["--map", "Serial=name", "--map", "plant=customer"], "7"),
+        ("a,meter\n", ["--no-header", "--map", "1=name", "--map", "2=type"], "a"),
+        (
+            "Küche;Typ\na;b\n".encode("latin-1"),
+            ["--encoding", "latin-1", "--map", "Küche=name"],
+            "a",
+        ),
+        ("\ufeffname\nb\n", [], "b"),
+        ("name\ttype\nc\td\n".encode("utf-16"), [], "c"),
+    ],
+)
+def test_files_of_others_are_read(shell, text, args, made):
+    """Headers, numbers, encodings and delimiters of other programs."""
+    put(shell, text)
+    shell.ok("import", "devices.csv", *args)
+    assert names(shell) == [made]
+
+
+@pytest.mark.parametrize(
+    ("text", "args", "told"),
+    [
+        ("a,b\n1,2\n", [], "no column looks like the name"),
+        ("name,type\n1,2\n", ["--map", "nam=name"], "there is no column"),
+        ("name,type\n1,2\n", ["--map", "type=colour"], "no meaning of a column"),
+        ("name,type\n1,2\n", ["--map", "type"], "HEADER=MEANING"),
+        ("name,server:a,server:a\n", [], "two columns are server:a"),
+        ("", [], "it is empty"),
+        ("name\n".encode("utf-32"), [], "UTF-32"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(shell, text, args, told):
+    """A wrong mapping or file ends with a sentence, and nothing is imported."""
+    put(shell, text)
+    result = shell("import", "devices.csv", *args)
+    assert result.exit_code in (1, 2)
+    assert told in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_standard_input_is_read(shell):
+    """`-` is standard input, whose rejects have a file too."""
+    result = shell("import", "-", input="name\na\n{{\n")
+    assert result.exit_code == 1
+    assert names(shell) == ["a"]
+    assert read(shell.folder / "stdin.rejects.csv")[1][0] == "3"
+
+
+def test_a_formula_comes_back_as_it_was(shell):
+    """An apostrophe before a formula is taken off, but with --verbatim."""
+    put(shell, "name\n'=1+1\n")
+    shell.ok("import", "devices.csv")
+    shell.ok("import", "devices.csv", "--verbatim")
+    assert sorted(names(shell)) == ["'=1+1", "=1+1"]
+
+
+def many(rows: int) -> str:
+    """A table with a bad row in every hundred."""
+    lines = [f"{'' if n % 100 == 99 else f'd-{n:06d}'},label {n}\n" for n in range(rows)]
+    return "name,label\n" + "".join(lines)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_import_that_was_stopped_is_taken_up_again(shell, how):
+    """After a crash or Ctrl-C the same command goes on: nothing is done twice, nothing lost."""
+    rows = 30_000
+    put(shell, many(rows))
+    with shell.start("import", "devices.csv", stdout=-1, stderr=-1) as process:
+        deadline = time.monotonic() + 30
+        rejects = shell.folder / "devices.rejects.csv"
+        while not rejects.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(process.pid, how)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == (130 if how is signal.SIGINT else -signal.SIGKILL), errors
+    if how is signal.SIGINT:
+        assert "the same command goes on from there" in errors
+    result = shell("import", "devices.csv")
+    assert result.exit_code == 1, result.output
+    assert "going on after row" in result.stderr
+    assert result.stdout.startswith("29,700 created, 0 updated, 300 rejected")
+    numbers = [int(row[0]) for row in read(rejects)[1:]]
+    assert numbers == [n + 2 for n in range(99, rows, 100)]
