@@ -10,10 +10,10 @@ PROTO  := gateway/dialects/thingsboard/device_api.proto
 PROTOC := grpcio-tools==1.76.0 protobuf==6.33.6
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check clients bench soak proto clean
+.PHONY: help run test check clients bench bench-import soak fuzz proto clean
 
 help: ## List these targets.
-	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 run: $(VENV)/.for-running ## Serve on the default ports, with the embedded database in data/.
 	$(BIN)/gatehouse serve
@@ -35,8 +35,14 @@ bench: $(VENV)/.for-developing ## Measure this machine: figures and ratios, no v
 	@if command -v cc >/dev/null && command -v wrk >/dev/null; then $(BIN)/python tests/bench/load.py; \
 	else echo "The device API is measured with cc and wrk: apt-get install gcc libc6-dev wrk"; fi
 
+bench-import: $(VENV)/.for-developing ## Import a million devices: rows a second, memory.
+	$(BIN)/python tests/bench/import_rows.py $(if $(ROWS),--rows $(ROWS))
+
 soak: $(VENV)/.for-developing ## Ten minutes of mixed traffic: nothing may be lost, memory not grow.
 	$(BIN)/python tests/soak/soak.py $(if $(MINUTES),--minutes $(MINUTES))
+
+fuzz: $(VENV)/.for-developing ## Ask over HTTP all that the document offers, ten minutes long.
+	$(BIN)/python tests/e2e/fuzzing.py $(if $(MINUTES),--minutes $(MINUTES))
 
 proto: $(VENV)/protoc/.ready ## Write the Python code of device_api.proto again.
 	$(VENV)/protoc/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. $(PROTO)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections import defaultdict
 from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
 import structlog
 
+from gateway import __version__
+from gateway.admin.documentation import Documentation
 from gateway.admin.health import Health
+from gateway.admin.metrics import MetricsApi
 from gateway.admin.revocation import RevocationApi
+from gateway.administration import open_administration, open_services
 from gateway.clock import now_ms
 from gateway.config import Config
 from gateway.core.access import Access
+from gateway.core.births import Births
 from gateway.core.certifying import Certifier
 from gateway.core.children import Children
 from gateway.core.claiming import Claiming
@@ -37,12 +43,17 @@ from gateway.dialects.est import Est
 from gateway.dialects.thingsboard import ThingsBoard
 from gateway.dialects.thingsboard.device import DeviceLimits
 from gateway.listeners import Listeners, Served
+from gateway.metrics import Depths, Metrics, Sources
 from gateway.opening import load_profiles, open_authorities, open_packages, open_registry
 from gateway.profiles import look, watch
 from gateway.sinks.hook import Hook
 from gateway.store.retention import Retention
+from gateway.store.search import SearchIndexer
 from gateway.store.sql_store import SqlStore
+from gateway.tracing import open_tracing
 from gateway.wire.call import Admitted, Hello, Rejected
+from gateway.wire.meters import Meters
+from gateway.wire.route import Route
 from gateway.wire.router import Gauge, Router
 
 log = structlog.get_logger()
@@ -102,7 +113,11 @@ class Gateway:
         self.profile_errors: list[ConfigError] = []
         self._accepting = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._gauge = Gauge(config.limits.max_calls)
+        self._tracing = open_tracing(config.tracing.endpoint, config.tracing.sample, __version__)
+        self._meters = Meters(None if self._tracing is None else self._tracing.trace)
+        self._births = Births()
+        self._logins_ended: defaultdict[str, int] = defaultdict(int)
+        self._gauge = Gauge(config.limits.max_calls, self._meters)
         self._polls = Gauge(config.http.max_polls)
         self._hook = _hook(config)
         self.attendance = Attendance(store, now_ms)
@@ -112,7 +127,9 @@ class Gateway:
         self.profiles = Profiles(store)
         self.authorities = open_authorities(config, store, Peer(Wire.SHELL, "gateway"))
         self.certifier = Certifier(store, self.authorities, self.profiles, now_ms)
-        self.identities = Identities(store, self.sessions, self.profiles, now_ms)
+        self.identities = Identities(
+            store, self.sessions, self.profiles, now_ms, births=self._births
+        )
         self.feed = Feed(store, self.sessions, self.rpc, forget=self._forget)
         self.packages = Packages(store, open_packages(config), now_ms)
         self._limiter = make_limiter(config)
@@ -122,7 +139,10 @@ class Gateway:
             new_token=new_token,
             readable=certificate_readable,
             certifier=self.certifier,
+            births=self._births,
         )
+        self.services = open_services(store)
+        self.metrics = self._make_metrics()
         self._dialect = self._make_dialect()
         self._est = self._make_est()
         self._lists = RevocationLists(
@@ -181,6 +201,21 @@ class Gateway:
         responder = OcspResponder(self.store, self.authorities, now_ms, lifetime_ms=lifetime_ms)
         return RevocationApi(self._lists, responder, self.authorities, now_ms)
 
+    def _make_metrics(self) -> Metrics:
+        writer = self.store.writer
+        return Metrics(
+            Sources(
+                meters=self._meters,
+                births=self._births,
+                commit_sizes=writer.sizes,
+                commit_times_s=writer.times_s,
+                depths=lambda: Depths(writer.pending, self._gauge.now, self._polls.now),
+                wires=lambda: (session.peer.wire.value for session in self.sessions),
+                logins=lambda: self._logins_ended,
+                version=__version__,
+            )
+        )
+
     async def start(self) -> None:
         """Load profiles and listen. Raises `ConfigError` when an address cannot be had."""
         seen = look(self.config.profiles_dir)
@@ -216,6 +251,9 @@ class Gateway:
         self._begin(self.attendance.run(), "presence")
         self._begin(self.rpc.sweep(), "rpc.sweep")
         self._begin(self.packages.run(), "downloads")
+        self._begin(SearchIndexer(store).run(), "search.index")
+        if self.config.metrics.enabled:
+            self._begin(self.metrics.run(), "metrics")
         if self.listeners.contexts is not None:
             self._begin(self.listeners.contexts.watch(), "certificates.watch")
 
@@ -234,6 +272,9 @@ class Gateway:
                 log.error("listener.stop_failed", exc_info=error)
         await self._dialect.stop()
         await self.rpc.stop()
+        self.services.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.stop)
         if self._hook is not None:
             await self._hook.close()
         try:
@@ -246,12 +287,7 @@ class Gateway:
 
     def _make_listeners(self) -> Listeners:
         config, dialect = self.config, self._dialect
-        routes = (
-            *dialect.routes(),
-            *self._est.routes(),
-            *self._revocation.routes(),
-            *self._health.routes(),
-        )
+        self.routes = routes = self._routes()
         return Listeners(
             config,
             Served(
@@ -270,6 +306,42 @@ class Gateway:
                 report=self._report,
             ),
         )
+
+    def _routes(self) -> tuple[Route, ...]:
+        """All there are over HTTP and CoAP, and what describes them."""
+        documentation = Documentation(title="Gatehouse", version=__version__)
+        routes = (
+            *self._dialect.routes(),
+            *self._est.routes(),
+            *self._revocation.routes(),
+            *self._health.routes(),
+            *self._metrics_routes(),
+            *self._admin_routes(),
+            *documentation.routes(),
+        )
+        documentation.describe(routes)
+        return routes
+
+    def _admin_routes(self) -> tuple[Route, ...]:
+        if not self.config.admin.enabled:
+            return ()
+        administration = open_administration(
+            self.config,
+            self.store,
+            self.services,
+            nudge=self.feed.nudge,
+            logins_ended=self._logins_ended,
+        )
+        return administration.routes()
+
+    def _metrics_routes(self) -> tuple[Route, ...]:
+        settings = self.config.metrics
+        if not settings.enabled:
+            return ()
+        try:
+            return MetricsApi(self.metrics.text, networks=settings.networks.split()).routes()
+        except ValueError as exc:
+            raise ConfigError(f"[metrics] networks: {exc}. Write `10.0.0.0/8`.") from exc
 
     async def _greet(self, hello: Hello) -> Admitted | Rejected:
         return await self._dialect.connect(hello)

@@ -17,6 +17,7 @@ from gateway.core.errors import ConfigError
 from gateway.settings import (
     MEMORY,
     SECTIONS,
+    AdminSettings,
     CaSettings,
     ClaimsSettings,
     CoapSettings,
@@ -25,6 +26,7 @@ from gateway.settings import (
     HttpsSettings,
     LimitsSettings,
     LogSettings,
+    MetricsSettings,
     MqttSettings,
     MqttsSettings,
     PackagesSettings,
@@ -32,6 +34,7 @@ from gateway.settings import (
     RpcSettings,
     StoreSettings,
     TlsSettings,
+    TracingSettings,
 )
 from gateway.toml_lines import (
     Setting,
@@ -46,6 +49,8 @@ from gateway.toml_lines import (
 
 DEFAULT_FILE = "config.toml"
 _PREFIX = "GATEHOUSE_"
+_NO_SETTINGS = frozenset({"GATEHOUSE_ADMIN_PASSWORD"})
+"""Read at the first start alone, and kept nowhere."""
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -70,6 +75,9 @@ class Config(Struct, frozen=True, kw_only=True):
     rpc: RpcSettings = RpcSettings()
     claims: ClaimsSettings = ClaimsSettings()
     packages: PackagesSettings = PackagesSettings()
+    admin: AdminSettings = AdminSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
     source: Path | None = None
     folder: Path = Path()
@@ -176,7 +184,8 @@ def _lay_environ(values: dict[str, dict[str, Any]], environ: Mapping[str, str]) 
         section, _, key = variable.removeprefix(_PREFIX).lower().partition("_")
         if not variable.startswith(_PREFIX) or section not in SECTIONS or not key:
             continue  # other people's, or one of ours that is no setting (GATEHOUSE_MASTER_KEY)
-        values[section][key] = _from_environ(variable, section, key, environ)
+        if variable not in _NO_SETTINGS:
+            values[section][key] = _from_environ(variable, section, key, environ)
 
 
 def _from_environ(variable: str, section: str, key: str, environ: Mapping[str, str]) -> Any:

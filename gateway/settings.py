@@ -84,6 +84,33 @@ FileOrNone = Annotated[
         extra={"wants": 'a file\'s path, or ""', "example": "tls/server.pem"},
     ),
 ]
+CollectorUrl = Annotated[
+    str,
+    Meta(
+        max_length=1024,
+        pattern=rf"\A(?:https?://{_SERVER}(?:/[^\s?#\x00-\x1f\x7f]*)?)?\Z",
+        extra={
+            "wants": 'an address such as "http://127.0.0.1:4318/v1/traces", or ""',
+            "example": "http://127.0.0.1:4318/v1/traces",
+        },
+    ),
+]
+Email = Annotated[
+    str,
+    Meta(
+        max_length=255,
+        pattern=r"\A[^\s@\x00-\x1f\x7f]+@[^\s@\x00-\x1f\x7f]+\Z",
+        extra={"wants": "an e-mail address"},
+    ),
+]
+Networks = Annotated[
+    str,
+    Meta(
+        max_length=4096,
+        pattern=r"\A(?:[\da-fA-F:.]+/\d{1,3}(?: [\da-fA-F:.]+/\d{1,3})*)?\Z",
+        extra={"wants": 'networks such as "127.0.0.0/8 10.0.0.0/8", or ""'},
+    ),
+]
 PublicUrl = Annotated[
     str,
     Meta(
@@ -345,6 +372,38 @@ class PackagesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     no folder: without one named here there are no packages."""
 
 
+class AdminSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[admin]`: the REST API for the people who run the fleet, on the HTTP listeners."""
+
+    enabled: bool = True
+    first_administrator: Email = "admin@localhost"
+    """Who is made at the first start. The password is printed once, or taken from
+    `GATEHOUSE_ADMIN_PASSWORD`."""
+    access_token_s: Annotated[int, Meta(ge=60, le=86_400)] = 9000
+    """Seconds a login's token is good: 60 to 86400 (ThingsBoard's is 9000)."""
+    refresh_token_s: Annotated[int, Meta(ge=60, le=31_536_000)] = 604_800
+    """Seconds a login can be prolonged: 60 to 31536000 (ThingsBoard's is 7 days)."""
+    max_import_bytes: BodySize = 33_554_432
+    """Bytes of one bulk import over REST: 64 to 67108864. `gatehouse import` has no such bound."""
+
+
+class MetricsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[metrics]`: counters and timers for Prometheus, at `/metrics` of the HTTP listeners."""
+
+    enabled: bool = True
+    networks: Networks = "127.0.0.0/8 ::1/128 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 fc00::/7"
+    """Who may read them; to others there is nothing."""
+
+
+class TracingSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[tracing]`: OpenTelemetry, when the extra `otel` is installed."""
+
+    endpoint: CollectorUrl = ""
+    """Where spans go by OTLP over HTTP (`http://127.0.0.1:4318/v1/traces`); "": nowhere."""
+    sample: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    """Of calls, how many have a span: 0 to 1."""
+
+
 class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[log]`: what is written to standard error, and how."""
 
@@ -368,5 +427,8 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "rpc": RpcSettings,
     "claims": ClaimsSettings,
     "packages": PackagesSettings,
+    "admin": AdminSettings,
+    "metrics": MetricsSettings,
+    "tracing": TracingSettings,
     "log": LogSettings,
 }

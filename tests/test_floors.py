@@ -39,14 +39,17 @@ FLOORS = {
     "profile_certificates": {"toml_lines", "core.errors", "core.model", "core.pki"},
     "log": {"core.model", "core.errors"},
     "toml_lines": {"core.errors", "core.limits"},
+    "passwords": {"core.errors", "core.model", "core.tokens"},
     "clock": set(),
+    "metrics": {"core.births", "core.histogram", "wire.meters"},
+    "tracing": {"core.errors", "wire"},
 }
 """Room → what it may import of ours. `app` and `cli` know everything."""
 
 FOREIGN = {
     "core": {"msgspec", "structlog", "cryptography", "OpenSSL", "re2"},
     "wire": {"msgspec", "structlog"},
-    "dialects": {"msgspec", "structlog", "google", "grpc_tools"},
+    "dialects": {"msgspec", "structlog", "google", "grpc_tools", "jwt"},
     "transports": {
         "aiohttp",
         "aiocoap",
@@ -58,7 +61,10 @@ FOREIGN = {
     },
     "store": {"aiosqlite", "asyncpg", "msgspec", "structlog", "cryptography", "mmh3"},
     "sinks": {"aiohttp", "msgspec", "structlog"},
+    "passwords": {"argon2"},
     "admin": {"msgspec"},
+    "metrics": {"msgspec", "prometheus_client"},
+    "tracing": {"opentelemetry"},
 }
 """Room → libraries of others it may import. None of them reaches for a socket or SQL elsewhere."""
 

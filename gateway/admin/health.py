@@ -8,12 +8,39 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from gateway.admin.openapi import ErrorBody
 from gateway.core.errors import GatehouseError
 from gateway.wire.call import Call, Format, Reply, Status
+from gateway.wire.operation import Answer, Operation
 from gateway.wire.route import Route
 
 _PROBE_EVERY_S = 1.0
 """Asking readiness more often than this repeats the last answer: it costs a disk write."""
+
+
+class Live(msgspec.Struct):
+    status: str
+
+
+class Ready(msgspec.Struct):
+    """`checks` says of each part `ok`, or what is wrong."""
+
+    status: str
+    checks: dict[str, str]
+
+
+_LIVE = Operation(
+    summary="Does the process live?",
+    tag="Operation",
+    public=True,
+    answers={200: Answer("It does.", Live)},
+)
+_READY = Operation(
+    summary="Would a device be served right now?",
+    tag="Operation",
+    public=True,
+    answers={200: Answer("It would.", Ready), 503: Answer("It would not.", Ready | ErrorBody)},
+)
 
 
 class Health:
@@ -38,13 +65,20 @@ class Health:
 
     def routes(self) -> tuple[Route, ...]:
         return (
-            Route(name="health.live", handler=self.live, http=("GET /healthz",), quiet=True),
+            Route(
+                name="health.live",
+                handler=self.live,
+                http=("GET /healthz",),
+                quiet=True,
+                operation=_LIVE,
+            ),
             Route(
                 name="health.ready",
                 handler=self.ready,
                 http=("GET /readyz",),
                 http_codes={Status.REFUSED: 503},
                 quiet=True,
+                operation=_READY,
             ),
         )
 

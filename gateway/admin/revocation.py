@@ -16,6 +16,7 @@ from gateway.core.pki.model import Unfit
 from gateway.core.pki.revocation import MOST_REQUEST_BYTES, OcspResponder, RevocationLists
 from gateway.core.ports import Clock
 from gateway.wire.call import Call, Format, Reply, Status
+from gateway.wire.operation import Answer, Operation
 from gateway.wire.route import Route
 
 _LIST_AGE_S: Final = 60
@@ -29,6 +30,40 @@ _MOST_TEXT: Final = MOST_REQUEST_BYTES * 4 // 3 + 4
 _NO_AUTHORITY: Final = Reply(status=Status.NOT_FOUND, reason="no authority here has that number")
 _NO_KEY: Final = Reply(
     status=Status.OVERLOADED, reason="the authority's key cannot be had", retry_after_s=60
+)
+_TAG: Final = "Certificates"
+_AUTHORITY: Final = {"authority": "The number of the authority."}
+_ABSENT: Final = Answer("No authority here has that number.")
+_STATUS: Final = {200: Answer("The signed status (RFC 6960).", media="application/ocsp-response")}
+
+_LIST: Final = Operation(
+    summary="The revocation list",
+    about="Without a number, of the authority that signs now.",
+    tag=_TAG,
+    public=True,
+    path=_AUTHORITY,
+    answers={200: Answer("DER (RFC 5280).", media="application/pkix-crl"), 404: _ABSENT},
+)
+_OCSP_POST: Final = Operation(
+    summary="The status of a certificate",
+    tag=_TAG,
+    public=True,
+    body=bytes,
+    answers=_STATUS,
+)
+_OCSP_GET: Final = Operation(
+    summary="The status of a certificate, asked for in the address",
+    tag=_TAG,
+    public=True,
+    path={"request": "The request: base64 of DER."},
+    answers=_STATUS,
+)
+_CERTIFICATE: Final = Operation(
+    summary="The certificate of an authority",
+    tag=_TAG,
+    public=True,
+    path=_AUTHORITY,
+    answers={200: Answer("DER.", media="application/pkix-cert"), 404: _ABSENT},
 )
 
 
@@ -54,16 +89,28 @@ class RevocationApi:
                 handler=self.revocation_list,
                 http=("GET /crl", "GET /crl/{authority}"),
                 quiet=True,
+                operation=_LIST,
             ),
-            Route(name="ocsp.post", handler=self.ocsp_post, http=("POST /ocsp",), quiet=True),
             Route(
-                name="ocsp.get", handler=self.ocsp_get, http=("GET /ocsp/{request}",), quiet=True
+                name="ocsp.post",
+                handler=self.ocsp_post,
+                http=("POST /ocsp",),
+                quiet=True,
+                operation=_OCSP_POST,
+            ),
+            Route(
+                name="ocsp.get",
+                handler=self.ocsp_get,
+                http=("GET /ocsp/{request}",),
+                quiet=True,
+                operation=_OCSP_GET,
             ),
             Route(
                 name="authority.certificate",
                 handler=self.certificate,
                 http=("GET /ca/{authority}",),
                 quiet=True,
+                operation=_CERTIFICATE,
             ),
         )
 

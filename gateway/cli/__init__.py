@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from keyword import iskeyword
 
 import click
 
@@ -14,10 +15,20 @@ _COMMANDS = {
     "provision": "Provision one device from this shell, over any wire.",
     "profile": "Show and change device profiles.",
     "device": "Show, change and call devices.",
+    "group": "Show and change groups of devices.",
+    "org": "Show and change organisations.",
+    "user": "Show and change who may log in.",
+    "role": "Show and change what users may do.",
     "credential": "Show, revoke and rotate what devices log in with.",
     "cert": "Make and show the certificate this server shows to its clients.",
     "ca": "Show, export and rotate the authority that signs devices' certificates.",
+    "label": "Print labels with claim codes.",
+    "migrate": "Copy a fleet from a running ThingsBoard.",
     "firmware": "Keep firmware and software, and say which devices are to run it.",
+    "import": "Create and update devices from a table (CSV).",
+    "export": "Write devices to a table that import reads.",
+    "audit": "Show what happened here, and prove that the record is whole.",
+    "explain": "Tell in plain words what happened to a device.",
     "simulate": "Run a fleet of simulated devices against a gateway.",
     "doctor": "Check this installation and say what to do.",
     "bench": "Measure this machine and print ratios.",
@@ -25,9 +36,14 @@ _COMMANDS = {
 }
 
 
+def _module(name: str) -> str:
+    """Where a command is; a word of Python's own has an underscore behind it."""
+    return f"gateway.cli.{name}{'_' if iskeyword(name) else ''}"
+
+
 @click.group(
     cls=LazyGroup,
-    lazy={name: Lazy(f"gateway.cli.{name}", "command", line) for name, line in _COMMANDS.items()},
+    lazy={name: Lazy(_module(name), "command", line) for name, line in _COMMANDS.items()},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with `gatehouse serve`; `gatehouse cert init` switches TLS and DTLS on; every "
     "command explains itself with --help.",

@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from gateway.cli.options import Desk, open_desk
+from gateway.cli.options import Desk, open_desk, shell_peer
 from gateway.config import Config
 from gateway.core.catalogue import Catalogue
 from gateway.core.inventory import Inventory
 from gateway.core.model import Actor
 from gateway.core.people import People
-from gateway.store.sql_registrar import SqlRegistrar
 
 
 class Bureau(NamedTuple):
@@ -28,23 +27,12 @@ class Bureau(NamedTuple):
 @asynccontextmanager
 async def open_bureau(config: Config, *, make: bool = False) -> AsyncIterator[Bureau]:
     """As `open_desk`."""
-    from gateway.cli.options import shell_peer
-    from gateway.clock import now_ms
-    from gateway.core.tokens import new_token
-    from gateway.passwords import Argon2Passwords
-    from gateway.store.sql_inventory import SqlInventory
-    from gateway.store.sql_people import SqlPeople
+    from gateway.administration import open_services
 
     async with open_desk(config, make=make) as desk:
-        store, hasher = desk.store, Argon2Passwords()
+        services = open_services(desk.store)
         try:
-            people = People(SqlPeople(store), clock=now_ms, new_token=new_token, hasher=hasher)
-            yield Bureau(
-                desk=desk,
-                actor=await people.operator(shell_peer()),
-                people=people,
-                inventory=Inventory(store, SqlInventory(store), clock=now_ms, new_token=new_token),
-                catalogue=Catalogue(store, SqlRegistrar(store), clock=now_ms, new_token=new_token),
-            )
+            actor = await services.people.operator(shell_peer())
+            yield Bureau(desk, actor, services.people, services.inventory, services.catalogue)
         finally:
-            hasher.close()
+            services.close()

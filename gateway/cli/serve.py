@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from gateway.app import Gateway
 from gateway.cli.checks import SPARE_FILES, most_connections
 from gateway.cli.options import config_option, read_config
 from gateway.config import Config
+from gateway.core.errors import ConfigError, Invalid
+from gateway.core.model import Secret, User
 from gateway.opening import open_store
+
+_PASSWORD_VARIABLE = "GATEHOUSE_ADMIN_PASSWORD"  # noqa: S105 - the name of one
 
 
 @click.command()
@@ -31,6 +36,10 @@ def command(config_path: Path | None, quiet: bool) -> None:
 
     Port 0 picks a free port; the ready line tells which. A stop lets what was taken be answered,
     and ends within 10 seconds with status 0.
+
+    At the first start somebody is made who may log in to the REST API under `/api` and run the
+    fleet: the password is printed once, after the ready line. GATEHOUSE_ADMIN_PASSWORD sets it
+    instead; `gatehouse user password` sets another.
 
     HTTPS, MQTTS and CoAPS are served when there is a certificate at the start; `gatehouse cert
     init` makes one for a lab. A changed certificate is taken up by itself, or at once on SIGHUP,
@@ -71,13 +80,46 @@ async def _serve(config: Config, *, quiet: bool) -> None:
         if sys.platform != "win32":
             loop.add_signal_handler(signal.SIGHUP, gateway.reload_certificates)
         try:
+            first = await _first_administrator(gateway, os.environ)
             await gateway.start()
             await _say_ready(gateway, quiet=quiet)
+            if first is not None:
+                _tell_first(gateway, *first)
             await stopping.wait()
             with suppress(OSError):  # nobody may be reading any more
                 click.echo("gatehouse: stopping, answering what was taken", err=True)
         finally:
             await gateway.stop()
+
+
+async def _first_administrator(
+    gateway: Gateway, environ: Mapping[str, str]
+) -> tuple[User, Secret] | None:
+    """Somebody who may log in, at the first start. None when nobody need be told the password."""
+    if not gateway.config.admin.enabled:
+        return None
+    given = environ.get(_PASSWORD_VARIABLE)
+    email = gateway.config.admin.first_administrator
+    try:
+        made = await gateway.services.people.first_administrator(
+            email, Secret(given) if given else None
+        )
+    except Invalid as exc:
+        raise ConfigError(
+            f"{_PASSWORD_VARIABLE}: {exc} It is the first administrator's password; leave it out, "
+            "and one is made and shown once."
+        ) from None
+    return None if given else made
+
+
+def _tell_first(gateway: Gateway, user: User, password: Secret) -> None:
+    """On standard output, where no log is; after the ready line, which scripts read first."""
+    from gateway.cli.first_admin import first_admin_lines
+
+    url = f"http://127.0.0.1:{gateway.http.port}" if gateway.http is not None else ""
+    for line in first_admin_lines(user, password, url):
+        click.echo(line)
+    sys.stdout.flush()
 
 
 async def _say_ready(gateway: Gateway, *, quiet: bool) -> None:

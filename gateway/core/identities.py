@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from msgspec import Struct
 
+from gateway.core.births import Births
 from gateway.core.limits import Allowance
 from gateway.core.model import (
     PROVISIONED,
@@ -83,7 +84,16 @@ class Severing:
 class Identities:
     """Judges what secure wires were shown. Implements `wire.call.Vouch` (`vouch`) and `Keys`."""
 
-    def __init__(self, store: Store, sessions: Sessions, profiles: Profiles, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sessions: Sessions,
+        profiles: Profiles,
+        clock: Clock,
+        *,
+        births: Births | None = None,
+    ) -> None:
+        self._births = births or Births()
         self._store = store
         self._sessions = sessions
         self._profiles = profiles
@@ -195,6 +205,7 @@ class Identities:
             ),
             create=anchor.rule.create,
         )
+        self._births.count(peer.wire, profile.provision_type, result)
         if isinstance(result, Refused):
             # The store wrote the event, with the device it is about.
             log.info(

@@ -11,6 +11,7 @@ from gateway.core.model import (
     Attributes,
     AttributeScope,
     AttributesSelection,
+    BirthRule,
     Device,
     DeviceCredentials,
     DeviceProfile,
@@ -51,6 +52,9 @@ class NewDevice(Struct, frozen=True, kw_only=True):
     same profile and waits (`DeviceProfile.pre_provision_allowed`).
     `warning`: written to the event's detail (an unreadable certificate that was stored anyway).
     `issued`: its credentials are this certificate of ours, whose serial number is reserved.
+    `birth`: what becomes of it besides, also when it is claimed. With `profile_by_type` the profile
+    is that of the organisation named by `type` ("": the default one), found or made; a device that
+    is claimed may then be of any profile. A customer must be the one it has, if it has one.
     """
 
     organisation_id: int
@@ -65,6 +69,7 @@ class NewDevice(Struct, frozen=True, kw_only=True):
     claim_existing: bool = False
     warning: str = ""
     issued: IssuedCertificate | None = None
+    birth: BirthRule | None = None
 
 
 class NewProfile(Struct, frozen=True, kw_only=True):
@@ -111,6 +116,13 @@ class KnownCredentials(Struct, frozen=True):
 
     device: Device
     credentials: DeviceCredentials
+
+
+class AboutDevice(Protocol):
+    """What is about one device: `KnownCredentials`, a `DeviceListing`, a `DeviceRecord`."""
+
+    @property
+    def device(self) -> Device: ...
 
 
 class DeviceListing(Struct, frozen=True):

@@ -19,6 +19,7 @@ from gateway.core.model import (
     PackageKind,
     Presence,
     Reading,
+    RefusalReason,
     RpcCall,
     Secret,
     SeriesQuery,
@@ -78,6 +79,14 @@ class Registrar(Protocol):
         """Readings, or their aggregation; a reading that is no number counts for `count` alone."""
 
     async def keys(self, device_id: int) -> list[str]: ...
+
+    async def forget_readings(
+        self, device_id: int, keys: Sequence[str], *, since: int, until: int, event: Event
+    ) -> bool:
+        """Forget the readings of `since <= ts < until`, and say so; False: no such device.
+
+        The latest of a key becomes the newest that is left; a key without any is forgotten.
+        """
 
     # ── attributes ────────────────────────────────────────────────────────────────────────────
 
@@ -140,6 +149,15 @@ class Registrar(Protocol):
         made when there is none. `key` None: the operator needs none.
         """
 
+    async def offer_claim_for(
+        self, device_id: int, key: Secret, event: Event, expires_at: int, *, replace: bool
+    ) -> RefusalReason | None:
+        """Decides: store a claim that a person makes for a device. None when it is stored.
+
+        NO_SUCH_DEVICE, CUSTOMER_HAS_IT, CLAIMING_DISABLED as for a device's own; CLAIM_STANDS when
+        one stands that has not expired, unless `replace`.
+        """
+
     async def unclaim(self, device_id: int, event: Event) -> bool: ...
 
     async def customer_name(self, organisation_id: int) -> str | None: ...
@@ -151,6 +169,12 @@ class Registrar(Protocol):
 
     async def calls(self, device_id: int, *, limit: int) -> list[RpcCall]:
         """Newest first."""
+
+    async def call_named(self, identity: str) -> RpcCall | None:
+        """The call of that UUID."""
+
+    async def remove_call(self, call: RpcCall, event: Event) -> bool:
+        """Decides: forget a call, however far it came. False when it is gone already."""
 
     async def presence(self, device_ids: Sequence[int], now: int) -> dict[int, Presence]: ...
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct, structs
 
+from gateway.core.archive import Archive
 from gateway.core.model import (
     ROOT_ORGANISATION,
     AccessToken,
@@ -40,6 +41,7 @@ from gateway.core.model import (
 )
 from gateway.core.pki.model import ChainRule
 from gateway.core.ports import (
+    AboutDevice,
     Clock,
     DeviceListing,
     KnownCredentials,
@@ -96,13 +98,20 @@ class Registry:
             peer=peer,
         )
 
+    @property
+    def archive(self) -> Archive:
+        """What is kept of devices' past, for the same author."""
+        return Archive(self._store, self._registrar, clock=self._clock, peer=self._peer)
+
     # ── profiles ────────────────────────────────────────────────────────────────────────────
 
     async def profiles(self) -> list[DeviceProfile]:
         return await self._registrar.profiles()
 
     async def profile(self, name: str) -> DeviceProfile | None:
-        return next((one for one in await self.profiles() if one.name == name), None)
+        """The root organisation's of this name, else a customer's."""
+        found = [one for one in await self.profiles() if one.name == name]
+        return min(found, key=lambda one: one.organisation_id) if found else None
 
     async def ticket(self, profile: DeviceProfile) -> FleetTicket | None:
         return await self._registrar.profile_ticket(profile.id)
@@ -113,7 +122,7 @@ class Registry:
         A key or secret the draft leaves out is kept, or made: 20 random alphanumerics. A profile
         with a `chain` has its certificate for both. Raises `KeyTaken`.
         """
-        stored = await self.profile(draft.profile.name)
+        stored = await self._stored(draft.profile)
         ticket = await self.ticket(stored) if stored else None
         if draft.profile.chain is not None:
             draft = _with_certificate_pair(draft, draft.profile.chain)
@@ -140,6 +149,11 @@ class Registry:
             self._event(kind, draft.profile.name),
         )
         return True
+
+    async def _stored(self, draft: DeviceProfile) -> DeviceProfile | None:
+        place = (draft.organisation_id, draft.name)
+        profiles = await self.profiles()
+        return next((one for one in profiles if (one.organisation_id, one.name) == place), None)
 
     async def remove_profile(self, profile: DeviceProfile) -> bool:
         """False when devices still use it."""
@@ -262,21 +276,21 @@ class Registry:
 
     # ── readings and attributes ─────────────────────────────────────────────────────────────
 
-    async def latest(self, known: KnownCredentials | DeviceListing) -> Sequence[Reading]:
+    async def latest(self, known: AboutDevice) -> Sequence[Reading]:
         return await self._registrar.latest(known.device.id)
 
-    async def series(self, known: KnownCredentials, query: SeriesQuery) -> list[Reading]:
+    async def series(self, known: AboutDevice, query: SeriesQuery) -> list[Reading]:
         return await self._registrar.series(known.device.id, query)
 
-    async def keys(self, known: KnownCredentials) -> list[str]:
+    async def keys(self, known: AboutDevice) -> list[str]:
         return await self._registrar.keys(known.device.id)
 
-    async def attributes(self, known: KnownCredentials) -> list[Attribute]:
+    async def attributes(self, known: AboutDevice) -> list[Attribute]:
         """All attributes of all scopes, those that announce packages among the shared ones."""
         return await self._registrar.device_attributes(known.device.id)
 
     async def change_attributes(
-        self, known: KnownCredentials, scope: AttributeScope, change: AttributesChange
+        self, known: AboutDevice, scope: AttributeScope, change: AttributesChange
     ) -> AttributesChange | None:
         """Set and delete attributes; what really changed. None: the device is no more."""
         event = self._about(EventKind.DEVICE_ATTRIBUTES, known, _told(scope, change))
@@ -293,7 +307,7 @@ class Registry:
 
     async def call(
         self,
-        known: KnownCredentials,
+        known: AboutDevice,
         method: str,
         params: str = "{}",
         *,
@@ -333,7 +347,7 @@ class Registry:
             pass
         return seen
 
-    async def calls(self, known: KnownCredentials, *, limit: int = 100) -> list[RpcCall]:
+    async def calls(self, known: AboutDevice, *, limit: int = 100) -> list[RpcCall]:
         """Newest first."""
         return await self._registrar.calls(known.device.id, limit=limit)
 
@@ -406,7 +420,7 @@ class Registry:
         )
 
     def _about(
-        self, kind: EventKind, known: KnownCredentials, detail: Mapping[str, str] | None = None
+        self, kind: EventKind, known: AboutDevice, detail: Mapping[str, str] | None = None
     ) -> Event:
         return self._event(kind, known.device.name, known.device.id, detail)
 
@@ -443,11 +457,15 @@ def _with_certificate_pair(draft: ProfileDraft, chain: ChainRule) -> ProfileDraf
     return structs.replace(draft, key=key, secret=Secret(chain.certificate))
 
 
+_STORES = frozenset({"id", "revision", "uuid", "is_default", "info", "created_at"})
+"""What no file says of a profile."""
+
+
 def _same(stored: DeviceProfile, wanted: DeviceProfile) -> bool:
     return all(
         getattr(stored, name) == getattr(wanted, name)
         for name in DeviceProfile.__struct_fields__
-        if name not in ("id", "revision")
+        if name not in _STORES
     )
 
 

@@ -17,8 +17,10 @@ measured 2 k transactions a second against 14 to 23 k. Look-ups of one row do no
     logins.py, chains.py             credentials that change,
     profiles.py, devices.py          and what people change
     notices.py                       what running gateways hear of at once
+    events.py, chain.py              what happened, each tied to the one before it;
+    audit.py, verifying.py           read by people, and followed to its end
     driver.py, sqlite.py, postgres.py   what a database must offer, and the two that do
-    queries.sql, queries.fleet.sql, queries.certificates.sql   every statement, by name
+    queries.sql, queries.*.sql       every statement, by name
     queries.postgres.sql             those that PostgreSQL says in other words
     records.py, values.py, series.py, identity.py, credentials.py   rows as core types, and back
     vault.py                         credentials at rest

@@ -20,9 +20,10 @@ from gateway.core.model import (
 )
 from gateway.store.attributes import announced
 from gateway.store.driver import Row, Transaction
-from gateway.store.notices import body_of, tell
+from gateway.store.events import tell
+from gateway.store.notices import body_of, notify
 from gateway.store.presence import living
-from gateway.store.records import event_row, package_row
+from gateway.store.records import package_row
 from gateway.store.values import from_columns
 from gateway.store.writer import Decision, SingleDecision
 
@@ -43,7 +44,7 @@ class SavePackage(SingleDecision[Package | None]):
         package = msgspec.structs.replace(self.package, id=number)
         if not await tx.insert_rows("insert_packages", [package_row(package)]):
             return None
-        await tx.insert_rows("insert_events", [event_row(self.event)])
+        tell(tx, [self.event])
         return package
 
 
@@ -60,7 +61,7 @@ class RemovePackage(SingleDecision[bool]):
         if not await tx.fetch("remove_package", self.package_id):
             return False
         await tx.fetch("delete_downloads_of_package", self.package_id)
-        await tx.insert_rows("insert_events", [event_row(self.event)])
+        tell(tx, [self.event])
         return True
 
 
@@ -88,8 +89,8 @@ class AssignPackage(SingleDecision[None]):
             return
         change = _change(before, await _announced(tx, self.kind, *place))
         change = await self._uncovered(tx, change)
-        await tx.insert_rows("insert_events", [event_row(self.event)])
-        await tell(tx, NoticeKind.PACKAGE, at, device_id=number, change=change)
+        tell(tx, [self.event])
+        await notify(tx, NoticeKind.PACKAGE, at, device_id=number, change=change)
 
     async def _uncovered(self, tx: Transaction, change: AttributesChange) -> AttributesChange:
         """What a package hid under the names it leaves is seen again."""
@@ -123,12 +124,12 @@ class AssignToProfile(SingleDecision[None]):
         if not await assign(tx, "profile", number, self.kind, self.package_id, at):
             return
         change = _change(before, await _announced(tx, self.kind, 0, number))
-        await tx.insert_rows("insert_events", [event_row(self.event)])
+        tell(tx, [self.event])
         others = (await tx.fetch("count_own_packages", number, self.kind.value))[0][0]
         if others:
             await self._tell_each(tx, change, others)
         else:
-            await tell(tx, NoticeKind.PACKAGE, at, profile_id=number, change=change)
+            await notify(tx, NoticeKind.PACKAGE, at, profile_id=number, change=change)
 
     async def _tell_each(self, tx: Transaction, change: AttributesChange, others: int) -> None:
         """A notice for each device it concerns: one with a package of its own must not hear it."""

@@ -19,9 +19,10 @@ from gateway.core.model import (
     Value,
 )
 from gateway.store.driver import Row, Transaction
-from gateway.store.notices import tell
+from gateway.store.events import tell
+from gateway.store.notices import notify
 from gateway.store.readings import good_logins
-from gateway.store.records import event_row, package_from_row
+from gateway.store.records import package_from_row
 from gateway.store.values import from_columns, to_columns
 from gateway.store.writer import Decision, SingleDecision
 
@@ -178,7 +179,7 @@ class ChangeAttributes(SingleDecision[AttributesChange | None]):
 
     async def _tell(self, tx: Transaction, changed: AttributesChange) -> None:
         event = msgspec.structs.replace(self.event, device_id=self.device_id)
-        await tx.insert_rows("insert_events", [event_row(event)])
+        tell(tx, [event])
         if self.scope is AttributeScope.SHARED:
             profile = await tx.fetch("profile_of_device", self.device_id)
             seen = await _seen(tx, changed, self.device_id, profile[0][0])
@@ -213,7 +214,7 @@ class ChangeProfileAttributes(SingleDecision[int]):
         if goes or state is not None:
             text = None if state is None else state_text(state)
             await tx.fetch("set_provision_state_of_profile", number, text)
-        await tx.insert_rows("insert_events", [event_row(self.event)])
+        tell(tx, [self.event])
         if self.scope is AttributeScope.SHARED:
             seen = await _seen(tx, AttributesChange(values, tuple(keys)), 0, number)
             await _tell_shared(tx, seen, self.event.at, profile_id=number)
@@ -242,7 +243,7 @@ async def _tell_shared(
     profile_id: int | None = None,
 ) -> None:
     if change.values or change.deleted:
-        await tell(
+        await notify(
             tx,
             NoticeKind.ATTRIBUTES,
             at,

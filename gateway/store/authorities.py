@@ -10,7 +10,7 @@ from gateway.core.errors import GatehouseError
 from gateway.core.model import Event
 from gateway.core.pki.model import Authority, AuthorityRole
 from gateway.store.driver import Row, Transaction
-from gateway.store.records import event_row
+from gateway.store.events import tell
 from gateway.store.vault import Vault
 from gateway.store.writer import SingleDecision
 
@@ -75,5 +75,5 @@ class AddAuthorities(SingleDecision[list[Authority]]):
             row = (one.id, one.role.value, one.certificate, key, one.created_at)
             if not await tx.fetch("insert_authority", *row):
                 raise RoleTaken
-        await tx.insert_rows("insert_events", [event_row(self.event)])
+        tell(tx, [self.event])
         return added

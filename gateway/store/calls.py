@@ -8,9 +8,10 @@ import msgspec
 
 from gateway.core.model import Event, NoticeKind, RpcCall, RpcState
 from gateway.store.driver import Transaction
+from gateway.store.events import tell
 from gateway.store.identity import uuid7, uuid_text
-from gateway.store.notices import tell
-from gateway.store.records import call_row, event_row
+from gateway.store.notices import notify
+from gateway.store.records import call_row
 from gateway.store.writer import SingleDecision
 
 MOST_WAITING: Final = 100
@@ -40,8 +41,8 @@ class SaveCall(SingleDecision[RpcCall | None]):
         call = msgspec.structs.replace(self.call, id=number, uuid=identity)
         await tx.insert_rows("insert_calls", [call_row(call)])
         event = msgspec.structs.replace(self.event, device_id=device_id)
-        await tx.insert_rows("insert_events", [event_row(event)])
-        await tell(tx, NoticeKind.RPC, event.at, device_id=device_id, call_id=number)
+        tell(tx, [event])
+        await notify(tx, NoticeKind.RPC, event.at, device_id=device_id, call_id=number)
         return call
 
 

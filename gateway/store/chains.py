@@ -8,8 +8,8 @@ from gateway.core.ports import KnownCredentials
 from gateway.store.births import Birth
 from gateway.store.decisions import Created, CreateDevice, OpenKnown
 from gateway.store.driver import Transaction
+from gateway.store.events import event_on, tell
 from gateway.store.logins import login_changed
-from gateway.store.records import event_on, event_row
 
 
 class EnterByChain(CreateDevice):
@@ -45,7 +45,7 @@ class EnterByChain(CreateDevice):
         superseded = await login_changed(tx, device_id, generation, new.at)
         event = Event(kind=EventKind.DEVICE_CREDENTIALS, at=new.at, peer=new.peer, subject=new.name)
         told = event_on(event, device_id, superseded=superseded)
-        await tx.insert_rows("insert_events", [event_row(told)])
+        tell(tx, [told])
 
     async def _found(self, tx: Transaction) -> KnownCredentials | RefusalReason:
         new = self.birth.new

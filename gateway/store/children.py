@@ -11,7 +11,6 @@ from gateway.core.model import (
     PROVISIONED,
     AccessToken,
     Device,
-    DeviceProfile,
     Event,
     EventKind,
     ProfileTransport,
@@ -22,8 +21,10 @@ from gateway.core.ports import NewChild, NewDevice
 from gateway.store.births import Birth, bear
 from gateway.store.credentials import sealed_credentials
 from gateway.store.driver import Row, Transaction
+from gateway.store.events import tell
 from gateway.store.identity import uuid7
-from gateway.store.records import device_from_row, event_row, profile_from_settings, settings_of
+from gateway.store.profiles import ensure_profile
+from gateway.store.records import device_from_row, profile_from_settings
 from gateway.store.vault import Vault
 from gateway.store.writer import Decision
 
@@ -123,32 +124,18 @@ async def _named(tx: Transaction, decisions: Sequence[EnterChild]) -> dict[tuple
 
 async def _bear_children(tx: Transaction, decisions: Sequence[EnterChild]) -> None:
     profiles: dict[tuple[int, str], int] = {}
-    events: list[Row] = []
+    events: list[Event] = []
     for one in decisions:
         kind = (one.new.gateway.organisation_id, one.new.type)
         if kind not in profiles:
-            profiles[kind], made = await _profile(tx, *kind, one.new.at)
+            profiles[kind], made = await ensure_profile(tx, *kind, one.new.at)
             if made:
-                events.append(event_row(one.event(EventKind.PROFILE_CREATE, one.new.type)))
+                events.append(one.event(EventKind.PROFILE_CREATE, one.new.type))
     outcomes = await bear(
         tx,
         [one.birth(profiles[one.new.gateway.organisation_id, one.new.type]) for one in decisions],
     )
     for one, outcome in zip(decisions, outcomes, strict=True):
         if isinstance(outcome, int):
-            events.append(event_row(one.event(EventKind.DEVICE_CREATE, one.new.name, outcome)))
-    await tx.insert_rows("insert_events", events)
-
-
-async def _profile(tx: Transaction, organisation_id: int, name: str, at: int) -> tuple[int, bool]:
-    """The number of the profile of this name, and whether it was made for it."""
-    profile = DeviceProfile(id=0, name=name, organisation_id=organisation_id)
-    named = await tx.fetch("profile_named", organisation_id, name)
-    if named:
-        return named[0][0], False
-    number = (await tx.fetch("next_ids", "profile", 1))[0][0]
-    columns = (settings_of(profile), profile.transport.value, at)
-    made = await tx.fetch("insert_profile", number, organisation_id, name, *columns)
-    if made:
-        return number, True
-    return (await tx.fetch("profile_named", organisation_id, name))[0][0], False
+            events.append(one.event(EventKind.DEVICE_CREATE, one.new.name, outcome))
+    tell(tx, events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from hmac import compare_digest
 
 import msgspec
@@ -9,19 +10,25 @@ from msgspec import Struct
 
 from gateway.core.errors import CredentialsGone
 from gateway.core.model import (
+    ROOT_ORGANISATION,
     AttributeScope,
     ClaimResult,
     Device,
     Event,
+    EventKind,
     Json,
     Outcome,
     RefusalReason,
     Secret,
     Value,
 )
+from gateway.core.people_store import OrganisationDraft
 from gateway.store.driver import Transaction
+from gateway.store.events import tell
+from gateway.store.identity import uuid7, uuid_text
+from gateway.store.organisations import insert_organisation, organisation_now
 from gateway.store.readings import good_logins
-from gateway.store.records import event_row, profile_from_settings
+from gateway.store.records import profile_from_settings
 from gateway.store.values import from_columns
 from gateway.store.vault import Vault
 from gateway.store.writer import SingleDecision
@@ -44,7 +51,7 @@ async def _tell(
     told = msgspec.structs.replace(event, device_id=device_id)
     if reason is not None:
         told = msgspec.structs.replace(told, outcome=Outcome.REFUSED, reason=reason.value)
-    await tx.insert_rows("insert_events", [event_row(told)])
+    tell(tx, [told])
 
 
 async def _server_attribute(tx: Transaction, device_id: int, key: str) -> Value | None:
@@ -152,12 +159,37 @@ class ClaimFor(SingleDecision[ClaimResult]):
         return None if Secret(preset.secret_key) == key else RefusalReason.WRONG_CLAIM_KEY
 
     async def _give(self, tx: Transaction) -> RefusalReason | None:
-        customer_id = (await tx.fetch("customer", self.customer, self.event.at))[0][0]
-        if not await tx.fetch("give_to_customer", self.device_id, customer_id):
+        customer_id = await self._customer(tx)
+        if not await tx.fetch("give_to_customer", self.device_id, customer_id, self._person()):
             return RefusalReason.CUSTOMER_HAS_IT
         await tx.fetch("delete_claim", self.device_id)
         await tx.fetch("delete_attribute", self.device_id, _SERVER, _PRESET)
         return None
+
+    def _person(self) -> int | None:
+        """Whose own it becomes: nobody's, when a shell gives it to a customer."""
+        return None
+
+    async def _customer(self, tx: Transaction) -> int:
+        """The number of the customer of this name, directly below the root; made if it is new."""
+        at = (ROOT_ORGANISATION, self.customer)
+        found = await tx.fetch("organisation_beside", *at)
+        if found:
+            return int(found[0][0])
+        root, name = await organisation_now(tx, at[0]), OrganisationDraft(name=self.customer)
+        identity = uuid7(self.event.at, os.urandom)
+        number = await insert_organisation(tx, root, identity, name, self.event.at)
+        if number is None:
+            return int((await tx.fetch("organisation_beside", *at))[0][0])
+        made = Event(
+            kind=EventKind.ORGANISATION_CREATE,
+            at=self.event.at,
+            peer=self.event.peer,
+            subject=self.customer,
+            object=uuid_text(identity),
+        )
+        tell(tx, [made])
+        return number
 
 
 def _preset(value: Value | None) -> _Preset | None:

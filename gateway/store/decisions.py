@@ -23,8 +23,8 @@ from gateway.core.ports import KnownCredentials
 from gateway.store.births import Birth, bear
 from gateway.store.certificates import drop_reservation, issued_row, serial_text, write_issued
 from gateway.store.driver import Row, Transaction
+from gateway.store.events import event_on, tell
 from gateway.store.logins import Login, change_login
-from gateway.store.records import event_on, event_row
 from gateway.store.writer import Decision, SingleDecision
 
 
@@ -66,12 +66,12 @@ class CreateDevice(Decision[Created]):
         ]
         await _certify(tx, decisions, results)
         events = [
-            event_row(event)
+            event
             for one, result in zip(decisions, results, strict=True)
             if not isinstance(result, GatehouseError)
             and (event := await one.event(tx, result)) is not None
         ]
-        await tx.insert_rows("insert_events", events)
+        tell(tx, events)
         return results
 
     async def existing(self, tx: Transaction) -> KnownCredentials | RefusalReason | GatehouseError:
@@ -82,7 +82,7 @@ class CreateDevice(Decision[Created]):
         await tx.savepoint()
         try:
             place = (new.organisation_id, new.profile_id, new.name)
-            claimed = await claim(tx, *place, self.open_known, _fresh(self.birth))
+            claimed = await claim(tx, *place, self.open_known, fresh_of(self.birth))
         except GatehouseError as exc:
             await tx.rollback_to_savepoint()
             return exc
@@ -135,7 +135,7 @@ class Fresh(Struct, frozen=True):
     at: int
 
 
-def _fresh(birth: Birth) -> Fresh | None:
+def fresh_of(birth: Birth) -> Fresh | None:
     """What a device that is claimed in place of a birth gets; None: it keeps what it has.
 
     As with any claim: what we made for it just now, and nothing it brought.
@@ -158,29 +158,53 @@ async def claim(
     digest = fresh.login.digest if fresh is not None else None
     claimed = await tx.fetch("claim_device", organisation_id, profile_id, name, digest)
     if not claimed:
-        return await _not_claimed(tx, organisation_id, profile_id, name, fresh)
-    device_id = claimed[0][0]
+        return await why_not_claimed(tx, organisation_id, profile_id, name, fresh)
+    return await give_claimed(tx, claimed[0][0], (organisation_id, name), open_known, fresh)
+
+
+async def give_claimed(
+    tx: Transaction,
+    device_id: int,
+    owner: tuple[int, str],
+    open_known: OpenKnown,
+    fresh: Fresh | None,
+) -> KnownCredentials:
+    """The credentials of a device that was claimed just now; those that are `fresh`, if any.
+
+    `owner` of a certificate is named by organisation and device name.
+    """
     if fresh is not None:
         if fresh.issued is not None:
-            owner = (organisation_id, name)
             row = issued_row(fresh.issued, owner, device_id, fresh.login.digest, fresh.at)
             await write_issued(tx, [row])
         await change_login(tx, device_id, fresh.login, fresh.at)
     return open_known((await tx.fetch("known_by_id", device_id))[0])
 
 
-async def _not_claimed(
-    tx: Transaction, organisation_id: int, profile_id: int, name: str, fresh: Fresh | None
+async def why_not_claimed(
+    tx: Transaction,
+    organisation_id: int,
+    profile_id: int | None,
+    name: str,
+    fresh: Fresh | None,
+    customer_id: int | None = None,
 ) -> RefusalReason:
-    """Only now do we look, to tell the operator why."""
+    """Only now do we look, to tell the operator why. `profile_id` None: any profile would do.
+
+    `customer_id`: whose the device would have had to be, if anybody's.
+    """
     named = await tx.fetch("device_named", organisation_id, name)
     if not named:
         return RefusalReason.NO_SUCH_DEVICE
-    _, owner, state = named[0]
-    if owner != profile_id:
+    device_id, owner, state = named[0]
+    if profile_id not in (None, owner):
         return RefusalReason.OTHER_PROFILE
     if state is not None:
         return RefusalReason.ALREADY_PROVISIONED if state == PROVISIONED else RefusalReason.BLOCKED
+    if customer_id is not None:
+        holder = (await tx.fetch("claiming", device_id))[0][0]
+        if holder not in (None, customer_id):
+            return RefusalReason.CUSTOMER_HAS_IT
     if fresh is None:
         return RefusalReason.CREDENTIALS_REVOKED
     return RefusalReason.CREDENTIALS_TAKEN
@@ -229,7 +253,7 @@ class ClaimDevice(SingleDecision[KnownCredentials | RefusalReason]):
             event = await refused(tx, self.event, self.profile.organisation_id, result)
             if issued is not None:
                 await drop_reservation(tx, issued.serial)
-        await tx.insert_rows("insert_events", [event_row(event)])
+        tell(tx, [event])
         return result
 
 
@@ -243,7 +267,7 @@ class RecordEvent(Decision[None]):
 
     @classmethod
     async def decide_all(cls, tx: Transaction, decisions: Sequence[RecordEvent]) -> list[Any]:
-        await tx.insert_rows("insert_events", [event_row(one.written) for one in decisions])
+        tell(tx, [one.written for one in decisions])
         return [None] * len(decisions)
 
 

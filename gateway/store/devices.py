@@ -6,8 +6,8 @@ from gateway.core.model import Event, NoticeKind
 from gateway.core.pki.model import RevocationReason
 from gateway.store.certificates import end_certificates, give_back_keys
 from gateway.store.driver import Transaction
-from gateway.store.notices import tell
-from gateway.store.records import event_on, event_row
+from gateway.store.events import event_on, tell
+from gateway.store.notices import notify
 from gateway.store.writer import SingleDecision
 
 _ROWS_PER_STEP = 2000
@@ -19,6 +19,7 @@ _OF_A_DEVICE = (
     "delete_claim",
     "delete_calls",
     "delete_downloads",
+    "leave_groups",
 )
 """What goes with a device, in the same transaction."""
 
@@ -46,8 +47,8 @@ class RemoveDevice(SingleDecision[bool]):
         )
         await give_back_keys(tx, self.device_id)
         event = event_on(self.event, self.event.device_id, revoked=revoked)
-        await tx.insert_rows("insert_events", [event_row(event)])
-        await tell(tx, NoticeKind.REMOVED, self.event.at, device_id=self.device_id)
+        tell(tx, [event])
+        await notify(tx, NoticeKind.REMOVED, self.event.at, device_id=self.device_id)
         return True
 
 
@@ -78,5 +79,5 @@ class RearmDevice(SingleDecision[bool]):
     async def decide(self, tx: Transaction) -> bool:
         if not await tx.fetch("rearm_device", self.device_id):
             return False
-        await tx.insert_rows("insert_events", [event_row(self.event)])
+        tell(tx, [self.event])
         return True

@@ -27,9 +27,9 @@ from gateway.store.certificates import (
 )
 from gateway.store.credentials import sealed_credentials
 from gateway.store.driver import Transaction
-from gateway.store.notices import tell
+from gateway.store.events import event_on, tell
+from gateway.store.notices import notify
 from gateway.store.readings import good_logins
-from gateway.store.records import event_on, event_row
 from gateway.store.vault import Vault
 from gateway.store.writer import SingleDecision
 
@@ -69,7 +69,7 @@ async def login_changed(
     """What goes with older credentials: those pending, the certificates, the live sessions."""
     await tx.fetch("delete_pending", device_id)
     ended = await end_certificates(tx, device_id, at, reason)
-    await tell(tx, NoticeKind.LOGIN, at, device_id=device_id, generation=generation)
+    await notify(tx, NoticeKind.LOGIN, at, device_id=device_id, generation=generation)
     return ended
 
 
@@ -88,7 +88,7 @@ class ReplaceCredentials(SingleDecision[bool]):
         if superseded is None:
             return False
         event = event_on(self.event, self.device_id, superseded=superseded)
-        await tx.insert_rows("insert_events", [event_row(event)])
+        tell(tx, [event])
         return True
 
 
@@ -125,7 +125,7 @@ class Renew(SingleDecision[bool | None]):
         superseded = await end_certificates(tx, number, at)
         serial = serial_text(issued.serial) if issued is not None else ""
         event = event_on(self.event, number, certificate=serial, superseded=superseded)
-        await tx.insert_rows("insert_events", [event_row(event)])
+        tell(tx, [event])
         return True
 
 
@@ -148,7 +148,7 @@ class TakeUpPending(SingleDecision[bool]):
             return False
         serial = await serial_of_login(tx, self.device_id, self.digest)
         event = event_on(self.event, self.device_id, certificate=serial, superseded=superseded)
-        await tx.insert_rows("insert_events", [event_row(event)])
+        tell(tx, [event])
         return True
 
 
@@ -176,7 +176,7 @@ class RevokeCredentials(SingleDecision[bool]):
             return False
         await ban_compromised(tx, self.device_id, self.reason)
         event = event_on(self.event, self.device_id, reason=self.reason.name.lower(), revoked=ended)
-        await tx.insert_rows("insert_events", [event_row(event)])
+        tell(tx, [event])
         return True
 
 
@@ -226,7 +226,7 @@ class RevokeCertificate(SingleDecision[CertificateRecord | None]):
             reason=self.reason.name.lower(),
             revoked=ended or "",
         )
-        await tx.insert_rows("insert_events", [event_row(event)])
+        tell(tx, [event])
         return CertificateRecord(
             serial=self.serial,
             authority_id=authority_id,

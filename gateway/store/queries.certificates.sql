@@ -195,5 +195,7 @@ ON CONFLICT (name) DO UPDATE SET last = sequence.last + 1
 RETURNING last;
 
 -- chain_profiles
-SELECT id, organisation_id, name, settings, revision FROM device_profile
+SELECT id, organisation_id, name, settings, revision, uuid, is_default,
+       info, created_at
+  FROM device_profile
  WHERE settings LIKE '%"X509_CERTIFICATE_CHAIN"%' ORDER BY name;

@@ -51,19 +51,18 @@ DELETE FROM claim
  WHERE device_id IN (SELECT device_id FROM claim WHERE expires_at <= ?1 LIMIT ?2)
 RETURNING device_id;
 
--- customer
-INSERT INTO organisation (parent_id, name, created_at) VALUES (1, ?1, ?2)
-ON CONFLICT (parent_id, name) DO UPDATE SET name = excluded.name
-RETURNING id;
-
 -- customer_name
 SELECT name FROM organisation WHERE id = ?1;
 
 -- give_to_customer
-UPDATE device SET customer_id = ?2 WHERE id = ?1 AND customer_id IS NULL RETURNING id;
+UPDATE device SET customer_id = ?2, owner_id = ?3, version = version + 1
+ WHERE id = ?1 AND customer_id IS NULL
+RETURNING id;
 
 -- take_from_customer
-UPDATE device SET customer_id = NULL WHERE id = ?1 AND customer_id IS NOT NULL RETURNING id;
+UPDATE device SET customer_id = NULL, owner_id = NULL, version = version + 1
+ WHERE id = ?1 AND customer_id IS NOT NULL
+RETURNING id;
 
 -- ── calls ───────────────────────────────────────────────────────────────────────────────────
 

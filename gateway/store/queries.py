@@ -8,6 +8,7 @@ from importlib import resources
 _NAME = re.compile(r"^-- (\w+)$", re.MULTILINE)
 _COLUMNS = re.compile(r"INSERT INTO \w+\s*\(([^)]*)\)")
 _PLACE = re.compile(r"\?(\d+)")
+_POSTGRES = "queries.postgres.sql"
 
 
 def read_queries(text: str) -> dict[str, str]:
@@ -40,8 +41,27 @@ def _read(name: str) -> dict[str, str]:
 
 def postgres_queries() -> dict[str, str]:
     """All statements in PostgreSQL's words, with `$1` for `?1`."""
-    ours = QUERIES | _read("queries.postgres.sql")
-    return {name: _PLACE.sub(r"$\1", statement) for name, statement in ours.items()}
+    ours = QUERIES | _read(_POSTGRES)
+    return {name: postgres_places(statement) for name, statement in ours.items()}
 
 
-QUERIES = _read("queries.sql") | _read("queries.fleet.sql") | _read("queries.certificates.sql")
+def postgres_places(statement: str) -> str:
+    """A statement with `$1` for `?1`."""
+    return _PLACE.sub(r"$\1", statement)
+
+
+def _read_all() -> dict[str, str]:
+    """The statements of `queries*.sql`, but for PostgreSQL's own words."""
+    names = {one.name for one in resources.files(__package__).iterdir()}
+    files = (one for one in sorted(names) if one.startswith("queries") and one.endswith(".sql"))
+    found: dict[str, str] = {}
+    for name in files:
+        if name != _POSTGRES:
+            statements = _read(name)
+            twice = statements.keys() & found
+            assert not twice, f"{name}: {sorted(twice)} stand in another file too"
+            found |= statements
+    return found
+
+
+QUERIES = _read_all()

@@ -25,7 +25,8 @@ SELECT t.id, p.revision
 
 -- fleet_ticket
 SELECT t.id, t.sealed_key, t.sealed_secret,
-       p.id, p.organisation_id, p.name, p.settings, p.revision
+       p.id, p.organisation_id, p.name, p.settings, p.revision, p.uuid, p.is_default,
+       p.info, p.created_at
   FROM ticket t JOIN device_profile p ON p.id = t.profile_id
  WHERE t.id = ?1;
 
@@ -33,18 +34,24 @@ SELECT t.id, t.sealed_key, t.sealed_secret,
 SELECT id FROM ticket WHERE profile_id = ?1 AND kind = 'fleet';
 
 -- profiles
-SELECT id, organisation_id, name, settings, revision FROM device_profile ORDER BY name;
+SELECT id, organisation_id, name, settings, revision, uuid, is_default,
+       info, created_at
+  FROM device_profile ORDER BY name;
 
 -- profile
-SELECT id, organisation_id, name, settings, revision FROM device_profile WHERE id = ?1;
+SELECT id, organisation_id, name, settings, revision, uuid, is_default,
+       info, created_at
+  FROM device_profile WHERE id = ?1;
 
 -- profile_named
-SELECT id, organisation_id, name, settings, revision
+SELECT id, organisation_id, name, settings, revision, uuid, is_default,
+       info, created_at
   FROM device_profile WHERE organisation_id = ?1 AND name = ?2;
 
 -- insert_profile
-INSERT INTO device_profile (id, organisation_id, name, settings, transport, created_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+INSERT INTO device_profile
+    (id, organisation_id, name, settings, transport, created_at, uuid, info, provision_only)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 ON CONFLICT (organisation_id, name) DO NOTHING
 RETURNING id;
 
@@ -317,34 +324,3 @@ RETURNING 1;
 DELETE FROM latest_reading
  WHERE device_id = ?1 AND key = ?2 AND NOT EXISTS (SELECT 1 FROM device WHERE id = ?1)
    AND NOT EXISTS (SELECT 1 FROM reading WHERE device_id = ?1 AND key = ?2);
-
--- ── events ──────────────────────────────────────────────────────────────────────────────────
-
--- insert_events
-INSERT INTO event (at, kind, outcome, reason, device_id, subject, wire, address, detail)
-VALUES (*);
-
--- events
-SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail
-  FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2;
-
--- events_of_device
-SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail
-  FROM event WHERE device_id = ?3 AND seq > ?1 ORDER BY seq LIMIT ?2;
-
--- last_events
-SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail
-  FROM event ORDER BY seq DESC LIMIT ?1;
-
--- last_events_of_device
-SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail
-  FROM event WHERE device_id = ?2 ORDER BY seq DESC LIMIT ?1;
-
--- forget_events
--- The oldest stand in front: what is not among them is not looked at, however many there are.
-DELETE FROM event
- WHERE seq IN (SELECT seq FROM (SELECT seq, at FROM event
-                                 WHERE seq < (SELECT max(seq) FROM event)
-                                 ORDER BY seq LIMIT ?2) AS oldest
-                WHERE at < ?1)
-RETURNING seq;

@@ -30,6 +30,7 @@ from gateway.store.certificates import (
     record_from_row,
     serial_to_bytes,
 )
+from gateway.store.chain import Chain
 from gateway.store.credentials import credentials_from_bytes
 from gateway.store.driver import Driver, Row
 from gateway.store.logins import Renew, TakeUpPending, kept_login
@@ -46,7 +47,8 @@ class CertificateStore:
     def __init__(self, driver: Driver, vault: Vault, *, max_pending: int = 20_000) -> None:
         self.driver = driver
         self.vault = vault
-        self.writer = Writer(driver, max_pending=max_pending)
+        self.chain = Chain(vault)
+        self.writer = Writer(driver, max_pending=max_pending, write_told=self.chain.write)
 
     def known_from_row(self, row: Row) -> KnownCredentials:
         """A row of `known_by_digest` or `known_by_id`, its credentials opened."""

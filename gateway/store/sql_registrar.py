@@ -19,30 +19,32 @@ from gateway.core.model import (
     AttributeScope,
     ClaimResult,
     DeviceCredentials,
-    DeviceProfile,
     Download,
     Event,
-    FleetTicket,
     Package,
     PackageKind,
     Presence,
     ProfileTransport,
     Reading,
+    RefusalReason,
     Revoked,
     RpcCall,
     Secret,
     SeriesQuery,
 )
 from gateway.core.pki.model import CertificateRecord, RevocationReason
-from gateway.core.ports import DeviceListing, KnownCredentials, NewProfile
+from gateway.core.ports import DeviceListing, KnownCredentials
 from gateway.core.tokens import new_token
+from gateway.store.archive import BeginForgetting, ForgetSpan, RemoveCall
 from gateway.store.assignments import AssignPackage, AssignToProfile, RemovePackage, SavePackage
 from gateway.store.attributes import ChangeAttributes, ChangeProfileAttributes, listed_attributes
 from gateway.store.calls import SaveCall
 from gateway.store.certificates import is_serial, record_from_row
-from gateway.store.claims import ClaimFor, Unclaim
+from gateway.store.claims import ClaimFor, Unclaim, claim_digest
 from gateway.store.credentials import credentials_from_bytes
 from gateway.store.devices import ForgetDevice, RearmDevice, RemoveDevice
+from gateway.store.events import event_from_row
+from gateway.store.identity import uuid_bytes
 from gateway.store.logins import (
     Login,
     ReplaceCredentials,
@@ -50,17 +52,15 @@ from gateway.store.logins import (
     RevokeCredentials,
     kept_login,
 )
+from gateway.store.offers import OfferFor
 from gateway.store.presence import NODE_LIVES_MS, presence_from_row
-from gateway.store.profiles import RemoveProfile, RotateTicket, SaveProfile, sealed_pair
 from gateway.store.records import (
     call_from_row,
     device_from_row,
-    event_from_row,
     package_from_row,
-    profile_from_row,
 )
 from gateway.store.series import interval_of, reading_from_interval
-from gateway.store.sql_store import SqlStore
+from gateway.store.sql_profiles import ProfileShelf
 from gateway.store.values import from_columns
 
 _MOST_ATTRIBUTES = 30_000
@@ -68,48 +68,8 @@ _MOST_ATTRIBUTES = 30_000
 _FAR = 2**61
 
 
-class SqlRegistrar:
+class SqlRegistrar(ProfileShelf):
     """The operators' half of the store; implements `core.registrar.Registrar`."""
-
-    def __init__(self, store: SqlStore) -> None:
-        self._store = store
-        self._driver = store.driver
-        self._submit = store.writer.submit
-
-    # ── profiles ────────────────────────────────────────────────────────────────────────────
-
-    async def save_profile(self, new: NewProfile, event: Event) -> DeviceProfile:
-        vault, fresh = self._store.vault, None
-        if new.spare is not None:
-            key, secret = new.spare
-            fresh = sealed_pair(vault, new.key or key, new.secret or secret)
-        save = SaveProfile(new, event, sealed_pair(vault, new.key, new.secret), fresh)
-        try:
-            return await self._submit(save)
-        finally:
-            self._store.forget_tickets()
-
-    async def profiles(self) -> list[DeviceProfile]:
-        return [profile_from_row(row) for row in await self._driver.rows("profiles")]
-
-    async def profile_ticket(self, profile_id: int) -> FleetTicket | None:
-        row = await self._driver.point("fleet_ticket_of_profile", profile_id)
-        return None if row is None else await self._store.fleet_ticket(row[0])
-
-    async def remove_profile(self, profile_id: int, event: Event) -> bool:
-        try:
-            return await self._submit(RemoveProfile(profile_id, event))
-        finally:
-            self._store.forget_tickets()
-
-    async def rotate_ticket(
-        self, profile_id: int, key: Secret | None, secret: Secret, event: Event
-    ) -> bool:
-        pair = sealed_pair(self._store.vault, key, secret)
-        try:
-            return await self._submit(RotateTicket(profile_id, pair, event))
-        finally:
-            self._store.forget_tickets()
 
     # ── devices ─────────────────────────────────────────────────────────────────────────────
 
@@ -192,8 +152,11 @@ class SqlRegistrar:
         since, until = max(query.since, -_FAR), min(query.until, _FAR)
         query = msgspec.structs.replace(query, since=since, until=until)
         place = (device_id, query.key, since, until)
+        backwards = True
         if query.aggregation is Aggregation.NONE:
-            rows = await self._driver.rows("readings", *place, query.limit)
+            backwards = not query.oldest
+            name = "readings" if backwards else "readings_from"
+            rows = await self._driver.rows(name, *place, query.limit)
             found = [Reading(ts, key, from_columns(*columns)) for ts, key, *columns in rows]
         else:
             numbers_alone = int(query.aggregation is not Aggregation.COUNT)
@@ -202,10 +165,20 @@ class SqlRegistrar:
                 "reading_intervals", *place, interval, numbers_alone, query.limit
             )
             found = [reading_from_interval(query, row) for row in rows]
-        return found if query.newest_first else found[::-1]
+        return found if query.newest_first is backwards else found[::-1]
 
     async def keys(self, device_id: int) -> list[str]:
         return [row[0] for row in await self._driver.rows("keys", device_id)]
+
+    async def forget_readings(
+        self, device_id: int, keys: Sequence[str], *, since: int, until: int, event: Event
+    ) -> bool:
+        if not await self._submit(BeginForgetting(device_id, event)):
+            return False
+        left = list(keys)
+        while left:
+            left = await self._submit(ForgetSpan(device_id, left, since, until))
+        return True
 
     # ── attributes ──────────────────────────────────────────────────────────────────────────
 
@@ -272,6 +245,12 @@ class SqlRegistrar:
     ) -> ClaimResult:
         return await self._submit(ClaimFor(device_id, customer, key, event, self._store.vault))
 
+    async def offer_claim_for(
+        self, device_id: int, key: Secret, event: Event, expires_at: int, *, replace: bool
+    ) -> RefusalReason | None:
+        digest = claim_digest(self._store.vault, device_id, key)
+        return await self._submit(OfferFor(device_id, digest, event, expires_at, replace=replace))
+
     async def unclaim(self, device_id: int, event: Event) -> bool:
         return await self._submit(Unclaim(device_id, event))
 
@@ -286,6 +265,13 @@ class SqlRegistrar:
 
     async def calls(self, device_id: int, *, limit: int) -> list[RpcCall]:
         return [call_from_row(row) for row in await self._driver.rows("calls", device_id, limit)]
+
+    async def call_named(self, identity: str) -> RpcCall | None:
+        row = await self._driver.point("call_named", uuid_bytes(identity))
+        return None if row is None else call_from_row(row)
+
+    async def remove_call(self, call: RpcCall, event: Event) -> bool:
+        return await self._submit(RemoveCall(call.id, event))
 
     async def presence(self, device_ids: Sequence[int], now: int) -> dict[int, Presence]:
         """As far as anything is known of them."""

@@ -56,6 +56,8 @@ from gateway.store.identity import uuid7, uuid_text
 from gateway.store.logins import kept_login
 from gateway.store.migrate import migrations
 from gateway.store.notices import notice_from_row
+from gateway.store.outside_names import fill_outside_names
+from gateway.store.placements import Placed, PlaceDevice
 from gateway.store.presence import NODE_LIVES_MS, EnterNode, SavePresence
 from gateway.store.readings import SaveReadings
 from gateway.store.records import (
@@ -104,6 +106,7 @@ class SqlStore(CertificateStore):
             await self.driver.open()
             await self.driver.migrate(migrations(self.driver.database))
             await self._check_vault()
+            await fill_outside_names(self.driver)
         except BaseException:
             await self.driver.close()
             raise
@@ -172,6 +175,12 @@ class SqlStore(CertificateStore):
     async def create_device(self, new: NewDevice) -> ProvisionResult:
         digest, sealed = sealed_credentials(self.vault, new.credentials)
         birth = Birth(new, uuid7(new.at), digest, sealed)
+        if new.birth is not None:
+            place = PlaceDevice(birth, new.birth, self.known_from_row)
+            placed = await self.writer.submit(place)
+            if isinstance(placed, Placed):
+                return _provisioned(placed.birth, Born(placed.device_id))
+            return _claimed(placed, new.issued)
         return _provisioned(
             birth, await self.writer.submit(CreateDevice(birth, self.known_from_row))
         )
@@ -345,7 +354,7 @@ def _provisioned(birth: Birth, result: Created) -> ProvisionResult:
     if not isinstance(result, Born):
         return _claimed(result, new.issued)
     issuers = new.issued.issuers if new.issued is not None else ()
-    return Provisioned(_born(new, result.device_id, birth.uuid), new.credentials, issuers)
+    return Provisioned(_born(birth, result.device_id), new.credentials, issuers)
 
 
 def _claimed(
@@ -356,10 +365,11 @@ def _claimed(
     return Provisioned(result.device, result.credentials, issued.issuers if issued else ())
 
 
-def _born(new: NewDevice, number: int, identity: bytes) -> Device:
+def _born(birth: Birth, number: int) -> Device:
+    new = birth.new
     return Device(
         id=number,
-        uuid=uuid_text(identity),
+        uuid=uuid_text(birth.uuid),
         name=new.name,
         type=new.type,
         profile_id=new.profile_id,
@@ -368,4 +378,5 @@ def _born(new: NewDevice, number: int, identity: bytes) -> Device:
         provision_state=new.provision_state,
         credentials_row=1,
         created_at=new.at,
+        customer_id=birth.customer_id,
     )

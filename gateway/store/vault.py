@@ -30,12 +30,19 @@ class Vault:
 
     def __init__(self, master: bytes) -> None:
         self._digest_key = _derive(master, b"gatehouse credential digest 1")
+        self._chain_key = _derive(master, b"gatehouse event chain 1")
         self._aead = AESGCM(_derive(master, b"gatehouse credential seal 1"))
+        self.signing_key = _derive(master, b"gatehouse login token 1", 64)
+        """For the tokens of people's logins: 64 bytes, as HS512 wants (RFC 7518, section 3.2)."""
 
     def digest(self, text: str) -> bytes:
         """The 32 bytes under which a credential is looked up."""
         data = text.encode("utf-8", "surrogatepass")
         return blake2b(data, digest_size=32, key=self._digest_key).digest()
+
+    def chain_mac(self, head: bytes) -> bytes:
+        """The 32 bytes that show who wrote the head of the chain of events."""
+        return blake2b(head, digest_size=32, key=self._chain_key).digest()
 
     def seal(self, clear: bytes, bound_to: bytes) -> bytes:
         nonce = random_bytes(_NONCE)
@@ -52,8 +59,8 @@ class Vault:
             ) from None
 
 
-def _derive(master: bytes, purpose: bytes) -> bytes:
-    return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=purpose).derive(master)
+def _derive(master: bytes, purpose: bytes, length: int = 32) -> bytes:
+    return HKDF(algorithm=hashes.SHA256(), length=length, salt=None, info=purpose).derive(master)
 
 
 def parse_master_key(text: str, origin: str) -> bytes:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote
 from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestHandler
 
+from gateway.core.errors import GatehouseError
 from gateway.core.model import Wire
 from gateway.transports.http_answers import Answers, BadBody, ErrorBody
 from gateway.transports.http_connection import Connection, Full
@@ -45,10 +46,22 @@ def _query(text: str) -> dict[str, str]:
     return query
 
 
+def _split(request: web.BaseRequest) -> tuple[str, str]:
+    """The path as it was sent, and the query."""
+    raw = request.raw_path
+    if not raw.startswith("/"):
+        raw = request.path_qs  # the absolute form of RFC 9112, section 3.2.2
+    path, _, query_text = raw.partition("?")
+    return path, query_text
+
+
 class HttpListener:
     """Serves a `Router` over HTTP/1.1 on one address.
 
-    - `max_body_bytes`: larger bodies are answered 413 and not read on.
+    - `max_body_bytes`: larger bodies are answered 413 and not read on, unless the route takes them
+      (`Route.max_body_bytes`). Those have `read_timeout_s` for each `max_body_bytes` of theirs.
+    - `max_large_bodies`: of them, how many may be on their way or in memory at once; one more is
+      answered 503.
     - `max_connections`: one more is answered 503 and closed.
     - `read_timeout_s`: how long a client may take for its first request, and for any body.
     - `write_timeout_s`: how long a client may take nothing of an answer that waits for it.
@@ -65,6 +78,7 @@ class HttpListener:
         port: int,
         error_body: ErrorBody,
         max_body_bytes: int = 1_048_576,
+        max_large_bodies: int = 4,
         max_connections: int = 10_000,
         read_timeout_s: float = 30.0,
         write_timeout_s: float = 60.0,
@@ -74,8 +88,10 @@ class HttpListener:
         self._router = router
         self._host = host
         self._want_port = port
-        self._answers = Answers(error_body, max_body_bytes)
+        self._answers = Answers(error_body)
         self._max_body = max_body_bytes
+        self._max_large = max_large_bodies
+        self._large = 0
         self._max_connections = max_connections
         self._read_timeout_s = read_timeout_s
         self._write_timeout_s = write_timeout_s
@@ -200,12 +216,52 @@ class HttpListener:
         self._silent.pop(connection, None)
         if connection.refusal is not None:
             return self._answers.refused(connection.refusal)
+        if request.content.at_eof():
+            return await self._handle_within(0, 0, request, connection)
+        length = request.content_length
+        if length is None or length > self._max_body:
+            return await self._handle_large(length, request, connection)
+        return await self._handle_within(self._max_body, length, request, connection)
+
+    async def _handle_large(
+        self, length: int | None, request: web.BaseRequest, connection: Connection
+    ) -> web.StreamResponse:
+        """A body that is larger than what anybody may send, or in chunks: then nobody knows."""
         try:
-            body = await self._read(request, connection)
+            most = await self._bound(request)
+        except GatehouseError:
+            return self._answers.bad_body(BadBody(503, "busy, try again later"))
+        if most == self._max_body:
+            return await self._handle_within(most, length, request, connection)
+        if self._large >= self._max_large:
+            return self._answers.bad_body(BadBody(503, "too many large bodies, try again later"))
+        self._large += 1
+        try:
+            return await self._handle_within(most, length, request, connection)
+        finally:
+            self._large -= 1
+
+    async def _bound(self, request: web.BaseRequest) -> int:
+        """How many bytes the body of this request may have."""
+        path, _ = _split(request)
+        found = self._router.match(_address(request.method, path))
+        if found is None or found[0].max_body_bytes <= self._max_body:
+            return self._max_body
+        route = found[0]
+        if route.admits_large is not None and not await route.admits_large(request.headers):
+            return self._max_body
+        return route.max_body_bytes
+
+    async def _handle_within(
+        self, most: int, length: int | None, request: web.BaseRequest, connection: Connection
+    ) -> web.StreamResponse:
+        """The answer to a request whose body may have `most` bytes, and says it has `length`."""
+        try:
+            body = await self._read(request, connection, most, length) if most else b""
         except BadBody as exc:
             return self._answers.bad_body(exc)
         except web.HTTPRequestEntityTooLarge:
-            return self._answers.too_large()
+            return self._answers.too_large(most)
         except OSError:
             return self._answers.error(400, "the body did not arrive", close=True)  # to nobody
         self._in_flight += 1
@@ -221,10 +277,7 @@ class HttpListener:
     async def _answer(
         self, request: web.BaseRequest, body: bytes, connection: Connection
     ) -> web.StreamResponse:
-        raw = request.raw_path
-        if not raw.startswith("/"):
-            raw = request.path_qs  # the absolute form of RFC 9112, section 3.2.2
-        path, _, query_text = raw.partition("?")
+        path, query_text = _split(request)
         method = request.method
         if method == "HEAD":
             method = "GET"  # aiohttp leaves the body out (RFC 9110, section 9.3.2)
@@ -290,32 +343,34 @@ class HttpListener:
                     allowed.append("HEAD")
         return self._answers.unrouted(allowed)
 
-    async def _read(self, request: web.BaseRequest, connection: Connection) -> bytes:
+    async def _read(
+        self, request: web.BaseRequest, connection: Connection, most: int, length: int | None
+    ) -> bytes:
         """The whole body. Raises `BadBody`, or `OSError` when the client is gone."""
-        content = request.content
-        if content.at_eof():
-            return b""
-        length = request.content_length
-        if length is not None and length > self._max_body:
-            raise web.HTTPRequestEntityTooLarge(self._max_body, length)
+        if length is not None and length > most:
+            raise web.HTTPRequestEntityTooLarge(most, length)
         encoding = request.headers.get("Content-Encoding")
         if encoding is not None and encoding.lower() != "identity":
             raise BadBody(415, "send the body without a Content-Encoding")
+        content = request.content
         if not content.is_eof():
-            return await self._receive(request, connection)
+            return await self._receive(request, connection, most)
         body = content.read_nowait()
-        if len(body) > self._max_body:
-            raise web.HTTPRequestEntityTooLarge(self._max_body, len(body))
+        if len(body) > most:
+            raise web.HTTPRequestEntityTooLarge(most, len(body))
         return body
 
-    async def _receive(self, request: web.BaseRequest, connection: Connection) -> bytes:
+    async def _receive(self, request: web.BaseRequest, connection: Connection, most: int) -> bytes:
         """A body that is still on its way."""
         expected = request.headers.get("Expect", "")
         if expected.lower() == "100-continue" and request.version >= HttpVersion11:
             connection.encourage()
         connection.await_body(request.content)
+        timeout_s = self._read_timeout_s * max(1.0, most / self._max_body)
+        if most > self._max_body:
+            request = request.clone(client_max_size=most)
         try:
-            async with asyncio.timeout(self._read_timeout_s):
+            async with asyncio.timeout(timeout_s):
                 body = await request.read()
         except TimeoutError:
             raise BadBody(408, "the body did not arrive in time") from None

@@ -82,11 +82,10 @@ class BadBody(Exception):
 
 
 class Answers:
-    """Makes the answers of one listener; for what the two settings are see `HttpListener`."""
+    """Makes the answers of one listener; for what its setting is see `HttpListener`."""
 
-    def __init__(self, error_body: ErrorBody, max_body_bytes: int) -> None:
+    def __init__(self, error_body: ErrorBody) -> None:
         self._error_body = error_body
-        self._max_body = max_body_bytes
 
     def reply(self, route: Route, reply: Reply) -> web.Response:
         """The answer to a call. Raises `ValueError` for headers that cannot be sent."""
@@ -156,10 +155,10 @@ class Answers:
             response.headers["Retry-After"] = str(_STOPPING_RETRY_S)
         return response
 
-    def too_large(self) -> web.Response:
+    def too_large(self, most: int) -> web.Response:
         """ThingsBoard's own text, a JSON string (contract, section 3)."""
         response = web.Response(
-            body=f'"Payload size exceeds the limit of {self._max_body} bytes"'.encode(),
+            body=f'"Payload size exceeds the limit of {most} bytes"'.encode(),
             status=413,
             content_type="application/json",
         )

@@ -37,6 +37,13 @@ class Route(Struct, frozen=True, kw_only=True):
 
     `patient` routes wait for something that may never come (a long poll): the router's time-out
     does not hold for them, and they are counted apart.
+
+    A call of a `numbered` route has an id, as has each call of one that is not quiet: in
+    `Peer.request`, so in the events it leads to, in the log, and in the answer over HTTP.
+
+    `operation` is for the document; a route without one is not in it. Over HTTP a body may have up
+    to `max_body_bytes` where that is more than the listener's own bound, when `admits_large` (asked
+    before the body is read) says so, or there is none to be asked.
     """
 
     name: str
@@ -51,6 +58,7 @@ class Route(Struct, frozen=True, kw_only=True):
     conduct: Mapping[Status, Conduct] = {}
     quiet: bool = False
     patient: bool = False
+    numbered: bool = False
     operation: Operation | None = None
     max_body_bytes: int = 0
     admits_large: AdmitsLarge | None = None

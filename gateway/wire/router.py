@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import secrets
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from itertools import count
+from time import perf_counter
+from typing import Any, Final
 
 import structlog
+from msgspec import structs
 
 from gateway.core.errors import CredentialsGone, Overloaded, StoreUnavailable
+from gateway.core.histogram import SECONDS
 from gateway.core.model import Device, Identity, Peer, Wire
 from gateway.wire.call import NOTHING, BadPayload, Call, Observer, Reply, Status
 from gateway.wire.deadlines import Deadlines
+from gateway.wire.meters import Meters
 from gateway.wire.route import Address, PathTable, Route
 
 log = structlog.get_logger()
@@ -22,17 +28,33 @@ _LATE = Reply(status=Status.INTERNAL, reason="no answer from the core in time")
 _UNAVAILABLE = Reply(status=Status.INTERNAL, reason="the store cannot be written")
 _GONE = Reply(status=Status.GONE, reason="the credentials of this session are no longer good")
 _BROKEN = Reply(status=Status.INTERNAL)
-_QUIET = frozenset({Status.OK, Status.REFUSED, Status.TIMEOUT, Status.IGNORED, Status.LIMITED})
+_OK: Final = Status.OK
+_QUIET = frozenset({Status.REFUSED, Status.TIMEOUT, Status.IGNORED, Status.LIMITED})
+
+
+REQUEST_ID: Final = "X-Request-Id"
+
+_OF_THIS_PROCESS: Final = secrets.token_hex(4)
+_number = count(1).__next__
+
+
+def new_request_id() -> str:
+    """One that no other call has: of this process (8 hexadecimal digits), and counted."""
+    return f"{_OF_THIS_PROCESS}-{_number():x}"
 
 
 class Gauge:
-    """How many calls are under way, and how many may be. One for all routers of a process."""
+    """How many calls are under way, and how many may be. One for all routers of a process.
 
-    __slots__ = ("most", "now")
+    `meters` is where it is kept how long they took.
+    """
 
-    def __init__(self, most: int) -> None:
+    __slots__ = ("meters", "most", "now")
+
+    def __init__(self, most: int, meters: Meters | None = None) -> None:
         self.most = most
         self.now = 0
+        self.meters = meters or Meters()
 
 
 class Router:
@@ -55,9 +77,17 @@ class Router:
         self._gauge = gauge
         self._polls = polls or gauge
         self._deadlines = Deadlines(timeout_s)
+        self._labels = wire.plain is Wire.HTTP  # no other wire has a place for a request's id
+        meters = gauge.meters
+        if meters.trace is not None:
+            trace = meters.trace
+            routes = [structs.replace(route, handler=trace(route)) for route in routes]
+        else:
+            routes = list(routes)
+        self._timings = {route.name: meters.of(route) for route in routes}
         self._table = PathTable(
             [(address, route) for route in routes for address in route.addresses(wire)],
-            fold=wire is Wire.COAP,
+            fold=wire.plain is Wire.COAP,
         )
 
     def match(self, address: Address) -> tuple[Route, Mapping[str, str]] | None:
@@ -89,7 +119,10 @@ class Router:
         if gauge.now >= gauge.most:
             return route, _OVERLOADED
         gauge.now += 1
-        started = time.perf_counter()
+        quiet = route.quiet
+        if not quiet or route.numbered:
+            peer = structs.replace(peer, request=new_request_id())
+        started = perf_counter()
         task = asyncio.current_task()
         assert task is not None
         if not route.patient:
@@ -125,14 +158,36 @@ class Router:
                 raise
             reply = _LATE
         except Exception:
-            log.exception("call.failed", route=route.name, wire=peer.wire, peer=peer.address)
+            log.exception(
+                "call.failed",
+                route=route.name,
+                wire=peer.wire,
+                peer=peer.address,
+                request=peer.request,
+            )
             reply = _BROKEN
         finally:
             gauge.now -= 1
             self._deadlines.end(task)
-        if not (route.quiet and reply.status in _QUIET):
-            _tell(route, peer, reply, time.perf_counter() - started)
+        took_s = perf_counter() - started
+        # By hand, and past the enumerations: what is measured here must not show in the figures.
+        timing = self._timings[route.name][peer.wire._value_]
+        timing.counts[bisect_left(SECONDS, took_s)] += 1
+        timing.total += took_s
+        if reply.status is not _OK:
+            timing.failures[reply.status] += 1
+            if not (quiet and reply.status in _QUIET):
+                _tell(route, peer, reply, took_s)
+        elif not quiet:
+            _tell(route, peer, reply, took_s)
+        if peer.request and self._labels:
+            reply = _labelled(reply, peer.request)
         return route, reply
+
+
+def _labelled(reply: Reply, request: str) -> Reply:
+    """The answer, with the id under which its call is found in the log and the events."""
+    return structs.replace(reply, headers={**reply.headers, REQUEST_ID: request})
 
 
 def _tell(route: Route, peer: Peer, reply: Reply, took_s: float) -> None:
@@ -141,6 +196,7 @@ def _tell(route: Route, peer: Peer, reply: Reply, took_s: float) -> None:
         route=route.name,
         wire=peer.wire,
         peer=peer.address,
+        request=peer.request,
         status=reply.status.value,
         reason=reply.reason,
         ms=round(took_s * 1000, 2),

@@ -44,28 +44,38 @@ async def _fill(driver, vault):
     async def work(tx):
         await tx.fetch("next_ids", "profile", 1)
         await tx.fetch("next_ids", "device", 1)
-        await tx.fetch("insert_profile", 1, 1, "p", SETTINGS, "DEFAULT", 5)
         await tx.insert_rows("insert_credentials", [(1, 1, "ACCESS_TOKEN", digest, sealed, 5)])
         await tx.insert_rows("insert_readings", [(1, "t", 7, 1, 42, None, None)])
         await tx.insert_rows("insert_latest", [(1, "t", 7, 1, 42, None, None)])
-        event = (5, "device:create", "success", "", 1, "d", "shell", "x", "")
-        await tx.insert_rows("insert_events", [event])
 
     await driver.transact(work)
+    await _insert_old(
+        driver,
+        "device_profile (id, organisation_id, name, settings, transport, created_at)",
+        (1, 1, "p", SETTINGS, "DEFAULT", 5),
+    )
+    event = (5, "device:create", "success", "", 1, "d", "shell", "x", "")
+    await _insert_old(
+        driver,
+        "event (at, kind, outcome, reason, device_id, subject, wire, address, detail)",
+        event,
+    )
     device = (1, uuid.uuid4().bytes, 1, 1, "d", "p", 0, None, 5)
-    await _insert_old_device(driver, device)
-
-
-async def _insert_old_device(driver, device):
     names = (
         "id, uuid, organisation_id, profile_id, name, type, gateway, provision_state, created_at"
     )
+    await _insert_old(driver, f"device ({names})", device)
+
+
+async def _insert_old(driver, table, row):
+    """A row of a table as the first version had it."""
+    places = range(1, len(row) + 1)
     if isinstance(driver, SqliteDriver):
-        statement = f"INSERT INTO device ({names}) VALUES (?,?,?,?,?,?,?,?,?)"
-        await driver._writer.run(lambda db: db.execute(statement, device))
+        statement = f"INSERT INTO {table} VALUES ({','.join('?' for _ in places)})"
+        await driver._writer.run(lambda db: db.execute(statement, row))
     else:
-        statement = f"INSERT INTO device ({names}) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9)"
-        await (await driver._writer()).execute(statement, *device)
+        statement = f"INSERT INTO {table} VALUES ({','.join(f'${one}' for one in places)})"
+        await (await driver._writer()).execute(statement, *row)
 
 
 @pytest.mark.every_database

@@ -29,6 +29,7 @@ from gateway.core.model import (
     Wire,
 )
 from gateway.core.ports import NewDevice, NewProfile
+from gateway.store.events import tell
 from gateway.store.migrate import migrations
 from gateway.store.postgres import (
     QUERIES,
@@ -125,7 +126,8 @@ async def test_both_databases_have_the_same_tables(connection):
     rows = await connection.fetch(
         "SELECT table_name::text, column_name::text, is_nullable = 'NO'"
         " FROM information_schema.columns"
-        " WHERE table_schema = 'public' AND table_name <> 'schema_version'"
+        " NATURAL JOIN information_schema.tables WHERE table_type = 'BASE TABLE'"
+        " AND table_schema = 'public' AND table_name <> 'schema_version'"
     )
     lite = sqlite3.connect(":memory:")
     for _, script in migrations("sqlite"):
@@ -249,16 +251,18 @@ async def test_a_mixture_through_two_gateways_ends_well(gateways, profile):
 async def test_events_are_numbered_in_the_order_of_their_commits(gateways, connection):
     """An event cannot appear below one that was already seen: whoever follows misses none."""
     first, second = (store.driver for store in gateways)
-    told = ["insert_events", [(AT, "k", "success", "", None, "s", "shell", "x", "")]]
+    event = Event(kind=EventKind.DEVICE_CREATE, at=AT, peer=Peer(Wire.SHELL, "x"))
     holding, go = asyncio.Event(), asyncio.Event()
 
     async def slow(tx):
-        await tx.insert_rows(*told)
+        tell(tx, [event])
+        await gateways[0].chain.write(tx)
         holding.set()
         await go.wait()
 
     async def quick(tx):
-        await tx.insert_rows(*told)
+        tell(tx, [event])
+        await gateways[1].chain.write(tx)
 
     before = asyncio.create_task(first.transact(slow))
     await holding.wait()
@@ -267,7 +271,8 @@ async def test_events_are_numbered_in_the_order_of_their_commits(gateways, conne
     assert not behind.done()
     go.set()
     await asyncio.gather(before, behind)
-    assert await connection.fetchval("SELECT count(*) FROM event") == 2
+    rows = await connection.fetch("SELECT seq FROM event ORDER BY seq")
+    assert [row[0] for row in rows] == [1, 2]
 
 
 async def test_a_removed_device_leaves_nothing_that_arrived_meanwhile(

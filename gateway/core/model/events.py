@@ -80,6 +80,8 @@ class EventKind(StrEnum):
     """Put into groups, or taken out."""
     DEVICE_IMPORT = "device:import"
     """One file of devices began, or came to its end; each device has an event of its own."""
+    DEVICE_EXPORT = "device:export"
+    """Devices were written to a file with their credentials."""
     ORGANISATION_CREATE = "organisation:create"
     ORGANISATION_UPDATE = "organisation:update"
     ORGANISATION_REMOVE = "organisation:remove"

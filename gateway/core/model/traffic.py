@@ -77,8 +77,8 @@ class Aggregation(StrEnum):
 class SeriesQuery(Struct, frozen=True, kw_only=True):
     """Which readings of one key: `since <= ts < until` (ms), at most `limit` of them.
 
-    Without an aggregation the newest `limit`, in the order of time; with one, a value for each
-    `interval_ms` that has readings, counted from `since`.
+    Without an aggregation the newest `limit` (with `oldest`: the oldest), in the order of time;
+    with one, a value for each `interval_ms` that has readings, counted from `since`.
     """
 
     key: str
@@ -88,3 +88,4 @@ class SeriesQuery(Struct, frozen=True, kw_only=True):
     aggregation: Aggregation = Aggregation.NONE
     interval_ms: int = 0
     newest_first: bool = False
+    oldest: bool = False

@@ -9,6 +9,7 @@ from gateway.core.authorities import Authorities
 from gateway.core.model import Wire
 from gateway.core.pki.bundle import certs_only, csr_attributes
 from gateway.core.pki.model import Unfit
+from gateway.dialects.est import operations
 from gateway.dialects.est.enrolment import Enrolment
 from gateway.dialects.est.messages import (
     NO_AUTHORITY,
@@ -19,6 +20,7 @@ from gateway.dialects.est.messages import (
     told,
 )
 from gateway.wire.call import Call, Format, Reply, Status
+from gateway.wire.operation import Operation
 from gateway.wire.route import Handler, Route
 
 _INSECURE: Final = told(Status.REFUSED, "enrolment is served over HTTPS alone")
@@ -26,6 +28,8 @@ _NO_CERTIFICATE: Final = told(
     Status.REFUSED, "re-enrolment needs the client certificate that is to be replaced"
 )
 _NOT_OFFERED: Final = told(Status.NOT_FOUND, "this operation of EST is not offered here")
+
+_NO_CODES: Final = {Status.NOT_FOUND: 501}
 
 _CERTIFICATES: Final = "application/pkcs7-mime"
 _ISSUED: Final = "application/pkcs7-mime; smime-type=certs-only"
@@ -41,12 +45,18 @@ class EstHttps:
 
     def routes(self) -> tuple[Route, ...]:
         return (
-            _route("cacerts", "GET", self.cacerts),
-            _route("csrattrs", "GET", self.csrattrs),
-            _route("simpleenroll", "POST", self.simpleenroll),
-            _route("simplereenroll", "POST", self.simplereenroll),
-            _route("fullcmc", "POST", self.not_offered, {Status.NOT_FOUND: 501}),
-            _route("serverkeygen", "POST", self.not_offered, {Status.NOT_FOUND: 501}),
+            _route("cacerts", "GET", self.cacerts, operations.CACERTS),
+            _route("csrattrs", "GET", self.csrattrs, operations.CSRATTRS),
+            _route("simpleenroll", "POST", self.simpleenroll, operations.SIMPLEENROLL),
+            _route("simplereenroll", "POST", self.simplereenroll, operations.SIMPLEREENROLL),
+            _route("fullcmc", "POST", self.not_offered, operations.FULLCMC, _NO_CODES),
+            _route(
+                "serverkeygen",
+                "POST",
+                self.not_offered,
+                operations.SERVERKEYGEN,
+                _NO_CODES,
+            ),
         )
 
     async def cacerts(self, call: Call) -> Reply:
@@ -91,17 +101,23 @@ class EstHttps:
 
 
 def _route(
-    operation: str, method: str, handler: Handler, codes: Mapping[Status, int] | None = None
+    name: str,
+    method: str,
+    handler: Handler,
+    operation: Operation,
+    codes: Mapping[Status, int] | None = None,
 ) -> Route:
     return Route(
-        name=f"est.{operation}",
+        name=f"est.{name}",
         handler=handler,
         http=(
-            f"{method} /.well-known/est/{operation}",
-            f"{method} /.well-known/est/{{label}}/{operation}",
+            f"{method} /.well-known/est/{name}",
+            f"{method} /.well-known/est/{{label}}/{name}",
         ),
         http_codes=codes or {},
         quiet=True,
+        numbered=method == "POST",
+        operation=operation,
     )
 
 

@@ -198,6 +198,7 @@ class ThingsBoard:
             self._certificates,
             self._firmware,
             gateway,
+            self._provision,
             gauge,
             polls,
             timeout_s,

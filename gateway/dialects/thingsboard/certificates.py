@@ -9,6 +9,7 @@ from gateway.core.certifying import Certifier
 from gateway.core.identities import Severing
 from gateway.core.model import Device, Peer
 from gateway.core.sessions import Cause, Session, Sessions, Slot
+from gateway.dialects.thingsboard import operations
 from gateway.dialects.thingsboard.callers import Callers
 from gateway.dialects.thingsboard.guests import CLOSE_CODES
 from gateway.dialects.thingsboard.payloads import decode_renewal
@@ -71,6 +72,8 @@ class CertificateApi:
                 coap_codes={Status.OK: 201, Status.REFUSED: 400, Status.LIMITED: 500},
                 coap_formats={Format.JSON: 50},
                 quiet=True,
+                numbered=True,
+                operation=operations.CERTIFICATE,
             ),
         )
 
@@ -82,6 +85,7 @@ class CertificateApi:
                 mqtt=(CERTIFICATE_REQUEST + "/{id}",),
                 mqtt_reply=CERTIFICATE_RESPONSE + "/{id}",
                 quiet=True,
+                numbered=True,
             ),
             Route(
                 name="thingsboard.certificate",
@@ -89,6 +93,7 @@ class CertificateApi:
                 mqtt=(CERTIFICATE_REQUEST,),
                 mqtt_reply=CERTIFICATE_RESPONSE,
                 quiet=True,
+                numbered=True,
             ),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from gateway.core.claiming import Claiming
+from gateway.dialects.thingsboard import operations
 from gateway.dialects.thingsboard.callers import Callers
 from gateway.dialects.thingsboard.codecs import Codec
 from gateway.dialects.thingsboard.device import CREATED, LIMITED_500
@@ -33,6 +34,8 @@ class ClaimApi:
                 http_codes=LIMITED_500,
                 coap_codes=CREATED,
                 quiet=True,
+                numbered=True,
+                operation=operations.CLAIM,
             ),
         )
 
@@ -44,6 +47,7 @@ class ClaimApi:
                 handler=partial(self.claim, codec=codec),
                 mqtt=(CLAIM_TOPIC,),
                 quiet=True,
+                numbered=True,
             ),
         )
 

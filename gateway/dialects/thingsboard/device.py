@@ -11,6 +11,7 @@ from gateway.core.model import Attributes, AttributesChange, AttributesSelection
 from gateway.core.ports import Clock
 from gateway.core.sessions import Sessions, Slot
 from gateway.core.traffic import Traffic
+from gateway.dialects.thingsboard import operations
 from gateway.dialects.thingsboard.callers import Callers
 from gateway.dialects.thingsboard.codecs import JSON, Codec
 from gateway.dialects.thingsboard.readings import MOST_VALUES, selection_from_query
@@ -73,6 +74,7 @@ class DeviceApi:
                 http_codes=LIMITED_500,
                 coap_codes=CREATED,
                 quiet=True,
+                operation=operations.TELEMETRY,
             ),
             Route(
                 name="thingsboard.attributes.post",
@@ -82,12 +84,14 @@ class DeviceApi:
                 http_codes=LIMITED_500,
                 coap_codes=CREATED,
                 quiet=True,
+                operation=operations.POST_ATTRIBUTES,
             ),
             Route(
                 name="thingsboard.attributes.get",
                 handler=self.get_attributes,
                 http=("GET /api/v1/{token}/attributes", "GET /api/v1/attributes"),
                 quiet=True,
+                operation=operations.GET_ATTRIBUTES,
             ),
             Route(
                 name="thingsboard.attributes.poll",
@@ -95,6 +99,7 @@ class DeviceApi:
                 http=("GET /api/v1/{token}/attributes/updates", "GET /api/v1/attributes/updates"),
                 quiet=True,
                 patient=True,
+                operation=operations.POLL_ATTRIBUTES,
             ),
             Route(
                 name="thingsboard.attributes.get.coap",

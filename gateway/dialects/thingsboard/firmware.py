@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from gateway.core.model import Device, Package, PackageKind, Wire
 from gateway.core.packages import Packages, PackageSource
+from gateway.dialects.thingsboard import operations
 from gateway.dialects.thingsboard.callers import Callers
 from gateway.dialects.thingsboard.device import LIMITED_500
 from gateway.wire.call import BadPayload, Call, Format, Reply, Source, Status
@@ -62,6 +63,7 @@ class FirmwareApi:
                 http_codes=LIMITED_500,
                 coap_codes=LIMITED_500,
                 quiet=True,
+                operation=operations.PACKAGE,
             ),
             Route(
                 name=f"thingsboard.{feature}.chunk",

@@ -13,6 +13,7 @@ from gateway.core.methods import TIMED_OUT, Methods
 from gateway.core.model import Device, Wire
 from gateway.core.rpc import Rpc
 from gateway.core.sessions import Session, Sessions, Slot
+from gateway.dialects.thingsboard import operations
 from gateway.dialects.thingsboard.callers import Callers
 from gateway.dialects.thingsboard.codecs import JSON, Codec, check_json
 from gateway.dialects.thingsboard.device import LIMITED_500, DeviceLimits
@@ -75,6 +76,7 @@ class RpcApi:
                 coap_codes={Status.OK: 205, **_NOT_AN_OBJECT},
                 quiet=True,
                 patient=True,
+                operation=operations.CLIENT_CALL,
             ),
             Route(
                 name="thingsboard.rpc.answer",
@@ -84,6 +86,7 @@ class RpcApi:
                 http_codes=LIMITED_500,
                 coap_codes={Status.OK: 201, **_NOT_AN_OBJECT, **LIMITED_500},
                 quiet=True,
+                operation=operations.ANSWER,
             ),
             Route(
                 name="thingsboard.rpc.poll",
@@ -91,6 +94,7 @@ class RpcApi:
                 http=("GET /api/v1/{token}/rpc", "GET /api/v1/rpc"),
                 quiet=True,
                 patient=True,
+                operation=operations.POLL_CALLS,
             ),
             Route(
                 name="thingsboard.rpc.observe",

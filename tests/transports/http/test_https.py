@@ -146,7 +146,7 @@ async def test_curl_with_a_certificate(desk, curl, version):
     assert desk.asked[0][0] == (device.der,)
     assert desk.asked[0][1].wire is Wire.HTTPS
     assert desk.calls[0].identity == IDENTITY
-    assert desk.calls[0].peer == desk.asked[0][1]
+    assert desk.calls[0].peer.address == desk.asked[0][1].address
     assert desk.calls[0].headers["Host"].startswith("localhost")
     await until(lambda: desk.released == 1)
 
@@ -181,7 +181,7 @@ async def test_a_refused_certificate_gets_401_in_words(desk, curl, reason, words
 
 def test_every_reason_has_a_sentence():
     """No reason is told by its name, and none breaks the answer."""
-    answers = Answers(error_body, 1000)
+    answers = Answers(error_body)
     for reason in RefusalReason:
         body = answers.refused(reason).body
         assert b"client certificate" in body

@@ -57,20 +57,32 @@ CREATE TABLE role (
     version         BIGINT NOT NULL DEFAULT 1,
     UNIQUE (organisation_id, name)
 );
+CREATE INDEX role_named ON role (name);
 
--- `info` is what a profile, or a device, carries for its readers: JSON, unread by the core.
+-- `info` is what a profile, or a device, carries for its readers: JSON, unread by the core. A profile
+-- that is `provision_only` admits devices of others and stands in no list of profiles.
 ALTER TABLE device_profile ADD COLUMN uuid BYTEA;
 ALTER TABLE device_profile ADD COLUMN is_default BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE device_profile ADD COLUMN info TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE device_profile ADD COLUMN provision_only BIGINT NOT NULL DEFAULT 0;
 CREATE UNIQUE INDEX device_profile_uuid ON device_profile (uuid);
 CREATE UNIQUE INDEX device_profile_default ON device_profile (organisation_id) WHERE is_default = 1;
 
-ALTER TABLE device ADD COLUMN label TEXT NOT NULL DEFAULT '';
+ALTER TABLE device ADD COLUMN label TEXT COLLATE "C" NOT NULL DEFAULT '';
 ALTER TABLE device ADD COLUMN info TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE device ADD COLUMN owner_id BIGINT;     -- the user it belongs to
 ALTER TABLE device ADD COLUMN version BIGINT NOT NULL DEFAULT 1;
-CREATE INDEX device_of_customer ON device (customer_id, id) WHERE customer_id IS NOT NULL;
+CREATE INDEX device_of_customer ON device (customer_id, id);
 CREATE INDEX device_of_owner ON device (owner_id, id) WHERE owner_id IS NOT NULL;
+-- Pages of devices in the order of labels, of profiles, of customers; and, below the root, of those
+-- that an organisation has.
+CREATE INDEX device_by_label ON device (label, id);
+CREATE INDEX device_profile_by_name ON device_profile (name, id);
+CREATE INDEX organisation_by_name ON organisation (name, id);
+CREATE INDEX device_below_root ON device (coalesce(customer_id, organisation_id), id)
+ WHERE coalesce(customer_id, organisation_id) <> 1;
+CREATE INDEX device_below_root_by_name ON device (coalesce(customer_id, organisation_id), name, id)
+ WHERE coalesce(customer_id, organisation_id) <> 1;
 
 CREATE TABLE device_group (
     id              BIGINT PRIMARY KEY,    -- from `sequence`, never used again
@@ -87,21 +99,57 @@ CREATE TABLE device_group_member (
 );
 CREATE INDEX device_group_of_device ON device_group_member (device_id);
 
+-- Files that are imported. `fingerprint` is of the content and of how it is read; `position` the number
+-- of the last row that is done. `tally` and `pending` (what was rejected since the file of rejects had
+-- `rejects_bytes`) are JSON. NULL in `ended_at`: it is under way, or was left.
+CREATE TABLE import_job (
+    id            BIGINT PRIMARY KEY,  -- from `sequence`, never used again
+    fingerprint   BYTEA   NOT NULL UNIQUE,
+    source        TEXT    NOT NULL,
+    position      BIGINT  NOT NULL DEFAULT 0,
+    tally         TEXT    NOT NULL DEFAULT '{}',
+    rejects_bytes BIGINT  NOT NULL DEFAULT 0,
+    pending       TEXT    NOT NULL DEFAULT '[]',
+    begun_at      BIGINT  NOT NULL,
+    ended_at      BIGINT
+);
+
 -- `previous` is the SHA-256 of the event before; NULL: it is older than the chain. `event_chain` has
--- one row: the newest event's number and digest, and a keyed digest of both.
+-- one row: the newest event's number and digest, those of the last event that is no longer there (or
+-- is older than the chain), and a keyed digest of all four. Numbers have no gaps.
 ALTER TABLE event ADD COLUMN actor TEXT NOT NULL DEFAULT '';
 ALTER TABLE event ADD COLUMN request TEXT NOT NULL DEFAULT '';
 ALTER TABLE event ADD COLUMN object TEXT NOT NULL DEFAULT '';
 ALTER TABLE event ADD COLUMN previous BYTEA;
 CREATE INDEX event_of_actor ON event (actor, seq) WHERE actor <> '';
+CREATE INDEX event_of_object ON event (object, seq) WHERE object <> '';
 CREATE TABLE event_chain (
-    id     BIGINT PRIMARY KEY CHECK (id = 1),
-    seq    BIGINT NOT NULL,
-    digest BYTEA    NOT NULL,
-    mac    BYTEA    NOT NULL
+    id           BIGINT PRIMARY KEY CHECK (id = 1),
+    seq          BIGINT NOT NULL,
+    digest       BYTEA NOT NULL,
+    after_seq    BIGINT NOT NULL,
+    after_digest BYTEA NOT NULL,
+    mac          BYTEA NOT NULL
 );
+
+-- Events with what their readers want to know: the device and whose it is, the person and where it
+-- stands. `word` is what is filtered by: the kind, the outcome, and whether a customer was given.
+CREATE VIEW audit_entry AS
+SELECT e.seq, e.at, e.kind, e.outcome, e.reason, e.device_id, e.subject, e.wire, e.address, e.detail,
+       e.actor, e.request, e.object, d.uuid AS device_uuid, d.owner_id, o.path AS device_path,
+       c.uuid AS customer_uuid, u.uuid AS user_uuid, u.first_name, u.last_name,
+       p.path AS people_path, CASE WHEN p.parent_id IS NOT NULL THEN p.uuid END AS people_uuid,
+       e.kind || ' ' || e.outcome ||
+       CASE WHEN e.kind = 'device:assign' AND e.detail LIKE '%"customer":%'
+                 AND e.detail NOT LIKE '%"customer":""%' THEN ' to' ELSE '' END AS word
+  FROM event e
+  LEFT JOIN device d ON d.id = e.device_id
+  LEFT JOIN organisation o ON o.id = coalesce(d.customer_id, d.organisation_id)
+  LEFT JOIN organisation c ON c.id = d.customer_id
+  LEFT JOIN user_account u ON u.email = e.actor AND e.actor <> ''
+  LEFT JOIN organisation p ON p.id = u.organisation_id;
 
 INSERT INTO sequence (name, last)
 VALUES ('organisation', (SELECT max(id) FROM organisation)),
        ('user', (SELECT coalesce(max(id), 0) FROM user_account)),
-       ('api_key', 0), ('role', 0), ('group', 0);
+       ('api_key', 0), ('role', 0), ('group', 0), ('import', 0);

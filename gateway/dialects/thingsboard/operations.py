@@ -1,0 +1,253 @@
+"""What the operations of the device API are, for the document (contract, sections 3, 8 to 11, 14).
+
+Nobody logs in for them: the token in the path says which device it is. The address without a token
+is for HTTPS, where the client certificate says it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from gateway.wire.operation import Answer, Operation, Query
+
+TAG: Final = "Device"
+_TOKEN: Final = {"token": "The device's access token."}
+_PROOF: Final = (
+    "Without a token in the path: over HTTPS, with the device's certificate. Over CoAP at the same "
+    "path; over MQTT by topic."
+)
+_BAD: Final = Answer("The request cannot be understood; `message` says why.")
+_UNKNOWN: Final = Answer("No device has this token, or the certificate counts no more.")
+_DONE: Final = Answer("It is stored.")
+_LIMITED: Final = Answer("A rate limit is reached; `Retry-After` says when to come again.")
+
+_MILLISECONDS: Final = Query(
+    "timeout", "Milliseconds to wait; 0 or none: 60 s. At most 300 s.", int, example=1000
+)
+
+
+class ProvisionBody(Struct, rename="camel"):
+    """What a device asks the first time it speaks. `hash` is the certificate itself, `csr` a
+    PKCS #10 request (PEM, or base64 of DER)."""
+
+    provision_device_key: str
+    provision_device_secret: str
+    device_name: str | None = None
+    device_type: str | None = None
+    credentials_type: (
+        Literal["ACCESS_TOKEN", "MQTT_BASIC", "X509_CERTIFICATE", "DTLS_PSK"] | None
+    ) = None
+    token: str | None = None
+    client_id: str | None = None
+    username: str | None = None
+    password: str | None = None
+    hash: str | None = None
+    csr: str | None = None
+    gateway: bool | None = None
+
+
+class LegacyBody(Struct, rename="camel"):
+    """The request of 2020."""
+
+    provision_profile_key: str
+    provision_profile_secret: str
+    device_name: str
+    device_type: str | None = None
+    x509_cert_pub_key: str | None = None
+
+
+class ProvisionAnswer(Struct, rename="camel"):
+    """The credentials, or why there are none. With a `csr` also who signed it."""
+
+    status: Literal["SUCCESS", "NOT_FOUND", "FAILURE"]
+    credentials_type: str = ""
+    credentials_value: Any = None
+    error_msg: str = ""
+    certificate: str = ""
+    certificate_chain: str | list[str] = ""
+    device_id: str = ""
+    credentials_id: str = ""
+
+
+class CertificateBody(Struct):
+    """A PKCS #10 request: PEM, or base64 of DER."""
+
+    csr: str
+
+
+class AttributesAnswer(Struct):
+    client: dict[str, Any] | None = None
+    shared: dict[str, Any] | None = None
+
+
+class CallBody(Struct):
+    """A call of a method."""
+
+    method: str
+    params: Any
+
+
+class CallAnswer(Struct):
+    id: int
+    method: str
+    params: Any
+
+
+class ClaimBody(Struct, rename="camel"):
+    """`durationMs` is how long the claim may be taken up."""
+
+    secret_key: str | None = None
+    duration_ms: int | None = None
+
+
+PROVISION: Final = Operation(
+    summary="Provision a device",
+    about="A refusal is no error of HTTP: `status` says it. A wrong key and a wrong secret are "
+    "not told apart.",
+    tag="Provisioning",
+    public=True,
+    body=ProvisionBody | LegacyBody,
+    body_example={
+        "deviceName": "meter-1",
+        "provisionDeviceKey": "the fleet's key",
+        "provisionDeviceSecret": "the fleet's secret",
+    },
+    answers={200: Answer("Decided.", ProvisionAnswer), 400: _BAD},
+)
+CERTIFICATE: Final = Operation(
+    summary="Renew a device's certificate",
+    about="The certificate the device has counts until the new one is used. " + _PROOF,
+    tag="Provisioning",
+    public=True,
+    path=_TOKEN,
+    body=CertificateBody,
+    answers={200: Answer("Decided.", ProvisionAnswer), 400: _BAD, 401: _UNKNOWN},
+)
+TELEMETRY: Final = Operation(
+    summary="Send telemetry",
+    about="Values by key, values with their time (`ts` in ms), or a list of such. " + _PROOF,
+    tag=TAG,
+    public=True,
+    path=_TOKEN,
+    body=dict[str, Any] | list[dict[str, Any]],
+    body_example={"ts": 1_790_000_000_000, "values": {"temperature": 21.5}},
+    answers={200: _DONE, 400: _BAD, 401: _UNKNOWN},
+)
+POST_ATTRIBUTES: Final = Operation(
+    summary="Set client attributes",
+    about=_PROOF,
+    tag=TAG,
+    public=True,
+    path=_TOKEN,
+    body=dict[str, Any],
+    body_example={"firmware": "1.4.2"},
+    answers={200: _DONE, 400: _BAD, 401: _UNKNOWN},
+)
+GET_ATTRIBUTES: Final = Operation(
+    summary="Read attributes",
+    about=_PROOF,
+    tag=TAG,
+    public=True,
+    path=_TOKEN,
+    query=(
+        Query("clientKeys", "Names, with commas between them.", example="firmware"),
+        Query("sharedKeys", "Names, with commas between them.", example="interval"),
+    ),
+    answers={
+        200: Answer("Those there are; all of them when no name was given.", AttributesAnswer),
+        400: _BAD,
+        401: _UNKNOWN,
+        429: _LIMITED,
+    },
+)
+POLL_ATTRIBUTES: Final = Operation(
+    summary="Wait for a change of shared attributes",
+    about=_PROOF,
+    tag=TAG,
+    public=True,
+    path=_TOKEN,
+    query=(_MILLISECONDS,),
+    answers={
+        200: Answer("The new values by key; `deleted` lists keys that are gone.", dict[str, Any]),
+        400: _BAD,
+        401: _UNKNOWN,
+        403: Answer("The device was deleted meanwhile.", media="text/plain"),
+        408: Answer("Nothing changed in time."),
+        429: _LIMITED,
+    },
+)
+POLL_CALLS: Final = Operation(
+    summary="Wait for a call to the device",
+    about=_PROOF,
+    tag=TAG,
+    public=True,
+    path=_TOKEN,
+    query=(_MILLISECONDS,),
+    answers={
+        200: Answer("The next call.", CallAnswer),
+        400: _BAD,
+        401: _UNKNOWN,
+        403: Answer("The device was deleted meanwhile.", media="text/plain"),
+        408: Answer("Nobody called in time."),
+        429: _LIMITED,
+    },
+)
+CLIENT_CALL: Final = Operation(
+    summary="Call a method of the server",
+    about=_PROOF,
+    tag=TAG,
+    public=True,
+    path=_TOKEN,
+    body=CallBody,
+    body_example={"method": "getTime", "params": {}},
+    answers={
+        200: Answer("What the method gave, any JSON value.", Any),
+        400: _BAD,
+        401: _UNKNOWN,
+        408: Answer("No answer within 60 s."),
+        429: _LIMITED,
+    },
+)
+ANSWER: Final = Operation(
+    summary="Answer a call",
+    about="Any JSON value. An answer nobody waits for is taken like any other. " + _PROOF,
+    tag=TAG,
+    public=True,
+    path={**_TOKEN, "id": "The number of the call, 0 to 2147483647."},
+    body=Any,
+    body_example={"on": True},
+    answers={200: Answer("It is taken."), 400: _BAD, 401: _UNKNOWN},
+)
+CLAIM: Final = Operation(
+    summary="Let a customer claim the device",
+    about=_PROOF,
+    tag=TAG,
+    public=True,
+    path=_TOKEN,
+    body=ClaimBody,
+    body_required=False,
+    answers={200: Answer("Heard. Whether it stands is not told."), 400: _BAD, 401: _UNKNOWN},
+)
+PACKAGE: Final = Operation(
+    summary="Download the assigned package",
+    about="Whole, a chunk by `size` and `chunk`, or a part by `Range`. " + _PROOF,
+    tag=TAG,
+    public=True,
+    path=_TOKEN,
+    query=(
+        Query("title", "As in the attribute `fw_title`.", required=True, example="boiler"),
+        Query("version", "As in the attribute `fw_version`.", required=True, example="1.4.2"),
+        Query("size", "Bytes of a chunk; 0: everything.", int, example=4096),
+        Query("chunk", "Which chunk, from 0.", int, example=0),
+    ),
+    answers={
+        200: Answer("The bytes.", media="application/octet-stream"),
+        206: Answer("Some of the bytes.", media="application/octet-stream"),
+        400: Answer("Title and version are missing, or not those of the package."),
+        401: _UNKNOWN,
+        404: Answer("No package is assigned, or it is kept elsewhere."),
+        416: Answer("There are not so many bytes.", dict[str, Any]),
+    },
+)
