@@ -1,4 +1,4 @@
-"""ThingsBoard's Python REST client, 4.3 and 4.4: operators' scripts run against a gateway unchanged."""
+"""The Python REST client of ThingsBoard, 4.3 and 4.4: scripts of operators run unchanged."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_it_reads_what_devices_sent(operator: Operator, gate: RunningGateway) ->
 def test_a_customer_claims(
     operator: Operator, gate: RunningGateway, customer: Callable[[str], dict[str, str]]
 ) -> None:
-    """A customer's user takes a device that offers itself, sees that one alone, and gives it back."""
+    """A user of a customer takes a device that offers itself, sees it alone, and gives it back."""
     name = operator.name + "-claimed"
     token = gate.token(name)
     gate.token(name + "-other")
