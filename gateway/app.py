@@ -6,7 +6,7 @@ import asyncio
 import gc
 from collections import defaultdict
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
@@ -16,7 +16,6 @@ from gateway.admin.documentation import Documentation
 from gateway.admin.health import Health
 from gateway.admin.metrics import MetricsApi
 from gateway.admin.revocation import RevocationApi
-from gateway.administration import open_administration, open_services
 from gateway.clock import now_ms
 from gateway.config import Config
 from gateway.core.access import Access
@@ -42,6 +41,7 @@ from gateway.core.traffic import Traffic
 from gateway.dialects.est import Est
 from gateway.dialects.thingsboard import ThingsBoard
 from gateway.dialects.thingsboard.device import DeviceLimits
+from gateway.late import LateRoutes
 from gateway.listeners import Listeners, Served
 from gateway.metrics import Depths, Metrics, Sources
 from gateway.opening import load_profiles, open_authorities, open_packages, open_registry
@@ -55,6 +55,9 @@ from gateway.wire.call import Admitted, Hello, Rejected
 from gateway.wire.meters import Meters
 from gateway.wire.route import Route
 from gateway.wire.router import Gauge, Router
+
+if TYPE_CHECKING:
+    from gateway.administration import Services
 
 log = structlog.get_logger()
 
@@ -141,7 +144,8 @@ class Gateway:
             certifier=self.certifier,
             births=self._births,
         )
-        self.services = open_services(store)
+        self._administration = LateRoutes(self._admin_routes)
+        self._services: Services | None = None
         self.metrics = self._make_metrics()
         self._dialect = self._make_dialect()
         self._est = self._make_est()
@@ -272,7 +276,8 @@ class Gateway:
                 log.error("listener.stop_failed", exc_info=error)
         await self._dialect.stop()
         await self.rpc.stop()
-        self.services.close()
+        if await self._administration.settle() and self._services is not None:
+            self._services.close()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.stop)
         if self._hook is not None:
@@ -297,6 +302,7 @@ class Gateway:
                     self._gauge,
                     polls=self._polls,
                     timeout_s=config.limits.core_timeout_s,
+                    later=self._later if wire.plain is Wire.HTTP else None,
                 ),
                 greet=self._greet,
                 error_body=dialect.error_body,
@@ -308,27 +314,37 @@ class Gateway:
         )
 
     def _routes(self) -> tuple[Route, ...]:
-        """All there are over HTTP and CoAP, and what describes them."""
-        documentation = Documentation(title="Gatehouse", version=__version__)
+        """All there are over HTTP and CoAP but those that come later, and what describes them."""
+        documentation = Documentation(title="Gatehouse", version=__version__, later=self._later)
         routes = (
             *self._dialect.routes(),
             *self._est.routes(),
             *self._revocation.routes(),
             *self._health.routes(),
             *self._metrics_routes(),
-            *self._admin_routes(),
             *documentation.routes(),
         )
         documentation.describe(routes)
         return routes
 
+    @property
+    def _later(self) -> LateRoutes | None:
+        return self._administration if self.config.admin.enabled else None
+
+    async def all_routes(self) -> tuple[Route, ...]:
+        """Those of the administration too, which is loaded when somebody first asks for it."""
+        later = self._later
+        return self.routes if later is None else (*self.routes, *await later())
+
     def _admin_routes(self) -> tuple[Route, ...]:
-        if not self.config.admin.enabled:
-            return ()
+        """In a thread, once."""
+        from gateway.administration import open_administration, open_services
+
+        self._services = open_services(self.store)
         administration = open_administration(
             self.config,
             self.store,
-            self.services,
+            self._services,
             nudge=self.feed.nudge,
             logins_ended=self._logins_ended,
         )

@@ -6,6 +6,7 @@ All lengths are millimetres. Where everything lies is decided once (`place`), an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from xml.sax.saxutils import escape
@@ -159,8 +160,12 @@ def _modules(
     return module, list(runs)
 
 
+@lru_cache(maxsize=8192)
 def qr_matrix(content: str) -> tuple[bytearray, ...]:
-    """The modules of a QR code, row by row; 1 is dark. Raises `LabelTrouble`."""
+    """The modules of a QR code, row by row; 1 is dark. Raises `LabelTrouble`.
+
+    Kept: each takes some 10 ms, and sheets are drawn again when a label of them is left out.
+    """
     import segno
 
     try:
@@ -290,7 +295,7 @@ def _mm(number: float) -> str:
 def pdf(sheets: Iterable[Sequence[Placed]], sheet: Sheet, *, font: Path | None = None) -> bytes:
     """All sheets. `font` is a TrueType file; without one the letters of Latin-1 can be drawn.
 
-    Raises `LabelTrouble` for other letters, and a file that is no font.
+    Raises `LabelTrouble` for letters that the font lacks, and a file that is no font.
     """
     from fpdf import FPDF
     from fpdf.errors import FPDFException
@@ -301,6 +306,7 @@ def pdf(sheets: Iterable[Sequence[Placed]], sheet: Sheet, *, font: Path | None =
     family = _family(document, font)
     try:
         for placed in sheets:
+            _prove_letters(document, placed, font)
             document.add_page()
             for label in placed:
                 _pdf_label(document, label, sheet, family)
@@ -326,6 +332,20 @@ def _family(document: FPDF, font: Path | None) -> str:
     except Exception as exc:  # whatever a broken font makes its reader raise
         raise LabelTrouble(f"{font}: cannot be read as a font ({type(exc).__name__}).") from None
     return "label"
+
+
+def _prove_letters(document: FPDF, placed: Sequence[Placed], font: Path | None) -> None:
+    """A letter that a font lacks would be printed as an empty box. Raises `LabelTrouble`."""
+    if font is None:
+        return
+    known = getattr(document.fonts["label"], "cmap", {})
+    for text in (line.text for label in placed for line in label.lines):
+        for letter in text:
+            if ord(letter) not in known:
+                raise LabelTrouble(
+                    f"{font}: lacks the letter {letter!r} (U+{ord(letter):04X}) of a name: give "
+                    "another font, or make an SVG."
+                )
 
 
 def _pdf_label(document: FPDF, label: Placed, sheet: Sheet, family: str) -> None:

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from gateway.core.births import Births
 from gateway.core.histogram import Histogram
+from gateway.core.model import Wire
 from gateway.wire.meters import Meters
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 LAG_EVERY_S: Final = 0.25
+_WIRES: Final = tuple(wire.value for wire in Wire if wire is not Wire.SHELL)
+"""Each has its number of sessions, 0 too: a series that comes and goes cannot be alarmed on."""
 
 
 class Depths(Struct, frozen=True):
@@ -169,8 +172,8 @@ class Metrics:
         sessions = GaugeMetricFamily(
             "gatehouse_sessions", "Sessions of devices that are open.", labels=("wire",)
         )
-        for wire, count in reading.sessions.items():
-            sessions.add_metric((wire,), count)
+        for wire in _WIRES:
+            sessions.add_metric((wire,), reading.sessions.get(wire, 0))
         logins = CounterMetricFamily(
             "gatehouse_logins", "Logins of people that ended.", labels=("outcome",)
         )

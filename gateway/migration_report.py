@@ -14,6 +14,7 @@ NEVER_COPIED: Final = (
     "time series, alarms and audit logs",
     "rule chains, dashboards, assets, entity views and relations",
     "firmware and software packages, and what devices are to run",
+    "groups, and provision profiles of the design of 2020",
 )
 
 

@@ -72,8 +72,9 @@ async def _watched(span: Span, serve: Handler, call: Call) -> Reply:
 
     try:
         reply = await serve(call)
-    except BadPayload:
-        span.set_attribute("gatehouse.status", Status.BAD_REQUEST.value)
+    except BadPayload as exc:
+        status = Status.UNDECODABLE if exc.undecodable else Status.BAD_REQUEST
+        span.set_attribute("gatehouse.status", status.value)
         raise
     except BaseException as exc:
         span.set_attribute("error.type", type(exc).__name__)

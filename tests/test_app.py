@@ -253,6 +253,19 @@ def test_a_gateway_in_the_open_starts_without_the_machinery_of_certificates(tmp_
     assert modules.isdisjoint(MACHINERY)
 
 
+ADMINISTRATION = {
+    *("argon2", "jwt", "prometheus_client", "opentelemetry", "gateway.administration"),
+    *("gateway.admin.openapi", "gateway.dialects.thingsboard.admin", "gateway.core.importing"),
+}
+
+
+def test_a_gateway_starts_without_the_administration(tmp_path):
+    """It is loaded when somebody first asks for it: no device waits for that."""
+    (tmp_path / "profiles").mkdir()
+    _, modules = started(tmp_path)
+    assert modules.isdisjoint(ADMINISTRATION)
+
+
 def test_a_gateway_with_a_certificate_starts_with_the_machinery(tmp_path):
     """No device waits for what the first certificate would otherwise load."""
     (tmp_path / "profiles").mkdir()

@@ -191,6 +191,36 @@ def test_a_file_that_is_no_font(tmp_path):
         pdf(pages([label()], SHEET), SHEET, font=wrong)
 
 
+def _font(path, letters):
+    """A font with these letters alone, all of them empty."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.ttLib.tables._g_l_y_f import Glyph
+
+    names = [".notdef", *(f"uni{ord(one):04X}" for one in letters)]
+    made = FontBuilder(1000)
+    made.setupGlyphOrder(names)
+    made.setupCharacterMap({ord(one): f"uni{ord(one):04X}" for one in letters})
+    made.setupGlyf({name: Glyph() for name in names})
+    made.setupHorizontalMetrics(dict.fromkeys(names, (600, 0)))
+    made.setupHorizontalHeader(ascent=800, descent=-200)
+    made.setupNameTable({"familyName": "Made", "styleName": "Regular", "psName": "Made"})
+    made.setupOS2(sTypoAscender=800, sTypoDescender=-200)
+    made.setupPost()
+    made.save(path)
+    return path
+
+
+def test_letters_that_a_given_font_lacks(tmp_path):
+    """An empty box is no letter: the one that is missing is named."""
+    made = label(name="計器")
+    letters = set(made.name + made.code + made.note)
+    whole = _font(tmp_path / "whole.ttf", sorted(letters))
+    assert pdf(pages([made], SHEET), SHEET, font=whole).startswith(b"%PDF")
+    poor = _font(tmp_path / "poor.ttf", sorted(letters - {"器"}))
+    with pytest.raises(LabelTrouble, match=r"poor\.ttf: lacks the letter '器'"):
+        pdf(pages([made], SHEET), SHEET, font=poor)
+
+
 def test_a_label_does_not_show_itself():
     """What a label says stays out of logs."""
     assert "7KPM" not in repr(label())

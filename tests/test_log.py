@@ -217,7 +217,7 @@ def test_what_is_no_secret_is_kept() -> None:
         }
     ) == {
         "path": "/a",
-        "peer": {"wire": "coap", "address": "192.0.2.1:5683"},
+        "peer": {"wire": "coap", "address": "192.0.2.1:5683", "actor": "", "request": ""},
         "colour": "red",
         "error": "StoreUnavailable: disk full",
         "os": "FileNotFoundError: [Errno 2] No such file or directory",

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.admin.openapi import document
 from gateway.wire.call import Call, Format, Reply
 from gateway.wire.operation import Answer, Operation
 from gateway.wire.route import Handler, Route
+from gateway.wire.router import Later
 
 TAG: Final = "Operation"
 _ABOUT: Final = (
@@ -40,9 +40,20 @@ _PIECES: Final = (
 
 
 class Documentation:
-    """Tells what is served here. `describe` it first; the document is made when first asked for."""
+    """Tells what is served here. `describe` it first; the document is made when first asked for.
 
-    def __init__(self, *, title: str, version: str, servers: Sequence[str] = ("/",)) -> None:
+    Routes that come `later` are waited for then.
+    """
+
+    def __init__(
+        self,
+        *,
+        title: str,
+        version: str,
+        servers: Sequence[str] = ("/",),
+        later: Later | None = None,
+    ) -> None:
+        self._later = later
         self._title = title
         self._version = version
         self._servers = servers
@@ -73,13 +84,16 @@ class Documentation:
         """The document. Raises `ValueError` when two routes are at one address."""
         async with self._turn:
             if self._made is None:
-                self._made = await asyncio.to_thread(self._make)
+                later = () if self._later is None else await self._later()
+                self._made = await asyncio.to_thread(self._make, (*self._described, *later))
         return self._made
 
-    def _make(self) -> bytes:
+    def _make(self, routes: Sequence[Route]) -> bytes:
+        from gateway.admin.openapi import document  # nobody but its readers needs it
+
         return msgspec.json.encode(
             document(
-                self._described,
+                routes,
                 title=self._title,
                 version=self._version,
                 servers=self._servers,

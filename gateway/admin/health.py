@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from gateway.admin.openapi import ErrorBody
+from gateway.admin.errors import ErrorBody
 from gateway.core.errors import GatehouseError
 from gateway.wire.call import Call, Format, Reply, Status
 from gateway.wire.operation import Answer, Operation

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias, Union, get_args, get_origin
 
 import msgspec
 
+from gateway.admin.errors import ErrorBody
 from gateway.core.model import Secret
 from gateway.wire.operation import Answer, Operation
 from gateway.wire.route import Route
@@ -45,15 +46,6 @@ SECURITY: Final[Json] = {
         "description": "The token of a login in the usual header.",
     },
 }
-
-
-class ErrorBody(msgspec.Struct, rename="camel"):
-    """How errors are told: HTTP's status, a sentence, ThingsBoard's code, when (ms)."""
-
-    status: int
-    message: str
-    error_code: int
-    timestamp: int
 
 
 ANY_TIME: Final[Mapping[int, Answer]] = {

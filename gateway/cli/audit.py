@@ -263,7 +263,8 @@ _SENTENCES = {
     Break.REORDERED: "event {seq} stands where another stood: events were put in another order",
     Break.CUT: "the newest of the chain are gone: {events} cut off",
     Break.HEAD: "the seal on the chain's end (event {seq}) is not ours: it was removed, or moved "
-    "by somebody without the master key, or this is another master key",
+    "by somebody without the master key or set back to an older state, events that were altered "
+    "have been forgotten since, or this is another master key",
 }
 _NEXT = (
     "Keep the database as it is, compare it with a backup, and find out who could write to it: "

@@ -26,6 +26,9 @@ class Options(Struct, frozen=True, kw_only=True):
     update: bool
     dry: bool
     batch: int
+    """Rows in one transaction at most,"""
+    batch_characters: int = 2_000_000
+    """and about as many characters: with long cells a batch has fewer rows."""
     width: int
     """Columns of the table: a row may have fewer cells, and more only where they are empty."""
 
@@ -36,6 +39,20 @@ class _Gathered(Struct, frozen=True):
     found: list[Row | Malformed]
     prepared: PreparedRows
     bad: list[Rejected]
+
+
+def _slice(
+    rows: Iterator[Row | Malformed], most: int, room: int
+) -> tuple[list[Row | Malformed], int]:
+    """The next rows, up to `most`, or as many as fill `room` characters; and the room left."""
+    some: list[Row | Malformed] = []
+    for one in itertools.islice(rows, most):
+        some.append(one)
+        if isinstance(one, Row):
+            room -= sum(map(len, one.cells))
+            if room <= 0:
+                break
+    return some, room
 
 
 class Run:
@@ -91,8 +108,9 @@ class Run:
         found: list[Row | Malformed] = []
         good: list[ImportRow] = []
         bad: list[Rejected] = []
-        while len(found) < self._options.batch:
-            some = list(itertools.islice(rows, min(SLICE, self._options.batch - len(found))))
+        room = self._options.batch_characters
+        while len(found) < self._options.batch and room > 0:
+            some, room = _slice(rows, min(SLICE, self._options.batch - len(found)), room)
             if not some:
                 break
             found += some

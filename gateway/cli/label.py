@@ -28,7 +28,7 @@ from gateway.config import Config
 from gateway.core.labelling import Labelling, new_claim_code
 from gateway.core.model import RefusalReason
 from gateway.core.ports import KnownCredentials
-from gateway.labels import PAPER, Label, LabelTrouble, Sheet, pages, pdf, svg
+from gateway.labels import PAPER, Label, LabelTrouble, Sheet, pages, pdf, qr_matrix, svg
 
 _YEAR_MS: Final = 365 * 86_400_000
 _AT_ONCE: Final = 200
@@ -211,6 +211,7 @@ async def _make(config: Config, wanted: _Wanted, output: Path) -> _Made:
         labels = [_label(one, profiles, wanted.template) for one in found]
         kind = output.suffix.lower()
         # Drawn before anything is stored: what cannot be printed is found out here.
+        _draw_codes(labels)
         drawn = _draw(labels, wanted, kind)
         sheets = -(-len(labels) // wanted.sheet.per_page)
         registrar = SqlRegistrar(bureau.desk.store)
@@ -293,6 +294,19 @@ async def _offer(
         )
         reasons.extend(await asyncio.gather(*offers))
     return reasons
+
+
+def _draw_codes(labels: Sequence[Label]) -> None:
+    """The QR codes, which take longest, with a bar where somebody looks. Raises `LabelTrouble`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("drawing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    shown_to = console.is_terminal and len(labels) > 1
+    with Progress(*columns, console=console, transient=True, disable=not shown_to) as bar:
+        for label in bar.track(labels):
+            qr_matrix(label.content)
 
 
 def _draw(labels: Sequence[Label], wanted: _Wanted, kind: str) -> list[bytes]:

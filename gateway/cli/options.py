@@ -87,7 +87,8 @@ async def open_for_people(config: Config, *, make: bool = False) -> AsyncIterato
 
 def shell_peer() -> Peer:
     """The author of what is changed from here, as events name it."""
-    return Peer(Wire.SHELL, getpass.getuser())
+    name = getpass.getuser()
+    return Peer(Wire.SHELL, name, actor=name)
 
 
 def _look_for_store(config: Config, *, make: bool) -> None:

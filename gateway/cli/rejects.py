@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
 from gateway.core.import_rows import Rejected
 
+UTF_8: Final = "utf-8"
+_OF_BYTES: Final = frozenset({"latin-1", "windows-1252"})
+
 
 class Rejects:
     """Appends to the file, which is made with the first reject; mode 0600, for it has credentials.
 
-    `keep_bytes`: so much of a file that is there already was written by the same import.
+    `keep_bytes`: so much of a file that is there already was written by the same import. Of one
+    byte a character, it has the `encoding` of the table, so that the same options read it; else
+    it is UTF-8.
     """
 
     def __init__(
-        self, path: Path, header: Sequence[str], delimiter: str, *, keep_bytes: int = 0
+        self,
+        path: Path,
+        header: Sequence[str],
+        delimiter: str,
+        *,
+        encoding: str = UTF_8,
+        keep_bytes: int = 0,
     ) -> None:
         self.path = path
+        self.encoding = encoding if encoding in _OF_BYTES else UTF_8
         self._header = header
         self._delimiter = delimiter
         self._keep = keep_bytes
@@ -40,7 +54,7 @@ class Rejects:
                 writer.writerow(["row", "reason", *self._header])
         for one in rejected:
             writer.writerow([str(one.number), one.reason, *cells.get(one.number, ())])
-        data = text.getvalue().encode("utf-8", "surrogateescape")
+        data = text.getvalue().encode(self.encoding, "surrogateescape")
         try:
             written = 0
             while written < len(data):
@@ -54,10 +68,17 @@ class Rejects:
     def _open(self) -> int:
         try:
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
+            # Before anything of it is cut off: another import may be writing it.
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.fchmod(handle, 0o600)
             self._keep = min(self._keep, os.fstat(handle).st_size)
             os.ftruncate(handle, self._keep)
             os.lseek(handle, 0, os.SEEK_END)
+        except BlockingIOError:
+            raise click.ClickException(
+                f"{self.path}: another import writes its rejected rows there. Wait for it, or name "
+                "another file with --rejects; the same command then goes on where it stopped."
+            ) from None
         except OSError as exc:
             raise self._trouble(exc) from None
         return handle

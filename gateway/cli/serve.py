@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from gateway.cli.options import config_option, read_config
 from gateway.config import Config
 from gateway.core.errors import ConfigError, Invalid
 from gateway.core.model import Secret, User
+from gateway.first_start import first_administrator
 from gateway.opening import open_store
 
 _PASSWORD_VARIABLE = "GATEHOUSE_ADMIN_PASSWORD"  # noqa: S105 - the name of one
@@ -80,10 +80,13 @@ async def _serve(config: Config, *, quiet: bool) -> None:
         if sys.platform != "win32":
             loop.add_signal_handler(signal.SIGHUP, gateway.reload_certificates)
         try:
-            first = await _first_administrator(gateway, os.environ)
+            # A password that is given may be refused. One that is made is not waited for.
+            given = os.environ.get(_PASSWORD_VARIABLE, "")
+            if given:
+                await _first_administrator(gateway, Secret(given))
             await gateway.start()
             await _say_ready(gateway, quiet=quiet)
-            if first is not None:
+            if not given and (first := await _first_administrator(gateway, None)) is not None:
                 _tell_first(gateway, *first)
             await stopping.wait()
             with suppress(OSError):  # nobody may be reading any more
@@ -93,23 +96,19 @@ async def _serve(config: Config, *, quiet: bool) -> None:
 
 
 async def _first_administrator(
-    gateway: Gateway, environ: Mapping[str, str]
+    gateway: Gateway, given: Secret | None
 ) -> tuple[User, Secret] | None:
-    """Somebody who may log in, at the first start. None when nobody need be told the password."""
+    """Somebody who may log in, at the first start."""
     if not gateway.config.admin.enabled:
         return None
-    given = environ.get(_PASSWORD_VARIABLE)
     email = gateway.config.admin.first_administrator
     try:
-        made = await gateway.services.people.first_administrator(
-            email, Secret(given) if given else None
-        )
+        return await first_administrator(gateway.store, email, given)
     except Invalid as exc:
         raise ConfigError(
             f"{_PASSWORD_VARIABLE}: {exc} It is the first administrator's password; leave it out, "
             "and one is made and shown once."
         ) from None
-    return None if given else made
 
 
 def _tell_first(gateway: Gateway, user: User, password: Secret) -> None:

@@ -81,13 +81,21 @@ def sentence(chapter: Chapter, when: Callable[[int], str]) -> str:
 def _what(event: Event) -> str:
     if event.outcome is Outcome.REFUSED:
         told = _REFUSED.get(event.kind, f"{_name(event.kind)} was refused")
+        if _is_label(event):
+            told = "No label was made for it"
         return f"{told}, because {wrong_with(event.reason)} ({event.reason})"
     told = _SUCCESS.get(event.kind, f"{_name(event.kind)} took place")
+    if _is_label(event):
+        told = "A label with a claim code was made for it"
     if event.outcome is Outcome.WARNING and event.reason:
         told += f", with a warning: {wrong_with(event.reason)}"
     if event.kind is EventKind.DEVICE_ASSIGN and not event.detail.get("customer"):
         told = "It was taken back from its customer"
     return told + _details(event.detail)
+
+
+def _is_label(event: Event) -> bool:
+    return event.kind is EventKind.DEVICE_CLAIM_OFFER and "label" in event.detail
 
 
 def _name(kind: EventKind) -> str:
@@ -105,7 +113,7 @@ def _by(event: Event) -> str:
     who = f"by {peer.actor}" if peer.actor else ""
     where = f"over {peer.wire.value.upper()} from {peer.address}"
     if peer.wire == "shell":
-        return who or f"by {peer.address} on this machine"
+        return f"by {peer.actor or peer.address} on this machine"
     return f"{who} {where}".strip()
 
 
@@ -124,6 +132,7 @@ _ENDS_TROUBLE = (
     EventKind.DEVICE_CREDENTIALS,
     EventKind.DEVICE_REARM,
     EventKind.DEVICE_CLAIM,
+    EventKind.DEVICE_CLAIM_OFFER,
     EventKind.DEVICE_CREDENTIALS_USE,
     EventKind.DEVICE_CREDENTIALS_RENEW,
 )

@@ -31,6 +31,7 @@ from gateway.core.model import (
     ProvisionType,
     Secret,
 )
+from gateway.core.nesting import is_shallow
 from gateway.core.pki.model import ChainRule
 from gateway.core.ports import Clock, NewToken, Store
 from gateway.core.provisioning import is_device_name, is_plain
@@ -232,6 +233,8 @@ def _checked(profile: DeviceProfile, before: DeviceProfile | None, actor: Actor)
     name = profile.name.strip()
     if not by_type and not is_device_name(name):
         raise Invalid("Device profile name should be specified! At most 255 plain characters.")
+    if not is_shallow(profile.info):
+        raise Invalid("The profile's data are nested too deep.")
     if not all(map(is_device_name, profile.birth.groups)):
         raise Invalid("A group's name is 1 to 255 plain characters.")
     if not _fits_chain(profile):

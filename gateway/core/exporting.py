@@ -36,6 +36,8 @@ CREDENTIAL_COLUMNS: Final = (
     "psk_identity",
     "psk_key",
 )
+_FIRST_PAGE: Final = 20
+"""Devices read before it is known how large they are."""
 _SCOPES: Final = {AttributeScope.SERVER: "server", AttributeScope.SHARED: "shared"}
 
 
@@ -87,16 +89,24 @@ class TooManyColumns(Exception):
 class Exporter:
     """Writes devices as rows, a page at a time: the fleet may be larger than the memory.
 
-    `most_columns` bounds the attributes of one table, `page` the devices read at once.
+    `most_columns` bounds the attributes of one table, `page` the devices read at once; these are
+    fewer where their cells have more than about `page_characters` together.
     """
 
     def __init__(
-        self, store: ExportStore, *, clock: Clock, most_columns: int = 1000, page: int = 500
+        self,
+        store: ExportStore,
+        *,
+        clock: Clock,
+        most_columns: int = 1000,
+        page: int = 500,
+        page_characters: int = 2_000_000,
     ) -> None:
         self._store = store
         self._clock = clock
         self._most_columns = most_columns
         self._page = page
+        self._page_characters = page_characters
 
     async def rows(self, actor: Actor, query: ExportQuery) -> AsyncIterator[list[list[str]]]:
         """The header, then pages of rows; formulas are disarmed (`cells.disarmed`).
@@ -109,10 +119,17 @@ class Exporter:
         yield [_header(keys, credentials=query.credentials)]
         if query.credentials:
             await self._store.record_export(actor, self._event(actor))
-        last = 0
-        while page := await self._store.exported(actor, query, last, self._page):
-            yield [_row(one, keys, credentials=query.credentials) for one in page]
+        last, limit = 0, min(_FIRST_PAGE, self._page)
+        while page := await self._store.exported(actor, query, last, limit):
+            rows = [_row(one, keys, credentials=query.credentials) for one in page]
+            yield rows
             last = page[-1].id
+            limit = self._limit_after(rows)
+
+    def _limit_after(self, rows: Sequence[Sequence[str]]) -> int:
+        """How many devices are read next, when these are as large as those to come."""
+        characters = sum(len(cell) for row in rows for cell in row)
+        return max(1, min(self._page, len(rows) * self._page_characters // max(1, characters)))
 
     async def _keys(self) -> list[tuple[AttributeScope, str]]:
         keys = await self._store.attribute_keys(self._most_columns + 1)

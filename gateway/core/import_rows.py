@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import msgspec
@@ -143,6 +144,9 @@ class RowReader:
         self._login_columns = [
             (at, one.kind) for at, one in enumerate(self._columns) if one.kind in _LOGIN
         ]
+        self._has_only_tokens = {kind for _, kind in self._login_columns} == {
+            ColumnKind.ACCESS_TOKEN
+        }
 
     def read(self, number: int, cells: Sequence[str]) -> ImportRow | Rejected:
         try:
@@ -207,12 +211,13 @@ class RowReader:
         """X509, else any MQTT_*, else a pre-shared key, else ACCESS_TOKEN (section 17.4)."""
         if not self._login_columns:
             return None
-        given = {
-            kind: cells[at] for at, kind in self._login_columns if at < len(cells) and cells[at]
-        }
+        width = len(cells)
+        given = {kind: cells[at] for at, kind in self._login_columns if at < width and cells[at]}
         if not given:
             return None
         _check_login(given)
+        if self._has_only_tokens:
+            return AccessToken(Secret(given[ColumnKind.ACCESS_TOKEN]))
         if ColumnKind.X509 in given:
             return self._certificate(given[ColumnKind.X509])
         if not given.keys().isdisjoint(_MQTT):
@@ -294,9 +299,13 @@ def _set_customer(row: ImportRow, cell: str) -> None:
     row.customer = _name(cell, "customer")
 
 
+_is_known_name = lru_cache(1024)(is_device_name)
+"""Types and customers are few, and each is named by many rows."""
+
+
 def _name(cell: str, what: str) -> str:
     name = cell.strip()
-    if name and not is_device_name(name):
+    if name and not _is_known_name(name):
         raise CellTrouble(
             f"the {what} must have at most 255 characters, without control characters, <markup>, "
             "{{ or ${"

@@ -34,6 +34,7 @@ from gateway.core.model import (
     Secret,
     Suffix,
 )
+from gateway.core.nesting import is_shallow
 from gateway.core.ports import Clock, NewToken, Store
 from gateway.core.provisioning import MOST_NAME_CHARACTERS, is_device_name
 
@@ -93,15 +94,7 @@ class Inventory:
         """
         _need(actor, Permission.ORG_DEVICES_CREATE)
         _check(draft)
-        names: tuple[str, ...] = (draft.name,)
-        counted: str | None = None
-        if conflict is NameConflict.UNIQUIFY:
-            if suffix is Suffix.INCREMENTAL:
-                counted = separator
-            else:
-                names = (draft.name, *self._suffixed(draft.name, separator))
-        for name in (*names, draft.name + (counted or "")):
-            _check_name(name)
+        names, counted = self._names(draft.name, conflict, separator, suffix)
         new = NewRecord(
             draft=draft,
             names=names,
@@ -114,14 +107,39 @@ class Inventory:
         )
         return await self._inventory.put_device(new)
 
+    def _names(
+        self, name: str, conflict: NameConflict, separator: str, suffix: Suffix
+    ) -> tuple[tuple[str, ...], str | None]:
+        """`names` and `counted` of a `NewRecord`. Raises `Invalid`."""
+        names: tuple[str, ...] = (name,)
+        counted: str | None = None
+        if conflict is NameConflict.UNIQUIFY:
+            if suffix is Suffix.INCREMENTAL:
+                counted = separator
+            else:
+                names = (name, *self._suffixed(name, separator))
+        for one in (*names, name + (counted or "")):
+            _check_name(one)
+        return names, counted
+
     def _suffixed(self, name: str, separator: str) -> list[str]:
         tokens = (self._new_token()[-_SUFFIX_CHARACTERS:] for _ in range(_RANDOM_NAMES))
         return [f"{name}{separator}{token}" for token in tokens]
 
-    async def update(self, actor: Actor, record: DeviceRecord, draft: DeviceDraft) -> DeviceRecord:
+    async def update(
+        self,
+        actor: Actor,
+        record: DeviceRecord,
+        draft: DeviceDraft,
+        *,
+        conflict: NameConflict = NameConflict.FAIL,
+        separator: str = "_",
+        suffix: Suffix = Suffix.RANDOM,
+    ) -> DeviceRecord:
         """Make a device what the draft says. Another name, profile or kind ends its sessions.
 
-        A draft without a profile leaves the one it has. Raises `Invalid` and `Conflict` (VERSION,
+        A draft without a profile leaves the one it has. Raises `Invalid`, `Forbidden` (another
+        profile for a device that is its customer's only to use) and `Conflict` (VERSION,
         NAME_TAKEN, CREDENTIALS_TAKEN, GONE: device, profile or customer).
         """
         sight = _editing(actor, record)
@@ -131,9 +149,12 @@ class Inventory:
         if draft.credentials is not None:
             _need(actor, Permission.SET_AUTH_TOKEN)
         detail = {"changed": ", ".join(_changed(record, draft))}
+        names, counted = self._names(draft.name, conflict, separator, suffix)
         change = RecordChange(
             device_id=record.device.id,
             draft=draft,
+            names=names,
+            counted=counted,
             organisation_id=actor.organisation.id,
             path=actor.organisation.path,
             may_make_profiles=actor.may(Permission.PRODUCT_EDIT),
@@ -333,6 +354,8 @@ def _check(draft: DeviceDraft) -> None:
         raise Invalid("The type is empty, too long, or has characters that are not allowed.")
     if isinstance(draft.info, str) and len(draft.info) > MOST_INFO_CHARACTERS:
         raise Invalid(f"additionalInfo is longer than {MOST_INFO_CHARACTERS} characters.")
+    if isinstance(draft.info, str) and not is_shallow(draft.info):
+        raise Invalid("additionalInfo is nested too deep.")
     _check_groups(draft.groups)
 
 

@@ -79,10 +79,16 @@ class NewRecord(Struct, frozen=True, kw_only=True):
 
 
 class RecordChange(Struct, frozen=True, kw_only=True):
-    """A change of the device numbered `device_id`, if it still is in `sight`."""
+    """A change of the device numbered `device_id`, if it still is in `sight`.
+
+    `names` and `counted` are as those of `NewRecord`. Another profile is given to it only where the
+    organisation whose device it is is at or below `path`.
+    """
 
     device_id: int
     draft: DeviceDraft
+    names: tuple[str, ...]
+    counted: str | None
     organisation_id: int
     path: str
     may_make_profiles: bool

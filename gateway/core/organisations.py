@@ -18,6 +18,7 @@ from gateway.core.model import (
     Page,
     Permission,
 )
+from gateway.core.nesting import is_shallow
 from gateway.core.people_store import OrganisationDraft, PasswordHasher, PeopleStore, Window
 from gateway.core.ports import Clock, NewToken
 from gateway.core.provisioning import is_device_name
@@ -56,6 +57,8 @@ def proven_info(info: str | None) -> str | None:
         raise Invalid("additional information must be a JSON object.") from None
     if len(info) > MOST_INFO_CHARACTERS:
         raise Invalid(f"additional information is longer than {MOST_INFO_CHARACTERS} characters.")
+    if not is_shallow(info):
+        raise Invalid("additional information is nested too deep.")
     return info
 
 

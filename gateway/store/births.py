@@ -39,7 +39,7 @@ class Birth(Struct, frozen=True):
         )
 
     def credentials_row(self, number: int) -> Row:
-        return (number, 1, self.new.credentials.type.value, self.digest, self.sealed, self.new.at)
+        return (number, 1, self.new.credentials.type._value_, self.digest, self.sealed, self.new.at)
 
 
 Outcome: TypeAlias = int | RefusalReason

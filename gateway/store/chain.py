@@ -16,6 +16,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Sequence
 from hmac import compare_digest
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -71,6 +72,19 @@ def _chained(told: Sequence[Row], head: Head) -> tuple[list[Row], bytes]:
     return rows, previous
 
 
+def _lead(head: Head, gone: Sequence[Row], digest: bytes) -> bool:
+    """Whether the events lead without a gap from where the chain begins to the digest. Those that
+    are older than the chain do not matter."""
+    seq, found = head.after_seq, head.after_digest
+    for row in sorted(gone, key=itemgetter(0)):
+        if row[0] <= head.after_seq:
+            continue
+        if row[0] != seq + 1 or row[-1] is None or bytes(row[-1]) != found:
+            return False
+        seq, found = row[0], event_digest(row)
+    return found == digest
+
+
 class Chain:
     """Ties the events of each transaction to those before them."""
 
@@ -78,6 +92,8 @@ class Chain:
         self._mac: Callable[[bytes], bytes] = vault.chain_mac
         self._kept = Head(0, NOTHING_BEFORE, 0, NOTHING_BEFORE, _NO_SEAL_YET)
         self._told_broken = False
+        self._sure_seq = 0
+        """Up to here events are known to be committed: the chain never ends before."""
 
     def is_ours(self, head: Head) -> bool:
         """Whether `head` was written by somebody who has the master key."""
@@ -106,15 +122,24 @@ class Chain:
         if not await tx.fetch("advance_chain", seq, digest, mac, head.mac):
             return False
         self._kept = Head(seq, digest, head.after_seq, head.after_digest, mac)
+        self._sure_seq = head.seq
         return True
 
-    async def forget(self, tx: Transaction, after_seq: int) -> None:
-        """The events up to `after_seq` were deleted: the chain begins behind them."""
+    async def forget(self, tx: Transaction, gone: Sequence[Row]) -> None:
+        """These, the oldest events, were deleted: the chain begins behind them.
+
+        Where they do not hold together, something was done to them (to be forgotten, say, an event
+        need only look old enough), and the chain is broken from here on.
+        """
         first = await tx.fetch("oldest_chained")
+        after_seq = max(row[0] for row in gone)
         if first and first[0][0] > after_seq:
             head = await self._head(tx)
             if head.after_seq < after_seq:
-                await self._move(tx, head, after_seq=after_seq, after_digest=bytes(first[0][1]))
+                digest = bytes(first[0][1])
+                if first[0][0] != after_seq + 1 or not _lead(head, gone, digest):
+                    head = self._broken(head)
+                await self._move(tx, head, after_seq=after_seq, after_digest=digest)
 
     async def _move(self, tx: Transaction, head: Head, **to: Any) -> None:
         moved = msgspec.structs.replace(head, **to)
@@ -130,7 +155,7 @@ class Chain:
         if not found:
             return await self._begin(tx)
         head = head_from_row(found[0])
-        if self.is_ours(head):
+        if self.is_ours(head) and head.seq >= self._sure_seq:
             return head
         return self._broken(head)
 
@@ -138,11 +163,13 @@ class Chain:
         """The chain begins behind the events that are older than it."""
         newest = await tx.fetch("newest_event")
         if not newest:
-            return Head(0, NOTHING_BEFORE, 0, NOTHING_BEFORE, _NO_SEAL_YET)
+            head = Head(0, NOTHING_BEFORE, 0, NOTHING_BEFORE, _NO_SEAL_YET)
+            return self._broken(head) if self._sure_seq else head
         place = (newest[0][0], event_digest(newest[0]))
         head = Head(*place, *place, _NO_SEAL_YET)
         # Where an event is chained there was a head, and somebody took it away.
-        return head if newest[0][-1] is None else self._broken(head)
+        untouched = newest[0][-1] is None and not self._sure_seq
+        return head if untouched else self._broken(head)
 
     def _broken(self, head: Head) -> Head:
         if not self._told_broken:

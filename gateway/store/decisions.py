@@ -98,15 +98,16 @@ class CreateDevice(Decision[Created]):
             at=new.at,
             peer=new.peer,
             subject=new.name,
+            device_id=result.device_id if isinstance(result, Born) else None,
         )
         serial = serial_text(new.issued.serial) if new.issued is not None else ""
-        match result:
-            case Born(device_id):
-                return event_on(told, device_id, warning=new.warning, certificate=serial)
-            case KnownCredentials(device):
-                return event_on(told, device.id, certificate=serial)
-            case reason:
-                return await refused(tx, told, new.organisation_id, reason)
+        if isinstance(result, Born):
+            if not (new.warning or serial):
+                return told  # most; and they are many
+            return event_on(told, result.device_id, warning=new.warning, certificate=serial)
+        if isinstance(result, KnownCredentials):
+            return event_on(told, result.device.id, certificate=serial)
+        return await refused(tx, told, new.organisation_id, result)
 
 
 async def _certify(

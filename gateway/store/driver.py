@@ -30,6 +30,12 @@ class Told:
         """What was told since the last savepoint did not happen."""
         del self.rows[self._marks.pop() :]
 
+    def prove_written(self) -> None:
+        """Before a commit. Raises `RuntimeError` for events that it would lose: only decisions
+        given to the `Writer` may tell some."""
+        if self.rows:
+            raise RuntimeError("events were told that nobody writes: decide it through the Writer")
+
 
 class Transaction(Protocol):
     """An open write transaction. Statements are named as in `queries.sql`.

@@ -26,22 +26,23 @@ def tell(tx: Transaction, events: Iterable[Event]) -> None:
 def event_on(event: Event, device_id: int | None, **detail: str) -> Event:
     """An event that concerns this device, with what is told of it besides (not the empty)."""
     added = {name: text for name, text in detail.items() if text}
-    return msgspec.structs.replace(
-        event, device_id=device_id, detail={**event.detail, **added} if added else event.detail
-    )
+    if not added:
+        return msgspec.structs.replace(event, device_id=device_id)
+    return msgspec.structs.replace(event, device_id=device_id, detail={**event.detail, **added})
 
 
 def event_row(event: Event) -> Row:
     """An event as a row of the `event` table, without what the chain adds."""
+    # `_value_` is what `value` looks up the long way, three times for each device that is born.
     peer = event.peer
     return (
         event.at,
-        event.kind.value,
-        event.outcome.value,
+        event.kind._value_,
+        event.outcome._value_,
         event.reason,
         event.device_id,
         event.subject,
-        peer.wire.value,
+        peer.wire._value_,
         peer.address,
         _json.encode(event.detail).decode() if event.detail else "",
         peer.actor,
@@ -51,9 +52,20 @@ def event_row(event: Event) -> Row:
 
 
 def event_from_row(row: Sequence[Any]) -> Event:
-    """A row of `events` as an event."""
+    """A row of `events` as an event; as one that is UNREADABLE when we did not write it so."""
+    try:
+        return _event(row)
+    except (ValueError, TypeError, msgspec.MsgspecError):
+        seq, at = row[0], row[1] if isinstance(row[1], int) else 0
+        peer = Peer(Wire.SHELL, "unknown")
+        return Event(seq=seq, at=at, kind=EventKind.UNREADABLE, outcome=Outcome.WARNING, peer=peer)
+
+
+def _event(row: Sequence[Any]) -> Event:
     seq, at, kind, outcome, reason, device_id, subject, wire, address, detail, *by = row
     actor, request, about = by
+    if not isinstance(at, int):
+        raise TypeError("the time is no number")
     return Event(
         seq=seq,
         at=at,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec import UNSET, Struct, structs
 
 from gateway.core.children import DEFAULT_TYPE
-from gateway.core.errors import Cause, Conflict, Invalid
+from gateway.core.errors import Cause, Conflict, Forbidden, Invalid
 from gateway.core.inventory_store import NewRecord, RecordChange, Sight
 from gateway.core.model import (
     ROOT_ORGANISATION,
@@ -30,6 +30,7 @@ from gateway.store.events import event_on, tell
 from gateway.store.groups import ensure_groups, put_into_groups
 from gateway.store.logins import Login, login_changed
 from gateway.store.notices import notify
+from gateway.store.organisations import organisation_now
 from gateway.store.profiles import ensure_default, ensure_profile
 from gateway.store.search import index_again
 from gateway.store.vault import Vault
@@ -60,7 +61,8 @@ async def _place(tx: Transaction, ask: NewRecord | RecordChange, kept: Place | N
     elif draft.profile_name:
         if kept is not None and kept.name == draft.profile_name:
             return kept
-        rows = await _named_profile(tx, ask, draft.profile_name)
+        whose = kept.organisation_id if kept is not None else ask.organisation_id
+        rows = await _named_profile(tx, ask, whose, draft.profile_name)
     elif kept is not None:
         return kept
     else:
@@ -74,16 +76,25 @@ async def _place(tx: Transaction, ask: NewRecord | RecordChange, kept: Place | N
 
 
 async def _named_profile(
-    tx: Transaction, ask: NewRecord | RecordChange, name: str
+    tx: Transaction, ask: NewRecord | RecordChange, whose: int, name: str
 ) -> list[tuple[int, int, str, int]]:
-    found = await tx.fetch("profile_with_name", ask.organisation_id, name)
+    found = await tx.fetch("profile_with_name", whose, name)
     if not found:
         if not ask.may_make_profiles:
             raise Invalid("There is no device profile of that name, and you may not make one.")
-        _, made = await ensure_profile(tx, ask.organisation_id, name, ask.event.at)
+        _, made = await ensure_profile(tx, whose, name, ask.event.at)
         _tell_of_profile(tx, ask.event, name, made=made)
-        found = await tx.fetch("profile_with_name", ask.organisation_id, name)
+        found = await tx.fetch("profile_with_name", whose, name)
     return found
+
+
+async def _may_move(tx: Transaction, change: RecordChange, kept: Place) -> None:
+    """Who got a device to use cannot make it theirs by its profile. Raises `Forbidden`."""
+    draft = change.draft
+    if draft.profile_id in (None, kept.profile_id) and draft.profile_name in ("", kept.name):
+        return
+    if not (await organisation_now(tx, kept.organisation_id)).path.startswith(change.path):
+        raise Forbidden("the profile of this device is its owner's to change")
 
 
 def _tell_of_profile(tx: Transaction, event: Event, name: str, *, made: bool) -> None:
@@ -139,7 +150,8 @@ class AddDevice(SingleDecision[DeviceRecord]):
             if number is not None:
                 return number, name
         if self.new.counted is not None:
-            name = await self._counted(tx, place.organisation_id, self.new.counted)
+            stem = self.new.names[0] + self.new.counted
+            name = await _counted(tx, place.organisation_id, stem)
             number = await self._bear(tx, place, customer_id, name)
             if number is not None:
                 return number, name
@@ -167,17 +179,16 @@ class AddDevice(SingleDecision[DeviceRecord]):
             raise Conflict(Cause.CREDENTIALS_TAKEN)
         return outcome if isinstance(outcome, int) else None
 
-    async def _counted(self, tx: Transaction, organisation_id: int, separator: str) -> str:
-        stem = self.new.names[0] + separator
-        rows = await tx.fetch("names_counted", organisation_id, stem, _MOST_COUNTED)
-        taken = {row[0] for row in rows}
-        number = next(
-            number for number in range(1, len(taken) + 2) if f"{stem}{number}" not in taken
-        )
-        name = f"{stem}{number}"
-        if len(name) > _MOST_NAME_CHARACTERS or len(rows) == _MOST_COUNTED:
-            raise Conflict(Cause.NAME_TAKEN)
-        return name
+
+async def _counted(tx: Transaction, organisation_id: int, stem: str) -> str:
+    """The lowest free number after `stem`. Raises `Conflict` (NAME_TAKEN)."""
+    rows = await tx.fetch("names_counted", organisation_id, stem, _MOST_COUNTED)
+    taken = {row[0] for row in rows}
+    number = next(number for number in range(1, len(taken) + 2) if f"{stem}{number}" not in taken)
+    name = f"{stem}{number}"
+    if len(name) > _MOST_NAME_CHARACTERS or len(rows) == _MOST_COUNTED:
+        raise Conflict(Cause.NAME_TAKEN)
+    return name
 
 
 # ── changing ──────────────────────────────────────────────────────────────────────────────────
@@ -198,25 +209,41 @@ class ChangeDevice(SingleDecision[DeviceRecord]):
         old = await sighted(tx, change.device_id, change.sight)
         device = old.device
         kept = Place(device.profile_id, device.organisation_id, old.profile_name)
+        await _may_move(tx, change, kept)
         place = await _place(tx, change, kept)
         customer_id = device.customer_id
         if draft.customer_id is not UNSET and draft.customer_id != customer_id:
             customer_id = draft.customer_id
             await _check_customer(tx, customer_id, change.path)
-        await self._write(tx, old, place, customer_id)
+        name = await self._written(tx, old, place, customer_id)
         await _join_groups(tx, device.id, change.organisation_id, draft.groups, change.event.at)
-        await self._follow(tx, old, place)
+        await self._follow(tx, old, place, name)
         tell(tx, [change.event])
         return await record_of(tx, device.id)
 
-    async def _write(
+    async def _written(
         self, tx: Transaction, old: DeviceRecord, place: Place, customer_id: int | None
-    ) -> None:
+    ) -> str:
+        """The first of the names that is free; it is the device's now."""
+        change = self.change
+        for name in change.names:
+            if await self._write(tx, old, place, customer_id, name):
+                return name
+        if change.counted is not None:
+            name = await _counted(tx, place.organisation_id, change.names[0] + change.counted)
+            if await self._write(tx, old, place, customer_id, name):
+                return name
+        raise Conflict(Cause.NAME_TAKEN)
+
+    async def _write(
+        self, tx: Transaction, old: DeviceRecord, place: Place, customer_id: int | None, name: str
+    ) -> bool:
+        """False when the name is taken. Raises `Conflict` (VERSION)."""
         draft, device = self.change.draft, old.device
         changed = await tx.fetch(
             "change_device",
             device.id,
-            draft.name,
+            name,
             place.organisation_id,
             place.profile_id,
             place.name,
@@ -226,24 +253,24 @@ class ChangeDevice(SingleDecision[DeviceRecord]):
             customer_id,
             draft.version,
         )
-        if not changed:
-            stale = draft.version is not None and draft.version != old.version
-            raise Conflict(Cause.VERSION if stale else Cause.NAME_TAKEN)
+        if not changed and draft.version not in (None, old.version):
+            raise Conflict(Cause.VERSION)
+        return bool(changed)
 
-    async def _follow(self, tx: Transaction, old: DeviceRecord, place: Place) -> None:
+    async def _follow(self, tx: Transaction, old: DeviceRecord, place: Place, name: str) -> None:
         """What hangs on the name, the profile and the credentials: sessions, and the index."""
         draft, device = self.change.draft, old.device
         login, at = self.login, self.change.event.at
         if login is not None and await _is_other(tx, self.vault, device.id, login):
             await replace_login(tx, device.id, login, None, at)
         elif (
-            draft.name != device.name
+            name != device.name
             or place.profile_id != device.profile_id
             or draft.gateway not in (UNSET, device.gateway)
             or (device.gateway and draft.customer_id not in (UNSET, device.customer_id))
         ):
             await end_sessions(tx, device.id, at)
-        if (draft.name, draft.label) != (device.name, old.label):
+        if (name, draft.label) != (device.name, old.label):
             await index_again(tx, [device.id])
 
 

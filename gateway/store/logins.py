@@ -45,7 +45,7 @@ class Login(Struct, frozen=True):
 def kept_login(vault: Vault, credentials: DeviceCredentials) -> Login:
     """Not for the writer's thread: sealing takes from the loop's randomness."""
     digest, sealed = sealed_credentials(vault, credentials)
-    return Login(credentials.type.value, digest, sealed)
+    return Login(credentials.type._value_, digest, sealed)
 
 
 async def change_login(tx: Transaction, device_id: int, login: Login, at: int) -> str | None:

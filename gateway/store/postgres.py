@@ -238,7 +238,9 @@ class PostgresDriver:
         connection = await self._writer()
         try:
             await connection.execute(_BEGIN)
-            result = await work(PostgresTransaction(connection, self._arrays))
+            tx = PostgresTransaction(connection, self._arrays)
+            result = await work(tx)
+            tx.told.prove_written()
             if await connection.execute("COMMIT") != "COMMIT":
                 raise StoreUnavailable("the database server rolled the transaction back")
         except Exception:

@@ -60,7 +60,8 @@ DELETE FROM event
  WHERE seq < coalesce((SELECT min(seq) FROM (SELECT seq, at FROM event ORDER BY seq LIMIT ?2) AS a
                         WHERE at >= ?1 AND at <= ?3),
                       (SELECT max(seq) FROM (SELECT seq FROM event ORDER BY seq LIMIT ?2) AS b))
-RETURNING seq;
+RETURNING seq, at, kind, outcome, reason, device_id, subject, wire, address, detail, actor, request,
+          object, previous;
 
 -- The five that follow take: numbers from, times from, to; words; text; the paths of devices, their
 -- owner, the path of people; how many are counted; how many are given, after how many.

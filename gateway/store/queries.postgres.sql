@@ -141,3 +141,8 @@ SELECT d.id, d.name, p.name, d.label, d.info, d.gateway, d.provision_state, o.na
 -- index_again
 -- There is no index of texts here.
 SELECT 1 WHERE ?1::text IS NULL;
+
+-- devices_of_profiles
+SELECT id FROM device
+ WHERE profile_id IN
+       (SELECT value::bigint FROM json_array_elements_text(?1::json) AS listed (value)) LIMIT ?2;

@@ -86,7 +86,7 @@ class _ForgetEvents(SingleDecision[int]):
     async def decide(self, tx: Transaction) -> int:
         rows = await tx.fetch("forget_events", self.before, _ROWS_PER_STEP, self.now + _DAY_MS)
         if rows:
-            await self.chain.forget(tx, max(row[0] for row in rows))
+            await self.chain.forget(tx, rows)
         return len(rows)
 
 

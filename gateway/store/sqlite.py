@@ -39,6 +39,11 @@ _APPLICATION = 0x47484F55
 """`PRAGMA application_id` of our files: GHOU."""
 _BUSY_S = 2.0
 """How long to wait for another process's write. A stop has to fit in 10 s, this included."""
+_ASK_S = 0.001
+"""How often it is asked for. SQLite's own wait asks ever more seldom, down to ten times a second:
+beside an import, whose transactions are long and follow one another, it was hardly ever let in."""
+_LONG_S, _GAP_S = 0.1, 3 * _ASK_S
+"""After a transaction this long others get so long to begin theirs."""
 _PRAGMAS = (
     f"PRAGMA busy_timeout = {int(_BUSY_S * 1000)}",
     "PRAGMA synchronous = FULL",
@@ -55,6 +60,11 @@ class BatchConnection(aiosqlite.Connection):
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run `function(connection)` on the connection's thread and return its result."""
         return cast(T, await self._execute(function, self._conn))  # type: ignore[no-untyped-call]
+
+
+async def _opened(connection: BatchConnection) -> BatchConnection:
+    await connection
+    return connection
 
 
 class SqliteTransaction:
@@ -108,7 +118,7 @@ class SqliteDriver:
         with _as_unavailable():
             # Tried here first: aiosqlite leaves a thread behind when opening fails.
             self._try_to_open()
-            self._writer = await self._connect(_PRAGMAS)
+            self._writer = await self._connect((*_PRAGMAS, "PRAGMA busy_timeout = 0"))
             if self._path is not None:
                 reading = (_PRAGMAS[0], "PRAGMA query_only = ON")
                 self._reader = await self._connect(reading)
@@ -128,8 +138,15 @@ class SqliteDriver:
 
     async def _connect(self, pragmas: Iterable[str]) -> BatchConnection:
         connection = BatchConnection(self._connector(pragmas), iter_chunk_size=64)
-        await connection
-        return connection
+        opening = asyncio.ensure_future(_opened(connection))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # Given up while it opens: its thread would answer a loop that is gone.
+            await asyncio.wait((opening,))
+            if opening.exception() is None:
+                await connection.close()
+            raise
 
     def _connector(self, pragmas: Iterable[str]) -> Callable[[], sqlite3.Connection]:
         target = ":memory:" if self._path is None else str(self._path)
@@ -169,14 +186,19 @@ class SqliteDriver:
 
     async def transact(self, work: Work[T]) -> T:
         def run(connection: sqlite3.Connection) -> T:
-            connection.execute("BEGIN IMMEDIATE")
+            _begin(connection)
+            began = time.monotonic()
             try:
-                result = _run_to_end(cast("Coroutine[Any, Any, T]", work(_transaction(connection))))
+                tx = _transaction(connection)
+                result = _run_to_end(cast("Coroutine[Any, Any, T]", work(tx)))
+                tx.told.prove_written()
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+            if self._path is not None and time.monotonic() - began > _LONG_S:
+                time.sleep(_GAP_S)
             return result
 
         with _as_unavailable():
@@ -186,7 +208,7 @@ class SqliteDriver:
     async def migrate(self, scripts: Iterable[tuple[int, str]]) -> int:
         def run(connection: sqlite3.Connection) -> int:
             # The lock first, then the look: another process may be at it too.
-            connection.execute("BEGIN IMMEDIATE")
+            _begin(connection)
             try:
                 version = _migrate(connection, list(scripts))
                 connection.execute("COMMIT")
@@ -213,9 +235,12 @@ class SqliteDriver:
 
 
 def _check_ours(connection: sqlite3.Connection) -> None:
-    """A file that is another program's database is left alone."""
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    """A file that is another program's database is left alone.
+
+    The tables first: another process may be making the store, and its mark comes with them.
+    """
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
     if tables and application != _APPLICATION:
         raise StoreUnavailable("it is another program's database")
 
@@ -230,6 +255,21 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
+        else:
+            return
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    """Begin to write, as soon as no other process does."""
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as exc:
+            busy = exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(_ASK_S)
         else:
             return
 

@@ -9,6 +9,7 @@ from gateway.store.chain import Chain, Head, event_digest, head_from_row
 from gateway.store.driver import Driver, Row
 
 _PAGE = 2000
+_BEFORE_ALL = -(2**63)
 
 
 class Verification:
@@ -28,10 +29,26 @@ class Verification:
         head = await self._head()
         if head is None:
             return await self._without_head()
+        # Looked at before the others are counted: they are forgotten before it is.
+        last = await self._driver.rows("chained_events", head.after_seq - 1, 1)
         older = int((await self._driver.rows("older_events", head.after_seq))[0][0])
         verdict = Verdict(older=older, newest=head.seq, digest=head.digest.hex())
-        broken = await self._proven(head)
+        broken = await self._before_it(head, last, older) or await self._proven(head)
         return structs.replace(verdict, events=self._events, broken=broken)
+
+    async def _before_it(self, head: Head, last: list[Row], older: int) -> BrokenLink | None:
+        """The last event that is older than the chain is tied to it, and those before it are
+        forgotten first: without it there are none."""
+        if not self._chain.is_ours(head):
+            return None  # it says nothing about the events, and is found by itself
+        if last and last[0][0] == head.after_seq:
+            if event_digest(last[0]) != head.after_digest:
+                return BrokenLink(Break.CHANGED, head.after_seq)
+        elif older:
+            first = await self._driver.rows("chained_events", _BEFORE_ALL, 1)
+            if first and first[0][0] <= head.after_seq:
+                return BrokenLink(Break.INSERTED, first[0][0])
+        return None
 
     async def _head(self) -> Head | None:
         rows = await self._driver.rows("chain_head")

@@ -244,7 +244,7 @@ class HttpListener:
     async def _bound(self, request: web.BaseRequest) -> int:
         """How many bytes the body of this request may have."""
         path, _ = _split(request)
-        found = self._router.match(_address(request.method, path))
+        found = await self._router.find(_address(request.method, path))
         if found is None or found[0].max_body_bytes <= self._max_body:
             return self._max_body
         route = found[0]
@@ -282,6 +282,8 @@ class HttpListener:
         if method == "HEAD":
             method = "GET"  # aiohttp leaves the body out (RFC 9110, section 9.3.2)
         address = _address(method, path)
+        if request.method == "HEAD":
+            await self._router.find(address)
         if (request.method == "HEAD" or self._stopping) and self._is_patient(address):
             # A HEAD would be given what it waited for, and nobody would see it.
             return self._answers.stopping() if self._stopping else self._unrouted(path)

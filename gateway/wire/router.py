@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import count
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 from msgspec import structs
@@ -31,6 +31,9 @@ _BROKEN = Reply(status=Status.INTERNAL)
 _OK: Final = Status.OK
 _QUIET = frozenset({Status.REFUSED, Status.TIMEOUT, Status.IGNORED, Status.LIMITED})
 
+
+Later: TypeAlias = Callable[[], Awaitable[Sequence[Route]]]
+"""Further routes, made when they are first asked for."""
 
 REQUEST_ID: Final = "X-Request-Id"
 
@@ -62,7 +65,8 @@ class Router:
 
     `gauge` bounds the calls under way over all wires; beyond it the answer is OVERLOADED. `polls`
     does the same for calls of patient routes. `timeout_s` is how long the core may take
-    (ThingsBoard contract, section 2.9: 10 s).
+    (ThingsBoard contract, section 2.9: 10 s). What lives at no address of `routes` may live at one
+    of `later`, which is asked once, at the first such address.
     """
 
     def __init__(
@@ -73,22 +77,40 @@ class Router:
         *,
         polls: Gauge | None = None,
         timeout_s: float = 10.0,
+        later: Later | None = None,
     ) -> None:
+        self._wire = wire
         self._gauge = gauge
         self._polls = polls or gauge
         self._deadlines = Deadlines(timeout_s)
         self._labels = wire.plain is Wire.HTTP  # no other wire has a place for a request's id
-        meters = gauge.meters
-        if meters.trace is not None:
-            trace = meters.trace
-            routes = [structs.replace(route, handler=trace(route)) for route in routes]
-        else:
-            routes = list(routes)
-        self._timings = {route.name: meters.of(route) for route in routes}
+        self._later = later
+        self._routes: list[Route] = []
+        self._take(routes)
+
+    def _take(self, more: Iterable[Route]) -> None:
+        """Serve these too."""
+        meters = self._gauge.meters
+        trace = meters.trace
+        if trace is not None:
+            more = [structs.replace(route, handler=trace(route)) for route in more]
+        self._routes += more
+        self._timings = {route.name: meters.of(route) for route in self._routes}
         self._table = PathTable(
-            [(address, route) for route in routes for address in route.addresses(wire)],
-            fold=wire.plain is Wire.COAP,
+            [(at, route) for route in self._routes for at in route.addresses(self._wire)],
+            fold=self._wire.plain is Wire.COAP,
         )
+
+    async def find(self, address: Address) -> tuple[Route, Mapping[str, str]] | None:
+        """As `match`; at an address of its own it first waits for the routes that come later."""
+        found = self._table.find(address)
+        if found is None and self._later is not None:
+            routes = await self._later()
+            if self._later is not None:
+                self._later = None
+                self._take(routes)
+            found = self._table.find(address)
+        return found
 
     def match(self, address: Address) -> tuple[Route, Mapping[str, str]] | None:
         """The route of `address` (`POST /api/v1/provision`, or a topic) and its parameters."""
@@ -112,6 +134,12 @@ class Router:
     ) -> tuple[Route | None, Reply]:
         """Serve one request. The route is None when nothing lives at `address` (NOT_FOUND)."""
         found = self._table.find(address)
+        if found is None and self._later is not None:
+            try:
+                found = await self.find(address)
+            except Exception:
+                log.exception("routes.not_made")
+                return None, _BROKEN
         if found is None:
             return None, Reply(status=Status.NOT_FOUND, reason="nothing is served here")
         route, params = found

@@ -108,3 +108,16 @@ def test_what_was_solved_needs_nothing_done():
     assert to_do([refused, provisioned]) == ""
     assert to_do([provisioned, refused]) == next_step("blocked")
     assert to_do([]) == ""
+
+
+def test_a_label_is_told_as_one():
+    """Not the device offered itself; and a new label is what a wrong code wants."""
+    kind = EventKind.DEVICE_CLAIM_OFFER
+    made = _event(kind, seq=2, detail={"label": "made"})
+    told = sentence(chapters([made])[0], str)
+    assert told.startswith("A label with a claim code was made for it")
+    refused = _event(kind, reason="customer_has_it", detail={"label": "made"})
+    assert sentence(chapters([refused])[0], str).startswith("No label was made for it")
+    wrong = _event(EventKind.DEVICE_CLAIM, reason="wrong_claim_key")
+    assert to_do([wrong]) != ""
+    assert to_do([wrong, made]) == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import os
 import signal
 import stat
@@ -10,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from gateway.store.sql_imports import SqlImports
 
 GOOD = "Device Name,Type,Token,Unknown\nm-1,meter,token-m-1,x\nm-2,meter,,y\n"
 
@@ -164,3 +167,57 @@ def test_an_import_that_was_stopped_is_taken_up_again(shell, how):
     assert result.stdout.startswith("29,700 created, 0 updated, 300 rejected")
     numbers = [int(row[0]) for row in read(rejects)[1:]]
     assert numbers == [n + 2 for n in range(99, rows, 100)]
+
+
+def test_rows_with_long_cells_are_written_a_few_at_a_time(shell, monkeypatch):
+    """Memory is bounded by characters too, not by the number of rows alone."""
+    written: list[int] = []
+    whole = SqlImports.import_rows
+
+    async def noted(self, batch):
+        written.append(len(batch.prepared.rows))
+        return await whole(self, batch)
+
+    monkeypatch.setattr(SqlImports, "import_rows", noted)
+    rows = [f"w-{n:03d},{'x' * 100_000}" for n in range(50)]
+    put(shell, "name,server:long\n" + "\n".join(rows))
+    assert shell.json("import", "devices.csv")["created"] == 50
+    assert written == [20, 20, 10]
+
+
+def test_one_file_of_rejects_is_not_written_by_two(shell):
+    """The second import cuts off nothing of the first one's, and goes on when it is alone."""
+    theirs = shell.folder / "devices.rejects.csv"
+    put(shell, "name,label\n,nameless\ngood,x\n")
+    with theirs.open("w") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        first.write("theirs")
+        first.flush()
+        result = shell("import", "devices.csv")
+        assert result.exit_code == 1
+        assert "another import writes its rejected rows there" in result.output
+        assert theirs.read_text() == "theirs"
+    result = shell("import", "devices.csv")
+    assert result.stdout.startswith("1 created, 0 updated, 1 rejected"), result.output
+    assert [row[0] for row in read(theirs)] == ["row", "2"]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "windows-1252"])
+def test_rejects_can_be_mended_in_the_encoding_they_came_in(shell, encoding):
+    """The same options read them again."""
+    put(shell, "name,label\n,Küche\n".encode(encoding))
+    assert shell("import", "devices.csv", "--encoding", encoding).exit_code == 1
+    rejects = shell.folder / "devices.rejects.csv"
+    mended = rejects.read_bytes().replace(b",,", b",m\xf6bel,")
+    put(shell, mended, "mended.csv")
+    shell.ok("import", "mended.csv", "--encoding", encoding)
+    assert names(shell) == ["möbel"]
+    assert "Küche" in shell.ok("export")
+
+
+def test_rejects_of_utf_16_are_utf_8_and_say_so(shell):
+    """Which is what is read without being told."""
+    put(shell, "name,label\n,Küche\n".encode("utf-16-le"))
+    result = shell("import", "devices.csv", "--encoding", "utf-16-le")
+    assert "in UTF-8" in result.stderr
+    assert "Küche" in (shell.folder / "devices.rejects.csv").read_text()

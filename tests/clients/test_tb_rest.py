@@ -164,3 +164,22 @@ def test_a_customer_claims(
     assert told.pop("claimed")
     assert told.pop("nothing")[0] == 400
     assert told == {"seen": 200, "other": 404, "saved": 403, "reclaimed": 200, "gone": 404}
+
+
+def test_it_reads_the_audit_log(operator: Operator) -> None:
+    """Who did what is found as ThingsBoard tells it: in order, by kind and by user."""
+    name = operator.name + "-watched"
+    assert operator.does("audit", name=name) == {
+        "actions": ["ADDED", "DELETED"],
+        "statuses": ["SUCCESS"],
+        "users": ["admin@localhost"],
+        "name": name,
+        "kind": "DEVICE",
+        "tenant": True,
+        "user": True,
+        "more": False,
+        "total": 2,
+        "deleted": [name],
+        "mine": 2,
+        "of_it": [True],
+    }

@@ -379,3 +379,10 @@ async def test_a_files_profile_is_the_roots(catalogue: Catalogue, registry: Regi
     assert found is not None
     assert (found.organisation_id, found.source) == (ROOT.id, "sensors.toml")
     assert await catalogue.find(BOSS, theirs.uuid) == theirs
+
+
+async def test_what_is_kept_is_not_nested_without_end(catalogue: Catalogue) -> None:
+    """A list of profiles must be able to write again what each of them brought."""
+    deep = '{"profileData":{"alarms":' + "[" * 99 + "]" * 99 + "}}"
+    with pytest.raises(Invalid, match="too deep"):
+        await catalogue.save(BOSS, structs.replace(new(), info=deep))

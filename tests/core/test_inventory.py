@@ -357,6 +357,54 @@ async def test_a_customer_keeps_the_profile_of_its_tenant(ground, inventory):
     other = await ground.add("e", profile_name="valve")
     draft = DeviceDraft(name="d", profile_id=record.device.profile_id, label="x")
     assert (await inventory.update(ground.north, record, draft)).label == "x"
-    with caused(Cause.GONE):
-        draft = DeviceDraft(name="d", profile_id=other.device.profile_id)
+    draft = DeviceDraft(name="d", profile_id=other.device.profile_id)
+    with pytest.raises(Forbidden):
         await inventory.update(ground.north, record, draft)
+
+
+async def test_a_customer_cannot_make_a_device_its_own_by_a_profile(ground, inventory):
+    """A profile of the customer's, by id or by name, does not take a device from its tenant."""
+    record = await ground.given("d", ground.north, profile_name="pump")
+    own = await ground.add("e", ground.north, profile_name="ours")
+    for wish in ({"profile_id": own.device.profile_id}, {"profile_name": "ours"}):
+        with pytest.raises(Forbidden):
+            await inventory.update(ground.north, record, DeviceDraft(name="d", **wish))
+    for name in ("pump2", "new"):
+        with pytest.raises(Forbidden):
+            await inventory.update(ground.north, record, DeviceDraft(name="d", profile_name=name))
+    await inventory.assign(ground.root, record, None)
+    assert await inventory.find(ground.north, record.device.uuid) is None
+
+
+async def test_a_profile_by_name_is_one_of_those_whose_device_it_is(ground, inventory):
+    """An administrator of the root who names a type leaves a customer's own device with it."""
+    record = await ground.add("d", ground.north, profile_name="pump")
+    await ground.add("e", profile_name="valve")
+    changed = await inventory.update(
+        ground.root, record, DeviceDraft(name="d", profile_name="valve")
+    )
+    assert changed.profile_name == "valve"
+    assert changed.device.organisation_id == ground.north.organisation.id
+
+
+@pytest.mark.parametrize("suffix", list(Suffix))
+async def test_a_device_is_renamed_to_the_next_free_name(ground, inventory, suffix):
+    """UNIQUIFY holds for a change as for a new device: what is free stays as it was asked."""
+    await ground.add("d")
+    record = await ground.add("e")
+    wish = {"conflict": NameConflict.UNIQUIFY, "separator": "-", "suffix": suffix}
+    changed = await inventory.update(ground.root, record, DeviceDraft(name="d"), **wish)
+    assert changed.device.name.startswith("d-")
+    assert len(changed.device.name) == (3 if suffix is Suffix.INCREMENTAL else 8)
+    free = await inventory.update(ground.root, changed, DeviceDraft(name="f"), **wish)
+    assert free.device.name == "f"
+
+
+async def test_what_is_kept_is_not_nested_without_end(ground, inventory):
+    """A list must be able to write again what each device brought, however it is added."""
+    deep = '{"a":' * 101 + "1" + "}" * 101
+    with pytest.raises(Invalid, match="too deep"):
+        await ground.add("d", info=deep)
+    record = await ground.add("d")
+    with pytest.raises(Invalid, match="too deep"):
+        await inventory.update(ground.root, record, DeviceDraft(name="d", info=deep))

@@ -127,7 +127,10 @@ async def test_a_name_that_is_none_is_refused(crowd: Crowd, name: str) -> None:
         await crowd.people.save_organisation(crowd.operator, name=name)
 
 
-@pytest.mark.parametrize("info", ["", "[]", "{", '"x"', "{" + " " * MOST_INFO_CHARACTERS + "}"])
+@pytest.mark.parametrize(
+    "info",
+    ["", "[]", "{", '"x"', "{" + " " * MOST_INFO_CHARACTERS + "}", '{"a":' * 101 + "1" + "}" * 101],
+)
 async def test_information_is_an_object(crowd: Crowd, info: str) -> None:
     """What is no JSON object, or too much of one, is refused."""
     with pytest.raises(Invalid):
@@ -489,6 +492,22 @@ async def test_a_change_of_name_ends_nothing(crowd: Crowd) -> None:
     assert now is not None
     assert now.user is not None
     assert now.user.first_name == "Ada"
+
+
+async def test_a_key_for_scripts_does_not_rename_its_user(crowd: Crowd) -> None:
+    """Whoever holds a key that may only look is not the person whose key it is."""
+    person = await crowd.actor("nobody@acme")
+    assert person.user is not None
+    user = person.user
+    with pytest.raises(Forbidden):
+        await crowd.people.save_user(
+            structs.replace(person, session=""),
+            email=user.email,
+            organisation=crowd.acme,
+            role=user.role,
+            first_name="Eve",
+            uuid=user.uuid,
+        )
 
 
 async def test_a_user_is_changed_once_for_each_reading(crowd: Crowd) -> None:

@@ -11,6 +11,7 @@ from fuzzing import Target, fuzz, target
 from inside import Gate
 
 from gateway.core.model import EventKind
+from gateway.wire.route import PathTable, Route
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +20,34 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         yield one
 
 
-def test_every_route_over_http_is_described(gate: Gate) -> None:
+async def test_every_route_over_http_is_described(gate: Gate) -> None:
     """Whoever adds a route says what it is: none is served that the document leaves out."""
-    silent = [route.name for route in gate.gateway.routes if route.http and not route.operation]
+    routes = await gate.gateway.all_routes()
+    silent = [route.name for route in routes if route.http and not route.operation]
     assert silent == []
+
+
+async def test_the_administration_is_at_no_address_of_the_device_api(gate: Gate) -> None:
+    """Loaded or not, an address leads to the same route."""
+    early = PathTable([(at, route) for route in gate.gateway.routes for at in route.http])
+    routes = await gate.gateway.all_routes()
+    full = PathTable([(at, route) for route in routes for at in route.http])
+    late = [route for route in routes if route not in gate.gateway.routes]
+    assert len(late) > 50
+    assert not any(route.coap or route.mqtt for route in late)
+    for route in late:
+        for at in route.http:
+            assert early.find(at) is None
+            assert _found(full, at) is route
+    for route in gate.gateway.routes:
+        for at in route.http:
+            assert _found(full, at) is _found(early, at)
+
+
+def _found(table: PathTable, address: str) -> Route:
+    found = table.find(address)
+    assert found is not None
+    return found[0]
 
 
 def test_the_document_is_complete(running: Target) -> None:

@@ -119,6 +119,14 @@ def token_of(form: str, answer: bytes) -> str:
     return found[1].decode()
 
 
+def as_today(answer: bytes) -> tuple[bytes, dict[str, Any]]:
+    """The answer to a legacy request without what it tells besides (section 6), and that."""
+    begin, comma, _ = answer.partition(b',"deviceId"')
+    assert comma, answer
+    told = json.loads(answer)
+    return begin + b"}", {name: told[name] for name in ("deviceId", "credentialsId")}
+
+
 def success(asked: dict[str, Any]) -> bytes:
     """The answer to a request that brings its own credentials (section 2.5)."""
     kind = asked.get("credentialsType", "ACCESS_TOKEN")
@@ -281,13 +289,15 @@ async def test_the_legacy_request_is_taken_on_every_wire(gate: Gate, wire: str) 
         "provisionProfileSecret": "create-secret-0001",
     }
     plain = {**pair, "deviceName": "old", "deviceType": "thermostat"}
-    token = token_of("json", await provision(gate.ports, wire, json.dumps(plain).encode()))
+    answer, told = as_today(await provision(gate.ports, wire, json.dumps(plain).encode()))
+    token = token_of("json", answer)
     await live_with_token(gate, "old", token, wire)
     known = await gate.registry.device("old")
     assert known is not None
+    assert told == {"deviceId": known.device.uuid, "credentialsId": token}
     assert known.device.type == "thermostat"
     with_certificate = {**pair, "deviceName": "old-2", "x509CertPubKey": PEM}
-    answer = await provision(gate.ports, wire, json.dumps(with_certificate).encode())
+    answer, _ = as_today(await provision(gate.ports, wire, json.dumps(with_certificate).encode()))
     assert answer == success({"credentialsType": "X509_CERTIFICATE"})
 
 

@@ -299,3 +299,126 @@ async def test_a_walk_along_a_chain_that_grows_ends_well(store, audit, written):
     while not walk.done():
         await written(20)
     assert walk.result().broken is None
+
+
+@pytest.mark.every_database
+async def test_the_sweep_does_not_launder_what_was_made_to_look_old(
+    store, audit, written, clock, alter
+):
+    """Who gives events an old time, so that they are forgotten for him, breaks the chain."""
+    await written(10)
+    await alter("UPDATE event SET at = 1 WHERE seq <= 6")
+    await Retention(store, clock, events_keep_days=1).sweep()
+    await store.writer.settled()
+    broken = (await audit.verify()).broken
+    assert broken is not None
+    assert broken.how is Break.HEAD
+
+
+async def test_a_hole_is_not_swept_away(store, audit, written, clock, alter):
+    """One of the oldest was deleted: that it would be forgotten by now does not heal the chain."""
+    await written(10)
+    await alter("DELETE FROM event WHERE seq = 4")
+    clock.now += 2 * 86_400_000
+    await written(2)
+    await Retention(store, clock, events_keep_days=1).sweep()
+    assert (await audit.verify()).broken is not None
+
+
+async def test_several_sweeps_hold(store, audit, written, clock):
+    """The chain begins anew behind each of them."""
+    for _ in range(4):
+        clock.now += 86_400_000
+        await written(3)
+        await Retention(store, clock, events_keep_days=2).sweep()
+        await store.writer.settled()
+    verdict = await audit.verify()
+    assert verdict.broken is None
+    assert verdict.events < verdict.newest
+
+
+@pytest.mark.every_database
+async def test_an_older_state_put_back_is_found_by_who_saw_the_newer(store, audit, written, alter):
+    """Cut off, with the seal of that time: our next event does not go on from there."""
+    await written(3)
+    await alter("CREATE TABLE kept AS SELECT * FROM event_chain")
+    await written(3)
+    await written(3)
+    await alter(
+        "DELETE FROM event WHERE seq > 3",
+        "DELETE FROM event_chain",
+        "INSERT INTO event_chain SELECT * FROM kept",
+        "DROP TABLE kept",
+    )
+    await written(1)
+    broken = (await audit.verify()).broken
+    assert broken is not None
+    assert broken.how is Break.HEAD
+
+
+async def test_all_taken_away_is_found_by_who_saw_it(store, audit, written, alter):
+    """No event and no head: whoever wrote some does not begin again as if nothing had been."""
+    await written(3)
+    await written(3)
+    await alter("DELETE FROM event", "DELETE FROM event_chain")
+    await written(1)
+    assert (await audit.verify()).broken is not None
+
+
+async def test_nobody_adds_to_what_is_older_than_the_chain(store, audit, written, clock, alter):
+    """An event that claims to be of before the chain is found, on a new store and after a sweep."""
+    old = (
+        "INSERT INTO event (seq, at, kind, outcome, reason, subject, wire, address, detail) "
+        "VALUES ({}, 5, 'device:create', 'success', '', 'd', 'shell', 'x', '')"
+    )
+    await written(3)
+    await alter(old.format(0))
+    assert (await audit.verify()).broken == BrokenLink(Break.CHANGED, 0)
+    await alter("DELETE FROM event WHERE seq = 0", old.format(-7))
+    assert (await audit.verify()).broken == BrokenLink(Break.INSERTED, -7)
+    await alter("DELETE FROM event WHERE seq < 0")
+    clock.now += 2 * 86_400_000
+    await written(2)
+    await Retention(store, clock, events_keep_days=1).sweep()
+    await store.writer.settled()
+    assert (await audit.verify()).broken is None
+    await alter(old.format(2))
+    assert (await audit.verify()).broken == BrokenLink(Break.INSERTED, 2)
+
+
+async def test_the_last_of_the_older_is_tied_to_the_chain(store, audit, written, alter):
+    """What the chain began behind cannot be changed afterwards."""
+    await alter(
+        "INSERT INTO event (seq, at, kind, outcome, reason, subject, wire, address, detail) "
+        "VALUES (4, 5, 'device:create', 'success', '', 'd', 'shell', 'x', '')"
+    )
+    await written(2)
+    await alter("UPDATE event SET subject = 'e' WHERE seq = 4")
+    assert (await audit.verify()).broken == BrokenLink(Break.CHANGED, 4)
+
+
+@pytest.mark.every_database
+async def test_events_outside_of_the_writer_are_an_error(store, event):
+    """A transaction that would lose an event does not come about."""
+
+    async def work(tx):
+        tell(tx, [event(EventKind.DEVICE_LOGIN)])
+        await tx.fetch("insert_setting", "strange", b"x")
+
+    with pytest.raises(RuntimeError, match="through the Writer"):
+        await store.driver.transact(work)
+    assert await store.driver.point("setting", "strange") is None
+
+
+async def test_an_event_that_nobody_wrote_so_can_be_listed(written, alter, registrar):
+    """Whatever somebody put into a row: the others are still shown, and it is shown as strange."""
+    await written(4)
+    await alter(
+        "UPDATE event SET kind = 'x' WHERE seq = 1",
+        "UPDATE event SET detail = 'no JSON' WHERE seq = 2",
+        "UPDATE event SET at = 'noon' WHERE seq = 3",
+    )
+    events = await registrar.events(after_seq=0, limit=9, device_id=None)
+    kinds = [one.kind for one in events]
+    assert kinds[-1] is EventKind.DEVICE_LOGIN
+    assert set(kinds[:-1]) == {EventKind.UNREADABLE}

@@ -319,3 +319,18 @@ async def test_customers_are_found_anywhere_below(importer, store, registry):
     await importer.import_rows(actor(), [row(2, "b", customer="North")])
     number = (await registry.device("b")).device.customer_id
     assert number == (await registry.device("x")).device.customer_id
+
+
+async def test_large_devices_are_read_a_few_at_a_time(importer, store, clock):
+    """However much they hold, about as many characters as were asked for are in memory."""
+    value = "x" * 1000
+    long = [
+        row(n, f"d-{n:03d}", attributes=((AttributeScope.SERVER, "long", value),))
+        for n in range(60)
+    ]
+    await importer.import_rows(actor(), long)
+    exporter = Exporter(SqlImports(store), clock=clock, page_characters=10_000)
+    sizes = [len(page) async for page in exporter.rows(actor(), ExportQuery())]
+    assert sizes[:2] == [1, 20]
+    assert max(sizes[2:]) <= 10
+    assert sum(sizes) == 61

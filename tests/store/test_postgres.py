@@ -113,9 +113,15 @@ async def connection(postgres_url):
 # ── statements and schema ─────────────────────────────────────────────────────────────────────
 
 
+SEARCH = "device_search"
+"""SQLite's index of texts. PostgreSQL has none without an extension, and is never asked for it."""
+
+
 async def test_every_statement_is_accepted_by_the_schema(connection):
     """No statement is in words PostgreSQL does not know, for one row or for many."""
     for statement in QUERIES.values():
+        if SEARCH in statement:
+            continue
         if "VALUES (*)" in statement:
             statement = (await PostgresTransaction(connection, {}).from_arrays(statement)).statement
         await connection.prepare(statement)
@@ -137,7 +143,11 @@ async def test_both_databases_have_the_same_tables(connection):
         " JOIN pragma_table_info(t.name) c WHERE t.type = 'table'"
     ).fetchall()
     lite.close()
-    assert {tuple(row) for row in rows} == {(*names, bool(solid)) for *names, solid in expected}
+    assert {tuple(row) for row in rows} == {
+        (table, column, bool(solid))
+        for table, column, solid in expected
+        if not table.startswith(SEARCH)
+    }
 
 
 @settings(deadline=None, max_examples=200)

@@ -6,6 +6,8 @@ import asyncio
 import re
 import sqlite3
 import sys
+import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -37,7 +39,7 @@ from gateway.store.migrate import migrations
 from gateway.store.queries import QUERIES, rows_statement
 from gateway.store.retention import Retention
 from gateway.store.sql_store import SqlStore
-from gateway.store.sqlite import SqliteDriver, _statements
+from gateway.store.sqlite import SqliteDriver, _check_ours, _statements
 from gateway.store.vault import Vault
 
 pytestmark = pytest.mark.every_database
@@ -303,6 +305,53 @@ async def test_other_databases_are_left_alone(tmp_path, statement, told):
         await SqlStore(SqliteDriver(tmp_path / "g.db"), Vault(bytes(32))).open()
 
 
+def test_a_store_that_another_process_makes_meanwhile_is_ours(tmp_path):
+    """Between the two looks at a fresh file somebody else's first migration may be committed."""
+    path = tmp_path / "g.db"
+    looks = []
+
+    def trace(statement):
+        looks.append(statement)
+        if len(looks) == 2:
+            asyncio.run(make())
+
+    async def make():
+        other = SqlStore(SqliteDriver(path), Vault(bytes(32)))
+        await other.open()
+        await other.close()
+
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.set_trace_callback(trace)
+    _check_ours(connection)
+    connection.close()
+    assert len(looks) == 2
+
+
+async def test_long_transactions_of_another_process_let_others_in_between(tmp_path):
+    """An import that commits one batch after the other does not make the gateway refuse devices."""
+    stores = [SqlStore(SqliteDriver(tmp_path / "g.db"), Vault(bytes(32))) for _ in range(2)]
+    for store in stores:
+        await store.open()
+
+    async def long(tx):
+        await tx.fetch("next_ids", "user", 0)
+        time.sleep(0.15)  # the thread that writes, not the loop
+
+    async def keep_on():
+        while True:
+            await stores[0].driver.transact(long)
+
+    importing = asyncio.create_task(keep_on())
+    try:
+        for _ in range(4):
+            await stores[1].probe()
+    finally:
+        importing.cancel()
+        await asyncio.gather(importing, return_exceptions=True)
+        for store in stores:
+            await store.close()
+
+
 async def test_a_removed_device_reads_nothing(store, registry, device):
     """The session of a removed device is told so when it asks for attributes, too."""
     await registry.remove_device(await registry.device("d"))
@@ -340,3 +389,28 @@ async def test_a_profile_made_again_is_not_the_old_one(store, registry, new_flee
     new = await store.find_fleet_ticket(fleet.ticket.key)
     assert (new.id, new.profile.id) != (old.id, old.profile.id)
     assert new.profile.provision_type is ProvisionType.DISABLED
+
+
+async def test_an_opening_that_is_given_up_leaves_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that answered later would find its loop closed: Ctrl-C at a bad moment."""
+    connect, begun, ended = sqlite3.connect, threading.Event(), []
+
+    def slow(*args: object, **options: object) -> sqlite3.Connection:
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            time.sleep(0.1)
+            ended.append(True)
+        return connect(*args, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(sqlite3, "connect", slow)
+    driver = SqliteDriver(tmp_path / "g.db")
+    opening = asyncio.ensure_future(driver.open())
+    while not begun.is_set():
+        await asyncio.sleep(0.001)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert ended == [True]
+    await driver.close()

@@ -98,6 +98,8 @@ class EventKind(StrEnum):
     ROLE_REMOVE = "role:remove"
     AUDIT_SWEEP = "audit:sweep"
     """Old events were forgotten: where the chain begins from now on."""
+    UNREADABLE = "event:unreadable"
+    """Never told: what stands there is no event of ours, or one of a newer version."""
 
 
 class Outcome(StrEnum):

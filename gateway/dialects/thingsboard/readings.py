@@ -66,6 +66,7 @@ _TELEMETRY: msgspec.json.Decoder[_Found | list[_Found]] = msgspec.json.Decoder(
 _RAW_TELEMETRY: msgspec.json.Decoder[_Raws | list[_Raws]] = msgspec.json.Decoder(
     dict[str, msgspec.Raw] | list[dict[str, msgspec.Raw]]
 )
+_TOO_MUCH = "a number has too many digits, or a value is nested too deep"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -113,7 +114,7 @@ def _parsed(
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         parse_json(raw_decoder, body, wrong_shape)
-    raise BadPayload("a number has too many digits, or a value is nested too deep")
+    raise BadPayload(_TOO_MUCH)
 
 
 class _Message(msgspec.Struct):
@@ -131,11 +132,14 @@ class _Message(msgspec.Struct):
 
         The message is decoded once more when this is first asked for, and only then.
         """
-        if self.objects is None:
-            sent = _RAW_TELEMETRY.decode(self.body)
-            self.objects = sent if isinstance(sent, list) else [sent]
-        raws = self.objects[self.index]
-        return OBJECT.decode(raws["values"]) if self.timed else raws
+        try:
+            if self.objects is None:
+                sent = _RAW_TELEMETRY.decode(self.body)
+                self.objects = sent if isinstance(sent, list) else [sent]
+            raws = self.objects[self.index]
+            return OBJECT.decode(raws["values"]) if self.timed else raws
+        except RecursionError:  # the first time was from less deep in the program
+            raise BadPayload(_TOO_MUCH) from None
 
 
 def _read(found: _Found, now_ms: int, message: _Message, readings: list[Reading]) -> None:

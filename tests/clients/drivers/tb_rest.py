@@ -276,7 +276,37 @@ def login(job):
     }
 
 
-JOBS = {one.__name__: one for one in (login, profiles, devices, imports, traffic, claims)}
+def audit(job):
+    """Make and change a device, and read who did what: all of it, by entity, by user, by kind."""
+    api, name = client(job, job["admin"]), job["name"]
+    profile = api.get_default_device_profile_info().id
+    made = api.save_device(models.Device(name=name, type="default", device_profile_id=profile))
+    of_it = api.get_audit_logs_by_entity_id(made.id, 10, 0)
+    api.delete_device(made.id)
+    me = api.get_user()
+    logs = api.get_audit_logs(
+        page_size=10, page=0, text_search=name, sort_property="createdTime", sort_order="ASC"
+    )
+    deleted = api.get_audit_logs(page_size=10, page=0, text_search=name, action_types="DELETED")
+    mine = api.get_audit_logs_by_user_id(me.id, 10, 0, text_search=name)
+    first = logs.data[0]
+    return {
+        "actions": [one.action_type for one in logs.data],
+        "statuses": sorted({one.action_status for one in logs.data}),
+        "users": sorted({one.user_name for one in logs.data}),
+        "name": first.entity_name,
+        "kind": first.entity_id.entity_type,
+        "tenant": first.tenant_id.id == me.tenant_id.id,
+        "user": first.user_id.id == me.id.id,
+        "more": logs.has_next,
+        "total": logs.total_elements,
+        "deleted": [one.entity_name for one in deleted.data],
+        "mine": len(mine.data),
+        "of_it": [one.entity_id.id == made.id.id for one in of_it.data],
+    }
+
+
+JOBS = {one.__name__: one for one in (login, profiles, devices, imports, traffic, claims, audit)}
 
 
 def main():

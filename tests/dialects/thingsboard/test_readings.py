@@ -523,3 +523,17 @@ def test_a_query_selects_like_a_request() -> None:
 def test_attributes_have_these_very_bytes(found: Attributes, body: bytes) -> None:
     """A scope without values is left out; doubles and structures keep their looks."""
     assert encode_attributes(found) == body
+
+
+@pytest.mark.parametrize("wrap", ["%s", '{"ts":1,"values":%s}', "[%s]"])
+def test_no_depth_breaks_the_reader(wrap):
+    """A value nested as deep as the reader can, or a level more, is kept whole or refused."""
+    kept = 0
+    for depth in range(880, 1010):
+        body = (wrap % ('{"k":' + '{"a":' * depth + "1" + "}" * depth + "}")).encode()
+        try:
+            decode_telemetry(body, 1)
+        except BadPayload:
+            break
+        kept += 1
+    assert 0 < kept < 130

@@ -159,16 +159,17 @@ class DeviceRoutes:
             credentials=credentials,
             version=body.version,
         )
+        conflict, separator, suffix = _naming(call)
         with device_words():
             if record is None:
-                return await self._told(await self._create(call, actor, draft))
-            return await self._told(await self._inventory.update(actor, record, draft))
-
-    async def _create(self, call: Call, actor: Actor, draft: DeviceDraft) -> DeviceRecord:
-        conflict, separator, suffix = _naming(call)
-        return await self._inventory.create(
-            actor, draft, conflict=conflict, separator=separator, suffix=suffix
-        )
+                saved = await self._inventory.create(
+                    actor, draft, conflict=conflict, separator=separator, suffix=suffix
+                )
+            else:
+                saved = await self._inventory.update(
+                    actor, record, draft, conflict=conflict, separator=separator, suffix=suffix
+                )
+        return await self._told(saved)
 
     async def _profile(
         self, actor: Actor, body: DeviceBody, record: DeviceRecord | None

@@ -42,10 +42,13 @@ _DEFAULTS: Final = ThingsBoardProfile()
 def read_transport(
     transport: ProfileTransport, given: Mapping[str, Any], before: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """A profile's `sections` with what `given` says. Raises `Trouble` (400) that names a member."""
-    said = given.get("type")
-    if said is not None and said != transport.value:
-        raise bad_request("transportConfiguration must have the type that transportType says")
+    """A profile's `sections` with what `given` says. Raises `Trouble` (400) that names a member.
+
+    ThingsBoard does not look whether the types agree: what is said for another transport says
+    nothing of this one.
+    """
+    if given.get("type") not in (None, transport.value):
+        given = {}
     match transport:
         case ProfileTransport.MQTT:
             section = _mqtt(given)

@@ -9,6 +9,7 @@ from gateway.core.errors import Cause, Conflict, KeyTaken
 from gateway.core.model import Actor, DeviceProfile, Page, Permission, ProfileTransport
 from gateway.dialects.thingsboard.admin.answers import answers
 from gateway.dialects.thingsboard.admin.desk import (
+    VERSION_CONFLICT,
     Desk,
     Trouble,
     bad_request,
@@ -36,7 +37,7 @@ from gateway.dialects.thingsboard.admin.words import (
     uuid_of,
     uuids_of,
 )
-from gateway.wire.call import Call, Reply
+from gateway.wire.call import Call, Reply, Status
 from gateway.wire.operation import Operation, Query
 from gateway.wire.route import Route
 
@@ -70,6 +71,7 @@ _SORTABLE: Final = tuple(name for name in _ORDERS if name)
 _KEY_TAKEN: Final = "Device profile with such provision device key already exists!"
 _CERTIFICATE_TAKEN: Final = "Device profile with such certificate already exists!"
 _NAME_TAKEN: Final = "Device profile with such name already exists!"
+_CHANGED: Final = "Device profile was already changed by someone else"
 _IN_USE: Final = "The device profile referenced by the devices cannot be deleted!"
 
 
@@ -252,6 +254,8 @@ def _told(exc: Conflict | KeyTaken, *, by_certificate: bool = False) -> Trouble 
             return bad_request(_NAME_TAKEN)
         case Conflict(cause=Cause.IN_USE, args=("in use",)):
             return bad_request(_IN_USE)
+        case Conflict(cause=Cause.VERSION):
+            return Trouble(Status.CONFLICT, VERSION_CONFLICT, _CHANGED)
         case _:
             return exc
 
