@@ -27,7 +27,7 @@ from gateway.cli.times import DURATION, MOMENT
 from gateway.clock import now_ms
 from gateway.config import Config
 from gateway.core.audit import FOREVER_MS, Audit, AuditEntry, AuditQuery, Break, Verdict, word_of
-from gateway.core.model import Actor, EventKind, Outcome
+from gateway.core.model import Actor, EventKind, Outcome, Peer, Wire
 from gateway.toml_lines import plain
 
 if TYPE_CHECKING:
@@ -194,8 +194,15 @@ def _row(entry: AuditEntry) -> tuple[str, ...]:
     event = entry.event
     outcome = event.outcome.value + (f" ({event.reason})" if event.reason else "")
     where = f"{event.peer.wire} {event.peer.address}"
-    who = event.peer.actor or "-"
-    return str(event.seq), when(event.at), event.kind.value, outcome, event.subject, who, where
+    about = event.subject
+    return str(event.seq), when(event.at), event.kind.value, outcome, about, _who(event.peer), where
+
+
+def _who(peer: Peer) -> str:
+    """Who did it. A shell has a login name alone, which older events hold as its address."""
+    if peer.wire is Wire.SHELL:
+        return f"{peer.actor or peer.address} (shell)"
+    return peer.actor or "-"
 
 
 def _plain(entry: AuditEntry) -> dict[str, Any]:
@@ -283,8 +290,7 @@ def told(verdict: Verdict) -> str:
             else f"events {broken.seq} to {last} were"
         )
         what = _SENTENCES[broken.how].format(seq=broken.seq, events=events)
-        whole = f" ({verdict.events:,} events before it hold together.)" if verdict.events else ""
-        return f"The chain is broken: {what}.{whole} {_NEXT}"
+        return f"The chain is broken: {what}.{_whole(verdict.events)} {_NEXT}"
     older = f" {verdict.older:,} are older than the chain." if verdict.older else ""
     if not verdict.events:
         return f"There is no event in the chain yet.{older}"
@@ -292,6 +298,12 @@ def told(verdict: Verdict) -> str:
         f"The chain holds: {verdict.events:,} events up to number {verdict.newest}.{older}\n"
         f"newest digest  {verdict.digest}"
     )
+
+
+def _whole(events: int) -> str:
+    if events <= 1:
+        return " (The one before it holds.)" if events else ""
+    return f" (The {events:,} events before it hold together.)"
 
 
 def _plain_verdict(verdict: Verdict) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from gateway.cli.options import (
     the_device,
 )
 from gateway.cli.rotate import FILE, secret_file
+from gateway.clock import now_ms
 from gateway.config import Config
 from gateway.core.model import ClaimResult, Secret
 from gateway.core.provisioning import is_device_name
@@ -63,7 +64,10 @@ def claim(
     if not force and key is None:
         key = _claim_key()
     config = read_config(config_path)
-    result, owner = run(_claim(config, name_or_uuid, customer.strip(), None if force else key))
+    key = None if force else key
+    result, owner, is_new = run(_claim(config, name_or_uuid, customer.strip(), key))
+    if is_new:
+        click.echo(f"note: organisation {shown(customer.strip())} is new", err=True)
     if as_json:
         print_json({"result": result.value, "customer": owner})
     if result is ClaimResult.SUCCESS:
@@ -94,11 +98,17 @@ def _claim_key() -> Secret:
 
 async def _claim(
     config: Config, name: str, customer: str, key: Secret | None
-) -> tuple[ClaimResult, str | None]:
-    async with open_for_people(config) as registry:
+) -> tuple[ClaimResult, str | None, bool]:
+    """The result, who has the device now, and whether that organisation was made by this."""
+    from gateway.cli.bureau import open_bureau
+
+    async with open_bureau(config) as bureau:
+        registry, begun = bureau.desk.registry, now_ms()
         result = await registry.claim(await the_device(registry, name), customer, key)
-        known = await the_device(registry, name)
-        return result, await registry.customer_of(known.device)
+        device = (await the_device(registry, name)).device
+        owner = await bureau.people.organisation_numbered(device.customer_id or 0)
+        is_new = result is ClaimResult.SUCCESS and owner is not None and owner.created_at >= begun
+        return result, owner.name if owner is not None else None, is_new
 
 
 def _not_claimed(name: str, result: ClaimResult, owner: str | None) -> str:

@@ -136,7 +136,7 @@ def _print(story: _Story) -> None:
     click.echo()
     for chapter in chapters(story.events):
         _say(f"{when(chapter.first.at)}  {sentence(chapter, when)}")
-    todo = to_do(story.events)
+    todo = to_do(story.events, story.name)
     if todo:
         click.echo()
         _say(f"What to do: {todo}")
@@ -193,5 +193,5 @@ def _plain(story: _Story) -> dict[str, Any]:
             }
             for one in chapters(story.events)
         ],
-        "what_to_do": to_do(story.events) or None,
+        "what_to_do": to_do(story.events, story.name) or None,
     }

@@ -29,8 +29,10 @@ from gateway.cli.options import (
 if TYPE_CHECKING:
     from gateway.cli.bureau import Bureau
     from gateway.cli.import_run import Run
+    from gateway.cli.rejects import Rejects
     from gateway.core.csv_rows import Malformed, Row, Table
     from gateway.core.import_rows import Column
+    from gateway.core.importing import ImportJob
 
 _BATCH = 1000
 _HASH_BYTES = 1 << 20
@@ -50,7 +52,8 @@ class _Wish(Struct, frozen=True, kw_only=True):
     update: bool
     dry: bool
     anew: bool
-    rejects: Path
+    rejects: Path | None
+    default_rejects: Path
     quiet: bool
 
 
@@ -71,7 +74,7 @@ class _Wish(Struct, frozen=True, kw_only=True):
 @click.option(
     "--rejects",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where rejected rows go. Default: FILE.rejects.csv.",
+    help="Where rejected rows go. Default: FILE.rejects.csv, or -2, -3… if that is there.",
 )
 @config_option
 @json_option
@@ -103,7 +106,9 @@ def command(
     Rows that cannot be imported are named with their numbers, the header being row 1, and written
     with their reasons to a file that only you can read; mend them there and import that file. The
     exit status is then 1. After Ctrl-C, or a crash, the same command goes on where it stopped.
-    A dry run does not know of earlier rows whether they would have taken a name or a credential.
+    A dry run does not know of earlier rows whether they would have taken a name or a credential,
+    and writes no rejects file. Two rows of one name are warned of, as far as the first 100,000
+    names go; the later row is then an update.
 
     \b
     Examples:
@@ -124,7 +129,8 @@ def command(
         update=not keep_data,
         dry=dry,
         anew=restart,
-        rejects=rejects or stem.with_name(f"{stem.name}.rejects.csv"),
+        rejects=rejects,
+        default_rejects=stem.with_name(f"{stem.name}.rejects.csv"),
         quiet=as_json,
     )
     from gateway.core.csv_rows import CsvError
@@ -186,9 +192,9 @@ def _sheet(binary: BinaryIO, wish: _Wish) -> _Sheet:
     return _Sheet(table, header, columns, rows)
 
 
-def _show(sheet: _Sheet) -> None:
+def _show(sheet: _Sheet, maps: Sequence[str]) -> None:
     """The mapping, with the cells of the first row as examples, on standard error."""
-    from gateway.cli.import_mapping import example, meaning_of
+    from gateway.cli.import_mapping import example, ignored_hint, meaning_of
     from gateway.core.csv_rows import DELIMITERS, Row
     from gateway.toml_lines import plain
 
@@ -207,6 +213,8 @@ def _show(sheet: _Sheet) -> None:
         shown_cell = plain(example(column, str(cell)), 40)
         line = f"  {plain(str(title), 30):<{width}}  → {meaning_of(column):<16} {shown_cell}"
         click.echo(line.rstrip(), err=True)
+    if hint := ignored_hint(sheet.header, sheet.columns, maps):
+        click.echo(hint, err=True)
 
 
 # ── importing ─────────────────────────────────────────────────────────────────────────────────
@@ -218,7 +226,7 @@ async def _import(config_path: Path | None, wish: _Wish, binary: BinaryIO) -> Ru
     fingerprint = _fingerprint(wish, binary)
     sheet = _sheet(binary, wish)
     if not wish.quiet:
-        _show(sheet)
+        _show(sheet, wish.maps)
     async with open_bureau(read_config(config_path), make=True) as bureau:
         one = await _begin(bureau, wish, sheet, fingerprint)
         await _all_rows(one, wish, sheet, binary)
@@ -241,7 +249,6 @@ def _fingerprint(wish: _Wish, binary: BinaryIO) -> bytes | None:
 
 async def _begin(bureau: Bureau, wish: _Wish, sheet: _Sheet, fingerprint: bytes | None) -> Run:
     from gateway.cli.import_run import Options, Run
-    from gateway.cli.rejects import Rejects
     from gateway.clock import now_ms
     from gateway.core.import_rows import RowReader
     from gateway.core.importing import Importer
@@ -257,15 +264,29 @@ async def _begin(bureau: Bureau, wish: _Wish, sheet: _Sheet, fingerprint: bytes 
         job = await importer.begin(actor, fingerprint, name, anew=wish.anew)
         if job.position and not wish.quiet:
             click.echo(f"going on after row {job.position} (--restart begins anew)", err=True)
-    keep = job.rejects_bytes if job is not None else 0
-    header = sheet.header if wish.has_header else []
-    table = sheet.table
-    rejects = Rejects(
-        wish.rejects, header, table.delimiter, encoding=table.encoding, keep_bytes=keep
-    )
+    rejects = None if wish.dry else _rejects(wish, sheet, job)
     reader = RowReader(sheet.columns, certificate_text=strip_pem, spreadsheet=not wish.verbatim)
-    options = Options(update=wish.update, dry=wish.dry, batch=_BATCH, width=len(sheet.columns))
+    width, titles = len(sheet.columns), sheet.header
+    options = Options(update=wish.update, dry=wish.dry, batch=_BATCH, width=width, titles=titles)
     return Run(importer, actor, reader, rejects, options, job)
+
+
+def _rejects(wish: _Wish, sheet: _Sheet, job: ImportJob | None) -> Rejects:
+    from gateway.cli.rejects import Rejects, free_path
+
+    # Before its first reject a job has written no file, whatever it had in mind.
+    before = job.rejects_path if job is not None and job.tally.rejected else ""
+    path, own = free_path(wish.rejects, wish.default_rejects, before)
+    if job is not None:
+        job.rejects_path = str(path.absolute())
+    return Rejects(
+        path,
+        sheet.header if wish.has_header else [],
+        sheet.table.delimiter,
+        encoding=sheet.table.encoding,
+        own=own,
+        keep_bytes=job.rejects_bytes if job is not None else 0,
+    )
 
 
 async def _all_rows(one: Run, wish: _Wish, sheet: _Sheet, binary: BinaryIO) -> None:
@@ -341,6 +362,8 @@ def _summary(one: Run) -> str:
         parts.append(f"{tally.unchanged:,} as they were")
     if tally.rejected:
         parts.append(f"{tally.rejected:,} rejected")
+    if one.findings.unread:
+        parts.append(f"{one.findings.unread:,} not read")
     return ", ".join(parts)
 
 
@@ -355,10 +378,12 @@ def _tell(one: Run, wish: _Wish, took_s: float) -> None:
         text = f"nothing was kept; it would be: {text}"
     rate = f" ({tally.rows / took_s:,.0f} rows/s)" if took_s > 1 else ""
     click.echo(f"{text}{rate}")
-    if tally.rejected:
+    for line in one.findings.lines():
+        click.echo(f"would be made: {line}" if wish.dry else line)
+    if one.rejects_file:
         # UTF-8 is read without being told; other files are read as the table was.
         told = ", in UTF-8" if (wish.encoding or "").startswith("utf-16") else ""
-        click.echo(f"the rejected rows are in {shown(str(wish.rejects))}{told}", err=True)
+        click.echo(f"the rejected rows are in {shown(one.rejects_file)}{told}", err=True)
 
 
 def _plain(one: Run, wish: _Wish) -> dict[str, Any]:
@@ -371,5 +396,6 @@ def _plain(one: Run, wish: _Wish) -> dict[str, Any]:
         "unchanged": tally.unchanged,
         "rejected": tally.rejected,
         "first_rejected": reasons,
-        "rejects_file": str(wish.rejects) if tally.rejected else None,
+        "rejects_file": one.rejects_file,
+        **one.findings.plain(),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -57,6 +58,8 @@ _SCOPES: Final[Mapping[str, ColumnKind]] = {
 }
 _KEYED: Final = re.compile(r"\s*(\w+)\s*:(.+)", re.DOTALL).fullmatch
 _IGNORED: Final = Column(ColumnKind.IGNORED)
+_OF_REJECTS: Final = frozenset({"row", "reason"})
+"""Columns that the file of rejects has, to be left out."""
 
 
 def guessed(header: Sequence[str]) -> list[Column]:
@@ -147,6 +150,22 @@ def meaning_of(column: Column) -> str:
         scope = next(word for word, kind in _SCOPES.items() if kind is column.kind)
         return f"{scope}:{column.key}"
     return next(word for word, kind in WORDS.items() if kind is column.kind)
+
+
+def ignored_hint(
+    header: Sequence[str], columns: Sequence[Column], words: Sequence[str]
+) -> str | None:
+    """How to keep a column that nobody said to ignore; None when there is none."""
+    told = {_place(header, word.rpartition("=")[0]) for word in words}
+    for at, title in enumerate(header):
+        if columns[at].kind is not ColumnKind.IGNORED or at in told or title in _OF_REJECTS:
+            continue
+        plain = title.isprintable() and title.strip() and header.count(title) == 1
+        key = re.sub(r"\W+", "_", title).strip("_").lower() if plain else ""
+        key = key[:MOST_KEY_CHARACTERS] or f"column_{at + 1}"
+        word = shlex.quote(f"{title if plain else at + 1}=server:{key}")
+        return f"columns that are ignored can be kept as attributes: --map {word}"
+    return None
 
 
 def example(column: Column, cell: str) -> str:

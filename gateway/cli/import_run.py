@@ -10,11 +10,14 @@ from operator import attrgetter
 import click
 from msgspec import Struct
 
+from gateway.cli.import_findings import Findings
+from gateway.cli.options import shown
 from gateway.cli.rejects import Rejects
 from gateway.core.csv_rows import Malformed, Row
 from gateway.core.import_rows import ImportRow, Rejected, RowReader
-from gateway.core.importing import SLICE, Importer, ImportJob, PreparedRows, Tally
+from gateway.core.importing import SLICE, Importer, ImportJob, Made, PreparedRows, Tally
 from gateway.core.model import Actor
+from gateway.store.imports import TAKEN
 
 _MOST_TOLD = 20
 """Rejected rows that are named on the terminal; all are in the file."""
@@ -31,6 +34,8 @@ class Options(Struct, frozen=True, kw_only=True):
     """and about as many characters: with long cells a batch has fewer rows."""
     width: int
     """Columns of the table: a row may have fewer cells, and more only where they are empty."""
+    titles: Sequence[str] = ()
+    """What the columns are called, for messages."""
 
 
 class _Gathered(Struct, frozen=True):
@@ -56,14 +61,17 @@ def _slice(
 
 
 class Run:
-    """Imports the rows of one table. `tally` counts this run and those it continues."""
+    """Imports the rows of one table. `tally` counts this run and those it continues.
+
+    `rejects` None: rejected rows are told of and not written, as in a dry run.
+    """
 
     def __init__(
         self,
         importer: Importer,
         actor: Actor,
         reader: RowReader,
-        rejects: Rejects,
+        rejects: Rejects | None,
         options: Options,
         job: ImportJob | None,
     ) -> None:
@@ -75,7 +83,15 @@ class Run:
         self._job = job
         self._counted = Tally()
         self.told: list[Rejected] = []
+        self.findings = Findings()
         self.position = job.position if job is not None else 0
+
+    @property
+    def rejects_file(self) -> str | None:
+        """Where rejected rows are; None when there are none, or none are written."""
+        return (
+            str(self._rejects.path) if self._rejects is not None and self.tally.rejected else None
+        )
 
     @property
     def tally(self) -> Tally:
@@ -123,11 +139,12 @@ class Run:
             await asyncio.sleep(0)  # the batch before is to be written meanwhile
         if not found:
             return None
+        self.findings.note_names(good)
         return _Gathered(found, await self._importer.prepare(good), bad)
 
     async def _write(self, batch: _Gathered) -> None:
         await self._importer.give_way()
-        last = batch.found[-1].at
+        last, made = batch.found[-1].at, Made()
         outcomes = await self._importer.write(
             self._actor,
             batch.prepared,
@@ -136,8 +153,10 @@ class Run:
             job=self._job,
             last=last,
             before=batch.bad,
+            made=made,
         )
         self.position = last
+        self.findings.note_made(made)
         if self._job is None:
             self._counted.add(outcomes)
             self._counted.rejected += len(batch.bad)
@@ -155,13 +174,16 @@ class Run:
             if one.at > job.position:
                 rows = itertools.chain((one,), rows)
                 break
-            if one.at in pending and isinstance(one, Row):
+            if isinstance(one, Malformed):
+                self.findings.unread += one.unread
+            elif one.at in pending:
                 cells[one.at] = one.cells
         self._reject(job.pending, cells)
         return rows
 
     def _read(self, one: Row | Malformed) -> ImportRow | Rejected:
         if isinstance(one, Malformed):
+            self.findings.unread += one.unread
             return Rejected(one.at, one.reason)
         if len(one.cells) > self._options.width and any(one.cells[self._options.width :]):
             more = f"it has {len(one.cells)} cells, and there are {self._options.width} columns"
@@ -169,10 +191,24 @@ class Run:
         return self._reader.read(one.at, one.cells)
 
     def _reject(self, refused: Sequence[Rejected], cells: Mapping[int, Sequence[str]]) -> None:
+        refused = [self._placed(one, cells) for one in refused]
         self.told += refused[: _MOST_TOLD - len(self.told)]
+        if self._rejects is None:
+            return
         length = self._rejects.write(refused, cells)
         if self._job is not None:
             self._job.rejects_bytes = length
+
+    def _placed(self, one: Rejected, cells: Mapping[int, Sequence[str]]) -> Rejected:
+        """With the column that is the trouble, where the store cannot know it."""
+        if one.reason != TAKEN:
+            return one
+        titles = [
+            shown(self._options.titles[at] if at < len(self._options.titles) else str(at + 1))
+            for at in self._reader.found_by(cells.get(one.number, ()))
+        ]
+        where = "columns" if len(titles) > 1 else "column"
+        return Rejected(one.number, f"{TAKEN} ({where} {', '.join(titles)})") if titles else one
 
     async def finish(self) -> None:
         """Nothing is left to be taken up again."""
@@ -180,12 +216,16 @@ class Run:
             await self._importer.end(self._actor, self._job)
 
     def close(self) -> None:
-        self._rejects.close()
+        if self._rejects is not None:
+            self._rejects.close()
 
     def tell_rejects(self) -> None:
-        """Name the first of them on standard error."""
+        """Name the first of them on standard error, after names that are there twice."""
+        for line in self.findings.warnings():
+            click.echo(line, err=True)
         for one in self.told:
             click.echo(f"row {one.number}: {one.reason}", err=True)
         more = self.tally.rejected - len(self.told)
         if more > 0:
-            click.echo(f"and {more} more; all are in {self._rejects.path}", err=True)
+            all_in = f"; all are in {self._rejects.path}" if self._rejects is not None else ""
+            click.echo(f"and {more} more{all_in}", err=True)

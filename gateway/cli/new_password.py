@@ -11,6 +11,7 @@ import click
 from gateway.cli.options import secret_from
 from gateway.core.model import Secret
 from gateway.core.tokens import new_token
+from gateway.core.users import FEWEST_CHARACTERS, MOST_CHARACTERS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -35,5 +36,6 @@ def asked_password(variable: str | None, *, generate: bool) -> tuple[Secret, boo
         return secret_from(variable), False
     if generate or not sys.stdin.isatty():
         return Secret(new_token()), True
-    text: str = click.prompt("Password", hide_input=True, confirmation_prompt="Once more", err=True)
+    asked = f"Password ({FEWEST_CHARACTERS} to {MOST_CHARACTERS} characters)"
+    text: str = click.prompt(asked, hide_input=True, confirmation_prompt="Once more", err=True)
     return Secret(text), False

@@ -48,19 +48,21 @@ def command() -> None:
 def list_organisations(
     below: str, search: str, limit: int, config_path: Path | None, as_json: bool
 ) -> None:
-    """List the organisations below one, by name."""
+    """List the organisations below one, by name; all of them with the root, which comes first."""
     found, total = run(_list(read_config(config_path), below, search, limit))
     if as_json:
         print_json([one for one, _ in found])
         return
-    if not found:
-        click.echo("there is none; `gatehouse org add NAME` makes one", err=True)
-        return
     from gateway.cli.tables import print_table
 
-    print_table(("organisation", "uuid", "place"), [(o["name"], o["uuid"], at) for o, at in found])
-    if total > len(found):
-        click.echo(f"{total - len(found)} more; use --search or --limit", err=True)
+    if found:
+        rows = [(o["name"], o["uuid"], at) for o, at in found]
+        print_table(("organisation", "uuid", "place"), rows)
+    below_it = sum(o["parent_id"] is not None for o, _ in found)
+    if total == 0:
+        click.echo("there is none below it; `gatehouse org add NAME` makes one", err=True)
+    elif total > below_it:
+        click.echo(f"{total - below_it} more; use --search or --limit", err=True)
 
 
 async def _list(
@@ -71,7 +73,10 @@ async def _list(
         page = await desk.people.organisations(
             _at(desk.actor, parent), page_size=limit, text=search
         )
-        return [(plain_organisation(one), await desk.place(one)) for one in page.data], page.total
+        found = page.data
+        if parent.parent_id is None and search.casefold() in parent.name.casefold():
+            found = [parent, *found]
+        return [(plain_organisation(one), await desk.place(one)) for one in found], page.total
 
 
 def _at(actor: Any, organisation: Organisation) -> Any:
@@ -113,7 +118,9 @@ def show(name: str, config_path: Path | None, as_json: bool) -> None:
             ("place", place),
             ("organisations below", str(told["organisations"])),
             ("users", str(told["users"])),
-            ("created", when(told["created_at"])),
+            ("devices, with those below", _many(told["devices"])),
+            ("profiles, with those below", str(told["profiles"])),
+            ("created", when(told["created_at"]) if told["created_at"] else "-"),
         ]
     )
 
@@ -124,7 +131,27 @@ async def _show(config: Config, name: str) -> tuple[dict[str, Any], str]:
         below = await desk.people.organisations(_at(desk.actor, found), page_size=1)
         users = await desk.people.users(desk.actor, organisation=found, page_size=1)
         counted = {"organisations": below.total, "users": users.total}
-        return plain_organisation(found) | counted, await desk.place(found)
+        place = await desk.place(found)
+    return plain_organisation(found) | counted | await _things(config, found), place
+
+
+def _many(devices: int) -> str:
+    """A store counts so far, and no further."""
+    from gateway.store.sql_inventory import MOST_COUNTED
+
+    return f"{MOST_COUNTED:,} or more" if devices >= MOST_COUNTED else str(devices)
+
+
+async def _things(config: Config, organisation: Organisation) -> dict[str, int]:
+    """How many devices and profiles are in it and below it."""
+    from gateway.cli.bureau import open_bureau
+    from gateway.core.model import DeviceQuery
+
+    async with open_bureau(config) as bureau:
+        at = _at(bureau.actor, organisation)
+        devices = await bureau.inventory.page(at, DeviceQuery(page_size=1))
+        profiles = await bureau.catalogue.page(at, page_size=1)
+        return {"devices": devices.total, "profiles": profiles.total}
 
 
 @command.command()

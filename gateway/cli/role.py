@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -25,8 +25,47 @@ from gateway.core.model import Permission, Role
 PERMISSION = click.Choice([one.value for one in Permission], case_sensitive=False)
 _org_option = click.option("--org", metavar="ORG", help="Whose role it is, where names are twice.")
 
+_METAVAR = "PERMISSION"
+_TOLD: Final[Mapping[Permission, str]] = {
+    Permission.PROVISION_DEVICES: "Blynk's; nothing here asks for it.",
+    Permission.ORG_VIEW: "See organisations.",
+    Permission.ORG_CREATE: "Make organisations.",
+    Permission.ORG_EDIT: "Change organisations.",
+    Permission.ORG_DELETE: "Remove organisations.",
+    Permission.ORG_VIEW_USERS: "See users.",
+    Permission.ORG_INVITE_USERS: "Add users.",
+    Permission.ORG_EDIT_USERS: "Change users, and set their passwords.",
+    Permission.ORG_DELETE_USERS: "Remove users.",
+    Permission.ROLE_VIEW: "Nothing asks for it: whoever may log in sees roles.",
+    Permission.ROLE_EDIT: "Make, change and remove roles.",
+    Permission.PRODUCT_VIEW: "See device profiles, with their fleet secrets.",
+    Permission.PRODUCT_EDIT: "Make, change and remove device profiles.",
+    Permission.OWN_DEVICES_VIEW: "See the devices that are the user's own.",
+    Permission.OWN_DEVICES_EDIT: "Change those.",
+    Permission.OWN_DEVICES_DELETE: "Remove those.",
+    Permission.ORG_DEVICES_CREATE: "Enter devices.",
+    Permission.ORG_DEVICES_VIEW: "See all devices of the organisation and of those below it.",
+    Permission.ORG_DEVICES_EDIT: "Change those.",
+    Permission.ORG_DEVICES_DELETE: "Remove those.",
+    Permission.ORG_DEVICES_SHARE: "Assign devices to customers, and take them back.",
+    Permission.DEVICES_CLAIM: "Claim devices with their codes.",
+    Permission.SET_AUTH_TOKEN: "See and change devices' credentials.",
+    Permission.RPC_CALL: "Call methods of devices.",
+    Permission.AUDIT_VIEW: "See what happened.",
+    Permission.MANAGE_STATIC_TOKENS: "Make and revoke keys for scripts.",
+}
+"""What each allows. All of it in the user's organisation and in those below."""
 
-@click.group()
+
+class _RoleGroup(click.Group):
+    """Its help ends with a table of the permissions."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Permissions"):
+            formatter.write_dl([(one.value, told) for one, told in _TOLD.items()])
+
+
+@click.group(cls=_RoleGroup)
 def command() -> None:
     """Show and change roles: named sets of permissions.
 
@@ -36,8 +75,8 @@ def command() -> None:
 
     \b
     Examples:
-      gatehouse role add installer --allow ORG_DEVICES_VIEW --allow PROVISION_DEVICES
-      gatehouse role change installer --allow RPC_CALL --deny PROVISION_DEVICES
+      gatehouse role add installer --allow ORG_DEVICES_VIEW --allow ORG_DEVICES_CREATE
+      gatehouse role change installer --allow RPC_CALL --deny ORG_DEVICES_CREATE
       gatehouse role show CUSTOMER_USER
     """
 
@@ -108,7 +147,9 @@ def _permissions(names: Iterable[str]) -> frozenset[Permission]:
 
 @command.command()
 @click.argument("name")
-@click.option("--allow", multiple=True, type=PERMISSION, help="May be given several times.")
+@click.option(
+    "--allow", multiple=True, type=PERMISSION, metavar=_METAVAR, help="May be given several times."
+)
 @click.option("--org", default="root", show_default=True, metavar="ORG", help="Whose role it is.")
 @config_option
 @json_option
@@ -133,8 +174,10 @@ async def _add(config: Config, name: str, allow: frozenset[Permission], org: str
 
 @command.command()
 @click.argument("name")
-@click.option("--allow", multiple=True, type=PERMISSION, help="From now on.")
-@click.option("--deny", multiple=True, type=PERMISSION, help="From now on no more.")
+@click.option("--allow", multiple=True, type=PERMISSION, metavar=_METAVAR, help="From now on.")
+@click.option(
+    "--deny", multiple=True, type=PERMISSION, metavar=_METAVAR, help="From now on no more."
+)
 @_org_option
 @config_option
 @json_option

@@ -39,7 +39,8 @@ def command(config_path: Path | None, quiet: bool) -> None:
 
     At the first start somebody is made who may log in to the REST API under `/api` and run the
     fleet: the password is printed once, after the ready line. GATEHOUSE_ADMIN_PASSWORD sets it
-    instead; `gatehouse user password` sets another.
+    instead. It counts at the first start alone: while there are users it changes nothing, and
+    `gatehouse user password` sets another.
 
     HTTPS, MQTTS and CoAPS are served when there is a certificate at the start; `gatehouse cert
     init` makes one for a lab. A changed certificate is taken up by itself, or at once on SIGHUP,

@@ -7,8 +7,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.core.advice import next_step, wrong_with
+from gateway.core.advice import about, next_step, wrong_with
 from gateway.core.model import Event, EventKind, Outcome
+from gateway.core.model import RefusalReason as R
 
 _SUCCESS: Final[Mapping[EventKind, str]] = {
     EventKind.DEVICE_PROVISION: "It was provisioned: it got its credentials",
@@ -66,7 +67,8 @@ def chapters(events: Iterable[Event]) -> list[Chapter]:
 
 def _alike(one: Event, other: Event) -> bool:
     same = (one.kind, one.outcome, one.reason, one.peer.wire, one.peer.actor)
-    return same == (other.kind, other.outcome, other.reason, other.peer.wire, other.peer.actor)
+    also = (other.kind, other.outcome, other.reason, other.peer.wire, other.peer.actor)
+    return same == also and _what(one) == _what(other)
 
 
 def sentence(chapter: Chapter, when: Callable[[int], str]) -> str:
@@ -117,16 +119,65 @@ def _by(event: Event) -> str:
     return f"{who} {where}".strip()
 
 
-def to_do(events: Sequence[Event]) -> str:
-    """What to do about the last refusal, if nothing went well since; else ""."""
-    for event in reversed(events):
+def to_do(events: Sequence[Event], device: str = "") -> str:
+    """What to do about the last refusal, if nothing went well since; else "".
+
+    `device` is the name that commands in it are given.
+    """
+    for index in range(len(events) - 1, -1, -1):
+        event = events[index]
         if event.outcome is Outcome.REFUSED:
-            return next_step(event.reason)
+            if event.kind in _CLAIMING:
+                return _about_claim(event, events[:index], events[index + 1 :], device)
+            return next_step(event.reason, device)
         if event.kind in _ENDS_TROUBLE:
             return ""
     return ""
 
 
+def _about_claim(
+    refused: Event, before: Sequence[Event], since: Iterable[Event], device: str
+) -> str:
+    """What to do about a claim, or an offer, that was refused."""
+    if any(one.kind is EventKind.DEVICE_ASSIGN and one.detail.get("customer") for one in since):
+        return ""
+    if refused.reason == R.CUSTOMER_HAS_IT and _was_claimed(refused, before):
+        return ""
+    if refused.reason == R.CLAIM_STANDS and _stands_by_label(before):
+        return about(device, _LABEL_STANDS)
+    return next_step(refused.reason, device)
+
+
+def _was_claimed(refused: Event, before: Sequence[Event]) -> bool:
+    """Whether this only repeats what succeeded: the same claim, or the offer that led to it.
+
+    A label is asked for by a person, who wants to know why there is none.
+    """
+    last = next((one for one in reversed(before) if _changes_customer(one)), None)
+    if last is None or last.kind is not EventKind.DEVICE_CLAIM or _is_label(refused):
+        return False
+    customer = refused.detail.get("customer")
+    return customer is None or customer == last.detail.get("customer")
+
+
+def _changes_customer(event: Event) -> bool:
+    kinds = (EventKind.DEVICE_CLAIM, EventKind.DEVICE_UNCLAIM, EventKind.DEVICE_ASSIGN)
+    return event.kind in kinds and event.outcome is not Outcome.REFUSED
+
+
+def _stands_by_label(before: Sequence[Event]) -> bool:
+    """Whether the offer that stands was made by an operator."""
+    for event in reversed(before):
+        if event.kind is EventKind.DEVICE_CLAIM_OFFER and event.outcome is not Outcome.REFUSED:
+            return _is_label(event)
+    return False
+
+
+_LABEL_STANDS: Final = (
+    "An operator made the code that stands, with `gatehouse label`. Claim the device with that "
+    "one, or end it and make another with `gatehouse label DEVICE --replace -o labels.pdf`."
+)
+_CLAIMING = (EventKind.DEVICE_CLAIM, EventKind.DEVICE_CLAIM_OFFER)
 _ENDS_TROUBLE = (
     EventKind.DEVICE_PROVISION,
     EventKind.DEVICE_CREDENTIALS,

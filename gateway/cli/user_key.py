@@ -24,6 +24,8 @@ from gateway.clock import now_ms
 from gateway.config import Config
 from gateway.core.model import ApiKey, Permission, Secret, User
 
+_ALLOW = "This alone; may be repeated (see `gatehouse role --help`). Default: as the user."
+
 
 @click.group()
 def key() -> None:
@@ -37,7 +39,7 @@ def key() -> None:
 @key.command()
 @click.argument("email")
 @click.argument("label")
-@click.option("--allow", multiple=True, type=PERMISSION, help="This alone. Default: as the user.")
+@click.option("--allow", multiple=True, type=PERMISSION, metavar="PERMISSION", help=_ALLOW)
 @click.option("--expires", type=DurationType(), metavar="DURATION", help="For example 90d.")
 @config_option
 @json_option
@@ -55,7 +57,7 @@ def add(
     if as_json:
         print_json(plain_key(made) | {"key": secret.reveal()})
         return
-    click.echo(f"added key {shown(made.label)} {made.uuid}", err=True)
+    click.echo(f"added key {shown(made.label)} {made.uuid}; it is shown this once:", err=True)
     click.echo(secret.reveal())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Final
 
@@ -10,12 +11,12 @@ from gateway.core.model import RefusalReason as R
 ADVICE: Final[Mapping[R, tuple[str, str]]] = {
     R.UNKNOWN_KEY: (
         "it showed a provision key that no profile has",
-        "Compare the key in the device with `gatehouse profile show NAME --reveal`.",
+        "Compare the key in the device with `gatehouse profile show PROFILE --reveal`.",
     ),
     R.WRONG_SECRET: (
         "its provision key is known, its provision secret is not the one of that profile",
-        "Compare the secret with `gatehouse profile show NAME --reveal`; after a rotation devices "
-        "need the new one.",
+        "Compare the secret with `gatehouse profile show PROFILE --reveal`; after a rotation "
+        "devices need the new one.",
     ),
     R.PROVISIONING_DISABLED: (
         "provisioning is switched off in its profile",
@@ -44,11 +45,11 @@ ADVICE: Final[Mapping[R, tuple[str, str]]] = {
     R.NAME_TAKEN: (
         "a device of that name exists, and its profile only makes new ones",
         "If this is the same device, it has credentials already: let it use them, or remove it "
-        "with `gatehouse device remove NAME`. If it is another, give it another name.",
+        "with `gatehouse device remove DEVICE`. If it is another, give it another name.",
     ),
     R.NO_SUCH_DEVICE: (
         "its profile only lets in devices that were entered before, and this one was not",
-        "Enter it with `gatehouse device add NAME`, or import a list with `gatehouse import`.",
+        "Enter it with `gatehouse device add DEVICE`, or import a list with `gatehouse import`.",
     ),
     R.OTHER_PROFILE: (
         "the device of that name belongs to another profile than the key it showed",
@@ -56,12 +57,12 @@ ADVICE: Final[Mapping[R, tuple[str, str]]] = {
     ),
     R.ALREADY_PROVISIONED: (
         "it was provisioned before, and each device gets its credentials once",
-        "If it lost them, let it ask once more with `gatehouse device rearm NAME`. If it did not "
+        "If it lost them, let it ask once more with `gatehouse device rearm DEVICE`. If it did not "
         "ask the first time, somebody else did: revoke the credentials.",
     ),
     R.BLOCKED: (
         "its provision state is neither waiting nor provisioned, which blocks it",
-        "Set the device to wait again with `gatehouse device rearm NAME`.",
+        "Set the device to wait again with `gatehouse device rearm DEVICE`.",
     ),
     R.CREDENTIALS_INVALID: (
         "the credentials it asked for are incomplete or of no kind that is known",
@@ -81,7 +82,7 @@ ADVICE: Final[Mapping[R, tuple[str, str]]] = {
     ),
     R.CUSTOMER_HAS_IT: (
         "a customer has the device already",
-        "Take it back first: `gatehouse device unclaim NAME`.",
+        "Take it back first: `gatehouse device unclaim DEVICE`.",
     ),
     R.CLAIMING_DISABLED: (
         "claiming is switched off for the device or its profile",
@@ -89,23 +90,28 @@ ADVICE: Final[Mapping[R, tuple[str, str]]] = {
     ),
     R.CLAIM_STANDS: (
         "a claim was offered before and has not expired",
-        "Use that one, or wait until it expires.",
+        "Use that one, or wait until it expires; `gatehouse label DEVICE --replace -o labels.pdf` "
+        "ends it and makes another.",
     ),
     R.NO_CLAIM: (
         "the device offers no claim",
-        "Let the device send its claim request, then claim it within its time.",
+        "Let the device send its claim request, or make a code for it with "
+        "`gatehouse label DEVICE -o labels.pdf`; then claim it within its time.",
     ),
     R.CLAIM_EXPIRED: (
         "the time in which the device could be claimed is over",
-        "Let the device send its claim request once more.",
+        "Let the device send its claim request once more, or make a code for it with "
+        "`gatehouse label DEVICE --replace -o labels.pdf`.",
     ),
     R.WRONG_CLAIM_KEY: (
         "the claim key is not the one the device told",
-        "Read the code on the device's label again.",
+        "A wrong code ends the offer, and the right one is refused, too, from then on. Make "
+        "another with `gatehouse label DEVICE --replace -o labels.pdf`, or let the device offer "
+        "itself again.",
     ),
     R.CREDENTIALS_REVOKED: (
         "its credentials were revoked",
-        "If that was a mistake, give it others: `gatehouse credential rotate NAME`.",
+        "If that was a mistake, give it others: `gatehouse credential rotate DEVICE`.",
     ),
     R.CSR_UNREADABLE: (
         "its signing request cannot be read",
@@ -180,7 +186,8 @@ ADVICE: Final[Mapping[R, tuple[str, str]]] = {
         "Have its certificate issued with the device's name as common name.",
     ),
 }
-"""What was wrong, as the end of a sentence that begins with the device; and what to do."""
+"""What was wrong, as the end of a sentence that begins with the device; and what to do.
+`DEVICE` in a command stands for the device's name, `PROFILE` for that of a profile."""
 
 
 def wrong_with(reason: str) -> str:
@@ -191,9 +198,14 @@ def wrong_with(reason: str) -> str:
         return reason.replace("_", " ")
 
 
-def next_step(reason: str) -> str:
-    """What to do about it; "" where there is nothing that we know of."""
+def next_step(reason: str, device: str = "") -> str:
+    """What to do about it, for the device of this name; "" where nothing is known."""
     try:
-        return ADVICE[R(reason)][1]
+        return about(device, ADVICE[R(reason)][1])
     except ValueError:
         return ""
+
+
+def about(device: str, text: str) -> str:
+    """With the device's name in its commands, as a shell takes it. Without a name as it is."""
+    return text.replace("DEVICE", shlex.quote(device)) if device else text

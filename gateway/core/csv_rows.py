@@ -35,10 +35,15 @@ class CsvError(Exception):
 
 
 class Malformed(Struct, frozen=True):
-    """A row that cannot be read, and why. `at` is its number, counted from 1, header included."""
+    """A row that cannot be read, and why. `at` is its number, counted from 1, header included.
+
+    `unread`: so many lines after it were taken for its content. Each is counted as a row, which it
+    is when the quotation mark is closed.
+    """
 
     at: int
     reason: str
+    unread: int = 0
 
 
 class Row(Struct, frozen=True):
@@ -180,10 +185,11 @@ class _Rows:
     def __next__(self) -> Row | Malformed:
         while True:
             self._at += 1
+            before = self._reader.line_num
             try:
                 cells = next(self._reader)
             except (csv.Error, _TooLong) as exc:
-                return Malformed(self._at, _why(exc))
+                return self._malformed(exc, self._reader.line_num - before)
             except UnicodeError:
                 raise CsvError(
                     f"after row {self._at - 1} comes something that is no text in this encoding; "
@@ -194,6 +200,20 @@ class _Rows:
             if cells:
                 return Row(self._at, cells)
 
+    def _malformed(self, exc: Exception, lines: int) -> Malformed:
+        """After so many `lines`, without the one that was too long."""
+        at, unread = self._at, lines if isinstance(exc, _TooLong) else lines - 1
+        if unread < 1:
+            return Malformed(at, _why(exc))
+        self._at += unread
+        rows = f"rows {at + 1} to {self._at} were" if unread > 1 else f"row {self._at} was"
+        return Malformed(
+            at,
+            f"{_why(exc)}; {rows} taken for its content, and not read. Mend the quotation marks of "
+            f"row {at} in the file itself, and import that again",
+            unread,
+        )
+
 
 def _why(exc: Exception) -> str:
     """What csv says, in our words; it never repeats a cell."""
@@ -203,7 +223,7 @@ def _why(exc: Exception) -> str:
     if "larger than field limit" in told:
         return (
             f"a cell has more than {MOST_CELL_CHARACTERS} characters; perhaps a quotation mark is "
-            "never closed, then rows after it were taken for its content"
+            "never closed"
         )
     if "unexpected end of data" in told:
         return "a quotation mark is never closed, up to the end of the file"

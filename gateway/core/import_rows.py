@@ -226,6 +226,15 @@ class RowReader:
             return _psk(given)
         return AccessToken(Secret(given[ColumnKind.ACCESS_TOKEN]))
 
+    def found_by(self, cells: Sequence[str]) -> list[int]:
+        """The columns of the cells that a device with these is found by: no other may have them."""
+        given = {kind: at for at, kind in self._login_columns if at < len(cells) and cells[at]}
+        for kinds in _FOUND_BY:
+            places = [given[kind] for kind in kinds if kind in given]
+            if places:
+                return places
+        return []
+
     def _certificate(self, cell: str) -> Certificate:
         text = self._certificate_text(cell).strip()
         if not text or not is_plain(text):
@@ -236,6 +245,12 @@ class RowReader:
 _MQTT: Final = (ColumnKind.MQTT_CLIENT_ID, ColumnKind.MQTT_USER_NAME, ColumnKind.MQTT_PASSWORD)
 _PSK: Final = (ColumnKind.PSK_IDENTITY, ColumnKind.PSK_KEY)
 _LOGIN: Final = frozenset({ColumnKind.X509, ColumnKind.ACCESS_TOKEN, *_MQTT, *_PSK})
+_FOUND_BY: Final = (
+    (ColumnKind.X509,),
+    (ColumnKind.MQTT_CLIENT_ID, ColumnKind.MQTT_USER_NAME),
+    (ColumnKind.PSK_IDENTITY,),
+    (ColumnKind.ACCESS_TOKEN,),
+)
 _FIELDS: Final = {
     ColumnKind.ACCESS_TOKEN: "credentialsId",
     ColumnKind.MQTT_CLIENT_ID: "clientId",

@@ -14,8 +14,6 @@ from gateway.core.import_rows import ImportRow, Rejected
 from gateway.core.model import Actor, Permission, Secret
 from gateway.core.ports import Clock, NewToken
 
-MOST_ROWS: Final = 1000
-"""In one transaction: it holds up a gateway on the same store for some hundredths of a second."""
 
 SLICE: Final = 64
 """Rows that are looked at before others on the loop are served; about a millisecond."""
@@ -56,12 +54,26 @@ class Tally(Struct):
         return self.created + self.updated + self.unchanged + self.rejected
 
 
+class Made(Struct):
+    """Names of what a batch made because rows name it."""
+
+    profiles: list[str] = field(default_factory=list)
+    customers: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+
+    def clear(self) -> None:
+        """The transaction is run again."""
+        self.profiles.clear()
+        self.customers.clear()
+        self.groups.clear()
+
+
 class ImportJob(Struct):
     """One file under way, as it is on disk: what was done is not done again.
 
     `position` is the number of the last row that is done. The rejects of all batches but the last
     are in the first `rejects_bytes` of the file of rejects; those of the last are in `pending`, so
-    that a crash between the commit and the file loses none.
+    that a crash between the commit and the file loses none. `rejects_path` is that file, absolute.
     """
 
     id: int
@@ -70,6 +82,7 @@ class ImportJob(Struct):
     tally: Tally = field(default_factory=Tally)
     rejects_bytes: int = 0
     pending: tuple[Rejected, ...] = ()
+    rejects_path: str = ""
 
 
 class Powers(Struct, frozen=True):
@@ -94,7 +107,8 @@ class ImportBatch(Struct, frozen=True, kw_only=True):
 
     `update` False: attributes and time series of devices that exist are left alone. `dry`: all is
     decided and nothing is kept. `job`, with `last` (the number of the last row of the batch) and
-    `before` (rows that were rejected before they came here), is written along.
+    `before` (rows that were rejected before they came here), is written along. The store fills
+    `made`.
     """
 
     actor: Actor
@@ -106,6 +120,7 @@ class ImportBatch(Struct, frozen=True, kw_only=True):
     job: ImportJob | None = None
     last: int = 0
     before: tuple[Rejected, ...] = ()
+    made: Made = field(default_factory=Made)
 
 
 class ImportStore(Protocol):
@@ -164,12 +179,14 @@ class Importer:
         job: ImportJob | None = None,
         last: int = 0,
         before: Sequence[Rejected] = (),
+        made: Made | None = None,
     ) -> list[RowOutcome]:
         """Create or update the devices of these rows, in order, in one transaction.
 
         What was done is on disk when this returns. An existing device keeps what its row does not
         say; a new one without credentials gets a token. With a `job`, its position, its counts and
-        its pending rejects are written in the same transaction, and here too.
+        its pending rejects are written in the same transaction, and here too. `made` is told what
+        was made (of a dry run: would be) because rows name it.
         """
         batch = ImportBatch(
             actor=actor,
@@ -181,6 +198,7 @@ class Importer:
             job=job,
             last=last,
             before=tuple(before),
+            made=made or Made(),
         )
         outcomes = await self._store.import_rows(batch)
         if job is not None:

@@ -79,6 +79,7 @@ class _Finder:
         self._actor = batch.actor
         self._powers = batch.powers
         self._places = places
+        self._made = batch.made
 
     async def _look(self, statement: str, place: Any, names: Sequence[str]) -> list[Any]:
         return await self._tx.fetch(statement, place, _json.encode(names).decode())
@@ -114,6 +115,7 @@ class _Finder:
         number, made = await ensure_profile(self._tx, places.organisation_id, name, self._at)
         places.profiles[name] = number
         if made:
+            self._made.profiles.append(name)
             self._tell(EventKind.PROFILE_CREATE, name)
 
     async def default(self) -> None:
@@ -129,6 +131,7 @@ class _Finder:
             place = (places.organisation_id, DEFAULT_PROFILE)
             _, made = await ensure_default(tx, *place, self._at)
             if made:
+                self._made.profiles.append(DEFAULT_PROFILE)
                 self._tell(EventKind.PROFILE_CREATE, DEFAULT_PROFILE)
             found = await tx.fetch("import_default_profile", places.organisation_id)
         places.default = (found[0][0], found[0][1])
@@ -171,6 +174,7 @@ class _Finder:
         path = f"{parent.path}{number}/"
         row = (number, identity, parent.id, name, path, self._at)
         await self._tx.insert_rows("import_insert_customers", [row])
+        self._made.customers.append(name)
         self._tell(EventKind.ORGANISATION_CREATE, name, identity)
         return number
 
@@ -189,3 +193,4 @@ class _Finder:
             groups[name] = number
             rows.append((number, uuid7(self._at, os.urandom), place, name, self._at))
         await self._tx.insert_rows("import_insert_groups", rows)
+        self._made.groups += missing

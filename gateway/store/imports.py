@@ -71,6 +71,7 @@ class ImportRows(SingleDecision[list[RowOutcome]]):
         self.searched = searched
 
     async def decide(self, tx: Transaction) -> list[RowOutcome]:
+        self.batch.made.clear()
         outcomes = await _Batch(self, tx).run()
         if self.batch.dry:
             raise Rehearsed(outcomes)
@@ -84,7 +85,8 @@ async def _move(
 ) -> None:
     """Write how far the job is. The transaction may be run again: `job` itself stays."""
     after = moved(batch, msgspec.structs.replace(job, tally=_copy(job)), outcomes)
-    tally, pending = _json.encode(after.tally).decode(), _json.encode(after.pending).decode()
+    kept = msgspec.structs.asdict(after.tally) | {"rejects_path": after.rejects_path}
+    tally, pending = _json.encode(kept).decode(), _json.encode(after.pending).decode()
     columns = (after.position, tally, after.rejects_bytes, pending)
     if not await tx.fetch("import_move", job.id, job.position, *columns):
         raise Conflict(Cause.VERSION, "another import of the same file is under way")

@@ -30,7 +30,15 @@ from gateway.store.values import from_columns
 from gateway.store.writer import SingleDecision
 
 _json = msgspec.json.Encoder()
-_tally = msgspec.json.Decoder(Tally)
+
+
+class _Kept(Tally):
+    """What is kept of a job as one text."""
+
+    rejects_path: str = ""
+
+
+_kept = msgspec.json.Decoder(_Kept)
 _pending = msgspec.json.Decoder(tuple[Rejected, ...])
 _info = msgspec.json.Decoder(dict[str, Any])
 
@@ -172,10 +180,11 @@ class _Begin(SingleDecision[ImportJob]):
 
 
 def _job(row: Sequence[Any]) -> ImportJob:
-    number, source, position, tally, rejects_bytes, pending = row
-    return ImportJob(
-        number, source, position, _tally.decode(tally), rejects_bytes, _pending.decode(pending)
-    )
+    number, source, position, text, rejects_bytes, pending = row
+    kept = _kept.decode(text)
+    tally = Tally(kept.created, kept.updated, kept.unchanged, kept.rejected)
+    rejected = _pending.decode(pending)
+    return ImportJob(number, source, position, tally, rejects_bytes, rejected, kept.rejects_path)
 
 
 class _End(SingleDecision[None]):

@@ -34,7 +34,14 @@ class Verification:
         older = int((await self._driver.rows("older_events", head.after_seq))[0][0])
         verdict = Verdict(older=older, newest=head.seq, digest=head.digest.hex())
         broken = await self._before_it(head, last, older) or await self._proven(head)
-        return structs.replace(verdict, events=self._events, broken=broken)
+        return structs.replace(verdict, events=self._whole(broken), broken=broken)
+
+    def _whole(self, broken: BrokenLink | None) -> int:
+        """How many of the events we passed hold: not the broken one, which is found late when only
+        the next, or the seal, tells of it."""
+        if broken is None or broken.how is Break.HEAD or broken.seq > self._seq:
+            return self._events
+        return max(self._events - (self._seq - broken.seq + 1), 0)
 
     async def _before_it(self, head: Head, last: list[Row], older: int) -> BrokenLink | None:
         """The last event that is older than the chain is tied to it, and those before it are

@@ -7,8 +7,9 @@ import sqlite3
 
 import pytest
 
-from gateway.cli.audit import told
-from gateway.core.audit import Break, BrokenLink, Verdict
+from gateway.cli.audit import _plain, _row, told
+from gateway.core.audit import AuditEntry, Break, BrokenLink, Verdict
+from gateway.core.model import Event, EventKind, Peer, Wire
 
 
 @pytest.fixture
@@ -66,6 +67,7 @@ def test_a_whole_chain_is_said_to_hold(busy):
         ("DELETE FROM event WHERE seq = 3", "removed", "event 3 was removed"),
         ("DELETE FROM event WHERE seq > 2", "cut", "were cut off"),
         ("DELETE FROM event_chain", "head", "the seal on the chain's end"),
+        ("UPDATE event SET subject = 'x' WHERE seq = 3", "changed", "(The 2 events before it hold"),
     ],
 )
 def test_a_broken_chain_ends_with_a_sentence_and_status_1(busy, statement, how, words):
@@ -78,6 +80,14 @@ def test_a_broken_chain_ends_with_a_sentence_and_status_1(busy, statement, how, 
     result = busy("audit", "verify", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["broken"]["how"] == how
+
+
+def test_a_shell_is_not_taken_for_a_user():
+    """Also in older events, which have its name as address alone; JSON stays as it is."""
+    for peer in (Peer(Wire.SHELL, "root", actor="root"), Peer(Wire.SHELL, "root")):
+        entry = AuditEntry(event=Event(kind=EventKind.DEVICE_CREATE, at=1, peer=peer))
+        assert "root (shell)" in _row(entry)
+        assert _plain(entry)["actor"] == (peer.actor or None)
 
 
 @pytest.mark.parametrize("how", list(Break))

@@ -70,6 +70,14 @@ def test_an_operator_needs_no_key_and_takes_back(offered: Any) -> None:
     assert offered("device", "unclaim", "d1").exit_code == 1
 
 
+def test_a_new_customer_is_told(offered: Any) -> None:
+    """A name that was mistyped is seen; that of an organisation there is, is no news."""
+    first = offered(*CLAIM, "--force")
+    assert "note: organisation `Acme` is new" in first.stderr
+    offered.ok("device", "unclaim", "d1")
+    assert "note:" not in offered(*CLAIM, "--force").stderr
+
+
 def test_force_takes_no_key(offered: Any) -> None:
     """A key beside --force is a usage error: it would not be looked at."""
     (offered.folder / "key").write_text(KEY)

@@ -50,7 +50,7 @@ def test_a_name_that_never_became_a_device_is_told_of(shell):
     assert "`m` is no device" in text
     assert "It asked for credentials and was refused, because its profile only lets in" in text
     assert "(no_such_device), over MQTT from 192.0.2.7:5; 3 times" in text
-    assert "What to do: Enter it with `gatehouse device add NAME`" in text
+    assert "What to do: Enter it with `gatehouse device add m`" in text
     story = shell.json("explain", "m")
     assert (story["exists"], story["story"][0]["times"]) == (False, 3)
 
@@ -119,5 +119,42 @@ def test_a_label_is_told_as_one():
     refused = _event(kind, reason="customer_has_it", detail={"label": "made"})
     assert sentence(chapters([refused])[0], str).startswith("No label was made for it")
     wrong = _event(EventKind.DEVICE_CLAIM, reason="wrong_claim_key")
-    assert to_do([wrong]) != ""
+    assert "gatehouse label 'a b' --replace" in to_do([wrong], "a b")
     assert to_do([wrong, made]) == ""
+
+
+def test_calls_of_different_methods_are_told_apart():
+    """What differs in what is told is no repetition."""
+    state, reboot = (
+        _event(EventKind.DEVICE_RPC, detail={"method": one}) for one in ("getState", "reboot")
+    )
+    told = chapters([state, state, reboot])
+    assert [one.times for one in told] == [2, 1]
+    assert "getState" in sentence(told[0], str)
+
+
+def test_a_claim_that_succeeded_before_needs_nothing_done():
+    """The same claim again is no trouble; that of another customer is."""
+    acme, other = {"customer": "Acme"}, {"customer": "Other"}
+    claimed = _event(EventKind.DEVICE_CLAIM, detail=acme)
+    again = _event(EventKind.DEVICE_CLAIM, reason="customer_has_it", detail=acme)
+    foreign = _event(EventKind.DEVICE_CLAIM, reason="customer_has_it", detail=other)
+    offer = _event(EventKind.DEVICE_CLAIM_OFFER, reason="customer_has_it")
+    assert to_do([claimed, again], "m") == ""
+    assert to_do([claimed, offer], "m") == ""
+    assert "gatehouse device unclaim m" in to_do([claimed, foreign], "m")
+    assert "gatehouse device unclaim m" in to_do([again], "m")
+    wrong = _event(EventKind.DEVICE_CLAIM, reason="wrong_claim_key", detail=acme)
+    assigned = _event(EventKind.DEVICE_ASSIGN, detail=other)
+    assert to_do([wrong, assigned], "m") == ""
+
+
+def test_who_made_the_claim_that_stands_is_told():
+    """An operator's label is named; either way, how to end it."""
+    label = _event(EventKind.DEVICE_CLAIM_OFFER, detail={"label": "made"})
+    own = _event(EventKind.DEVICE_CLAIM_OFFER)
+    refused = _event(EventKind.DEVICE_CLAIM_OFFER, reason="claim_stands")
+    assert to_do([own, label, refused], "m").startswith("An operator made")
+    assert not to_do([label, own, refused], "m").startswith("An operator made")
+    for before in (label, own):
+        assert "gatehouse label m --replace" in to_do([before, refused], "m")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import os
 import signal
 import stat
 import time
 from pathlib import Path
 
+import click
 import pytest
 
+from gateway.cli.rejects import Rejects
+from gateway.core.import_rows import Rejected
 from gateway.store.sql_imports import SqlImports
 
 GOOD = "Device Name,Type,Token,Unknown\nm-1,meter,token-m-1,x\nm-2,meter,,y\n"
@@ -37,7 +39,7 @@ def test_columns_are_guessed_and_shown(shell):
     put(shell, GOOD)
     result = shell("import", "devices.csv")
     assert result.exit_code == 0, result.output
-    assert result.stdout == "2 created, 0 updated\n"
+    assert result.stdout == "2 created, 0 updated\nnew profiles: 1 (`meter`)\n"
     assert "Device Name  → name" in result.stderr
     assert "Unknown      → ignore" in result.stderr
     assert "token-m-1" not in result.stderr
@@ -69,7 +71,7 @@ def test_every_bad_row_is_named_and_written_down(shell):
     )
     result = shell("import", "devices.csv")
     assert result.exit_code == 1
-    assert result.stdout == "1 created, 0 updated, 6 rejected\n"
+    assert result.stdout.splitlines()[0] == "1 created, 0 updated, 6 rejected"
     told = [line for line in result.stderr.splitlines() if line.startswith("row ")]
     assert [line.split(":")[0] for line in told] == [f"row {n}" for n in range(3, 9)]
     rejects = shell.folder / "devices.rejects.csv"
@@ -186,20 +188,117 @@ def test_rows_with_long_cells_are_written_a_few_at_a_time(shell, monkeypatch):
 
 
 def test_one_file_of_rejects_is_not_written_by_two(shell):
-    """The second import cuts off nothing of the first one's, and goes on when it is alone."""
-    theirs = shell.folder / "devices.rejects.csv"
+    """What another import is writing is waited for; then the file goes on where it was left."""
+    path = shell.folder / "r.csv"
+    mine = Rejects(path, ["name"], ",")
+    length = mine.write([Rejected(2, "why")], {2: ["é"]})
+    other = Rejects(path, ["name"], ",", own=True, keep_bytes=length)
+    with pytest.raises(click.ClickException, match="another import writes"):
+        other.write([Rejected(3, "why")], {})
+    mine.close()
+    other.write([Rejected(3, "why")], {})
+    other.close()
+    assert [row[0] for row in read(path)] == ["row", "2", "3"]
+
+
+def test_a_file_of_rejects_that_another_made_meanwhile_is_kept(shell):
+    """Whether this import is new or continued, it cuts off only what is its own."""
+    path = shell.folder / "r.csv"
+    bad, cells = [Rejected(2, "why")], {2: ["x"]}
+    path.write_text("theirs")
+    for own in (False, True):
+        rejects = Rejects(path, ["name"], ",", own=own)
+        with pytest.raises(click.ClickException, match="did not write"):
+            rejects.write(bad, cells)
+        rejects.close()
+    assert path.read_text() == "theirs"
+    path.write_text("row,reason,na")  # what a crash left of one's own
+    rejects = Rejects(path, ["name"], ",", own=True)
+    rejects.write(bad, cells)
+    rejects.close()
+    assert read(path) == [["row", "reason", "name"], ["2", "why", "x"]]
+
+
+def test_rejects_of_earlier_imports_stay(shell):
+    """A real run writes beside them or refuses, a dry run writes nothing at all."""
+    first = shell.folder / "devices.rejects.csv"
+    first.write_text("mended for an hour")
     put(shell, "name,label\n,nameless\ngood,x\n")
-    with theirs.open("w") as first:
-        fcntl.flock(first, fcntl.LOCK_EX)
-        first.write("theirs")
-        first.flush()
-        result = shell("import", "devices.csv")
-        assert result.exit_code == 1
-        assert "another import writes its rejected rows there" in result.output
-        assert theirs.read_text() == "theirs"
+    dry = shell("import", "devices.csv", "--dry-run")
+    assert dry.exit_code == 1
+    assert "row 2: Device name should be specified!" in dry.stderr
+    assert "devices.rejects" not in dry.output
+    assert sorted(one.name for one in shell.folder.glob("*rejects*")) == [first.name]
+    refused = shell("import", "devices.csv", "--rejects", str(first))
+    assert refused.exit_code == 1
+    assert "name another file with --rejects" in " ".join(refused.stderr.split())
+    assert names(shell) == []
+    assert "`devices.rejects-2.csv`" in shell("import", "devices.csv").stderr
+    assert [row[0] for row in read(shell.folder / "devices.rejects-2.csv")] == ["row", "2"]
+    assert first.read_text() == "mended for an hour"
+
+
+def test_rows_behind_an_open_quotation_mark_are_told(shell):
+    """They are counted, and how to mend it is said; mended, the file is imported whole."""
+    lines = [f"q-{n},x\n" for n in range(2, 1001)]
+    lines[79] = 'q-81,"x\n'
+    put(shell, "name,label\n" + "".join(lines))
     result = shell("import", "devices.csv")
-    assert result.stdout.startswith("1 created, 0 updated, 1 rejected"), result.output
-    assert [row[0] for row in read(theirs)] == ["row", "2"]
+    assert result.exit_code == 1
+    assert result.stdout.startswith("79 created, 0 updated, 1 rejected, 919 not read\n")
+    assert "row 81: a quotation mark is never closed" in result.stderr
+    assert "rows 82 to 1000 were taken for its content, and not read" in result.stderr
+    assert "Mend the quotation marks of row 81 in the file itself" in result.stderr
+    assert shell("import", "devices.csv", "--json").stdout.count('"rows_not_read": 919') == 1
+    put(shell, "name,label\n" + "".join(lines).replace('"', ""))
+    told = shell.json("import", "devices.csv")
+    assert (told["created"], told["unchanged"], told["rows_not_read"]) == (920, 79, 0)
+
+
+def test_what_is_made_for_devices_is_told(shell):
+    """Profiles, customers and groups, once each, and of a dry run what would be."""
+    rows = "".join(f"m-{n},new,acme,g1;g{n}\n" for n in range(1, 1101))
+    put(shell, "name,type,customer,groups\n" + rows)
+    dry = shell.ok("import", "devices.csv", "--dry-run")
+    assert "would be made: new profiles: 1 (`new`)\n" in dry
+    assert "would be made: new groups: 1,100 (`g1`, `g2`" in dry
+    made = shell.json("import", "devices.csv")["made"]
+    assert made["profiles"] == {"count": 1, "names": ["new"]}
+    assert made["customers"] == {"count": 1, "names": ["acme"]}
+    assert made["groups"]["count"] == 1100
+    assert "new " not in shell.ok("import", "devices.csv")
+
+
+def test_a_credential_of_another_names_its_column(shell):
+    """The column, and never the credential, on the terminal and in the file."""
+    put(shell, "name,Device Token\na,sesame\nb,sesame\n")
+    result = shell("import", "devices.csv", "--map", "Device Token=access_token")
+    reason = "already assigned to another device! (column `Device Token`)"
+    assert reason in result.stderr
+    assert "sesame" not in result.output
+    assert read(shell.folder / "devices.rejects.csv")[1][1].endswith(reason)
+
+
+def test_an_ignored_column_can_be_kept(shell):
+    """The hint is a --map that works; what was said to be ignored has none."""
+    put(shell, "name,Bau-Ort 1\na,x\n")
+    hint = "can be kept as attributes: --map 'Bau-Ort 1=server:bau_ort_1'"
+    assert hint in shell("import", "devices.csv").stderr
+    assert "can be kept" not in shell("import", "devices.csv", "--map", "2=ignore").stderr
+    kept = shell("import", "devices.csv", "--map", "Bau-Ort 1=server:bau_ort_1")
+    assert kept.exit_code == 0
+    assert "can be kept" not in kept.stderr
+
+
+def test_a_name_that_is_there_twice_is_warned_of(shell):
+    """With both rows, also where they are in different batches."""
+    rows = "".join(f"n-{n},\n" for n in range(2, 1502))
+    put(shell, f"name,label\n{rows}n-7,later\n")
+    result = shell("import", "devices.csv")
+    assert result.exit_code == 0
+    assert "warning: rows 7 and 1502 have the same name `n-7`" in result.stderr
+    told = shell.json("import", "devices.csv", "--dry-run")
+    assert (told["repeated_names"], told["first_repeated"][0]["rows"]) == (1, [7, 1502])
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "windows-1252"])

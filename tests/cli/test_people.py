@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.first_admin import first_admin_lines
+from gateway.cli.new_password import asked_password
 from gateway.clock import now_ms
 from gateway.core.logins import LoginRefusal, Logins, Session
 from gateway.core.model import Actor, Peer, Permission, Secret, User, Wire
@@ -62,7 +63,8 @@ def by_key(shell: Any, key: str) -> Actor | None:
 
 def test_organisations_are_shown_as_a_tree(acme: Any) -> None:
     """Each with its place; those below one alone, or those with a text in the name."""
-    assert [one["name"] for one in acme.json("org", "list")] == ["Acme", "North"]
+    assert [one["name"] for one in acme.json("org", "list")][1:] == ["Acme", "North"]
+    assert acme.json("org", "list")[0]["parent_id"] is None
     assert "root / Acme / North" in acme.ok("org", "list")
     assert [one["name"] for one in acme.json("org", "list", "--below", "Acme")] == ["North"]
     assert [one["name"] for one in acme.json("org", "list", "--search", "acm")] == ["Acme"]
@@ -75,7 +77,11 @@ def test_an_organisation_is_shown(ada: Any) -> None:
     told = ada.json("org", "show", "Acme")
     assert (told["organisations"], told["users"]) == (1, 1)
     assert ada.json("org", "show", told["uuid"]) == told
-    assert ada.json("org", "show", "root")["organisations"] == 2
+    assert (told["devices"], told["profiles"]) == (0, 0)
+    root = ada.json("org", "show", "root")
+    assert root["organisations"] == 2
+    assert root["profiles"] == len(ada.json("profile", "list"))
+    assert "1970" not in ada.ok("org", "show", "root")
     assert "root / Acme" in ada.ok("org", "show", "Acme")
 
 
@@ -88,7 +94,7 @@ def test_an_organisation_is_renamed_and_removed(acme: Any) -> None:
     assert "organisations below it" in kept.output
     acme.ok("org", "remove", "North", "--yes")
     acme.ok("org", "remove", "Initech", "--yes")
-    assert acme.json("org", "list") == []
+    assert [one["parent_id"] for one in acme.json("org", "list")] == [None]
     assert "there is none" in acme("org", "list").stderr
 
 
@@ -204,7 +210,9 @@ def test_a_removed_user_is_gone(ada: Any) -> None:
 
 def test_a_key_is_shown_once_and_revoked(ada: Any) -> None:
     """What is printed opens; the list tells of it without it; revoked, it opens nothing."""
-    key = ada.ok("user", "key", "add", ADA, "nightly", "--expires", "90d").strip()
+    made = ada("user", "key", "add", ADA, "nightly", "--expires", "90d")
+    assert "shown this once" in made.stderr
+    key = made.stdout.strip()
     actor = by_key(ada, key)
     assert actor is not None
     assert actor.peer.actor == ADA
@@ -251,6 +259,25 @@ def test_a_role_is_made_changed_and_removed(ada: Any) -> None:
     ada.ok("role", "remove", "viewer", "--yes")
     names = [one["name"] for one in ada.json("role", "list")]
     assert names == ["TENANT_ADMIN", "CUSTOMER_USER"]
+
+
+def test_the_help_tells_of_every_permission(shell: Any) -> None:
+    """At the end of `role --help`; the options name none of them."""
+    told = shell.ok("role", "--help")
+    assert all(one.value in told for one in Permission)
+    for args in (("role", "add"), ("role", "change"), ("user", "key", "add")):
+        usage = shell.ok(*args, "--help")
+        assert "--allow PERMISSION" in usage
+        assert "AUDIT_VIEW" not in usage
+
+
+def test_the_prompt_says_how_long_a_password_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it is typed."""
+    asked: list[str] = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.prompt", lambda text, **_: asked.append(text) or "correct horse 1")
+    asked_password(None, generate=False)
+    assert asked == ["Password (8 to 256 characters)"]
 
 
 def test_a_built_in_role_is_shown_and_never_changed(shell: Any) -> None:

@@ -120,6 +120,21 @@ def test_a_quotation_mark_that_never_closes_is_told():
     *_, last = table(b'a,b\n"c,d\ne,f\n').rows
     assert isinstance(last, Malformed)
     assert "never closed" in last.reason
+    assert (last.at, last.unread) == (2, 1)
+    assert "row 3 was taken for its content" in last.reason
+
+
+def test_rows_that_a_bad_cell_swallowed_are_counted():
+    """Where a later quotation mark or the bound of a cell ends it, numbers go on as in the file."""
+    _, bad, after = table(b'a,b\n"c,d\ne,f\n"g",h\ni,j\n').rows
+    assert isinstance(bad, Malformed)
+    assert (bad.at, bad.unread, after) == (2, 2, Row(5, ["i", "j"]))
+    lines = b"e,f\n" * (MOST_CELL_CHARACTERS // 4 + 100)
+    _, bad, *rest = table(b'a,b\n"c,d\n' + lines).rows
+    assert isinstance(bad, Malformed)
+    assert "perhaps a quotation mark is never closed; rows 3 to" in bad.reason
+    assert bad.unread + len(rest) == MOST_CELL_CHARACTERS // 4 + 100
+    assert rest[0].at == 3 + bad.unread
 
 
 @settings(deadline=None, max_examples=150)

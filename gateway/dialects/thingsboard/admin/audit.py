@@ -263,6 +263,6 @@ def _data(event: Event) -> dict[str, Any]:
 
 
 def _details(event: Event) -> str:
-    todo = next_step(event.reason)
+    todo = next_step(event.reason, event.subject)
     wrong = wrong_with(event.reason)
     return f"{event.reason}: {wrong}. {todo}" if todo else f"{event.reason}: {wrong}"
