@@ -14,7 +14,6 @@ from gateway.core.import_rows import ImportRow, Rejected
 from gateway.core.model import Actor, Permission, Secret
 from gateway.core.ports import Clock, NewToken
 
-
 SLICE: Final = 64
 """Rows that are looked at before others on the loop are served; about a millisecond."""
 _GAP_S: Final = 0.03
