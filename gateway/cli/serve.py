@@ -15,7 +15,7 @@ from gateway.app import Gateway
 from gateway.cli.checks import SPARE_FILES, most_connections
 from gateway.cli.options import config_option, read_config
 from gateway.config import Config
-from gateway.core.errors import ConfigError, Invalid
+from gateway.core.errors import ConfigError, Invalid, Overloaded, StoreUnavailable
 from gateway.core.model import Secret, User
 from gateway.first_start import first_administrator
 from gateway.opening import open_store
@@ -105,6 +105,10 @@ async def _first_administrator(
     email = gateway.config.admin.first_administrator
     try:
         return await first_administrator(gateway.store, email, given)
+    except (StoreUnavailable, Overloaded) as exc:
+        # Devices are served all the same; the next start makes one.
+        click.echo(f"gatehouse: no first administrator was made ({exc})", err=True)
+        return None
     except Invalid as exc:
         raise ConfigError(
             f"{_PASSWORD_VARIABLE}: {exc} It is the first administrator's password; leave it out, "
