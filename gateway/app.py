@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections import defaultdict
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
@@ -57,7 +56,7 @@ from gateway.wire.route import Route
 from gateway.wire.router import Gauge, Router
 
 if TYPE_CHECKING:
-    from gateway.administration import Services
+    from gateway.services import Services
 
 log = structlog.get_logger()
 
@@ -235,10 +234,6 @@ class Gateway:
         self._begin_tasks()
         if self.config.profiles.watch:
             self._begin(watch(self.config.profiles_dir, self._reload, since=seen), "profiles.watch")
-        # What lives now lives long: keep the collector from walking it again and again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 50, 100)
 
     def _begin_tasks(self) -> None:
         store, config = self.store, self.config.store
@@ -338,7 +333,8 @@ class Gateway:
 
     def _admin_routes(self) -> tuple[Route, ...]:
         """In a thread, once."""
-        from gateway.administration import open_administration, open_services
+        from gateway.administration import open_administration
+        from gateway.services import open_services
 
         self._services = open_services(self.store)
         administration = open_administration(

@@ -27,7 +27,7 @@ class Bureau(NamedTuple):
 @asynccontextmanager
 async def open_bureau(config: Config, *, make: bool = False) -> AsyncIterator[Bureau]:
     """As `open_desk`."""
-    from gateway.administration import open_services
+    from gateway.services import open_services
 
     async with open_desk(config, make=make) as desk:
         services = open_services(desk.store)

@@ -89,16 +89,14 @@ async def open_people(config: Config, *, make: bool = False) -> AsyncIterator[Pe
     """As `open_desk`."""
     from gateway.clock import now_ms
     from gateway.core.logins import Logins
-    from gateway.core.people import People
-    from gateway.core.tokens import new_token
-    from gateway.passwords import Argon2Passwords
+    from gateway.services import open_services
     from gateway.store.sql_people import SqlPeople
 
     async with open_desk(config, make=make) as desk:
-        kept, hasher = SqlPeople(desk.store), Argon2Passwords()
+        services = open_services(desk.store)
         try:
-            people = People(kept, clock=now_ms, new_token=new_token, hasher=hasher)
-            actor = await people.operator(shell_peer())
-            yield PeopleDesk(actor, people, Logins(kept, hasher, clock=now_ms))
+            actor = await services.people.operator(shell_peer())
+            logins = Logins(SqlPeople(desk.store), services.hasher, clock=now_ms)
+            yield PeopleDesk(actor, services.people, logins)
         finally:
-            hasher.close()
+            services.close()

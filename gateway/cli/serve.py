@@ -18,6 +18,7 @@ from gateway.config import Config
 from gateway.core.errors import ConfigError, Invalid, Overloaded, StoreUnavailable
 from gateway.core.model import Secret, User
 from gateway.first_start import first_administrator
+from gateway.heap import settled_heap
 from gateway.opening import open_store
 
 _PASSWORD_VARIABLE = "GATEHOUSE_ADMIN_PASSWORD"  # noqa: S105 - the name of one
@@ -86,10 +87,11 @@ async def _serve(config: Config, *, quiet: bool) -> None:
             if given:
                 await _first_administrator(gateway, Secret(given))
             await gateway.start()
-            await _say_ready(gateway, quiet=quiet)
-            if not given and (first := await _first_administrator(gateway, None)) is not None:
-                _tell_first(gateway, *first)
-            await stopping.wait()
+            with settled_heap():
+                await _say_ready(gateway, quiet=quiet)
+                if not given and (first := await _first_administrator(gateway, None)) is not None:
+                    _tell_first(gateway, *first)
+                await stopping.wait()
             with suppress(OSError):  # nobody may be reading any more
                 click.echo("gatehouse: stopping, answering what was taken", err=True)
         finally:

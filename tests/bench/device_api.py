@@ -6,7 +6,6 @@ After each run the store is asked for what was acknowledged; anything lost is a 
 from __future__ import annotations
 
 import asyncio
-import gc
 import http.client
 import json
 import statistics
@@ -25,6 +24,7 @@ from gateway.config import Config
 from gateway.core.model import DeviceProfile, Provisioned, ProvisionType, RpcCall, Secret
 from gateway.core.registry import ProfileDraft
 from gateway.core.rpc import RpcOutcome
+from gateway.heap import settled_heap
 from gateway.opening import open_store
 from gateway.settings import (
     CoapSettings,
@@ -180,11 +180,10 @@ async def _inside(
         gateway = Gateway(config, store)
         try:
             await gateway.start()
-            return await work(lab, gateway, await _device(gateway))
+            with settled_heap():
+                return await work(lab, gateway, await _device(gateway))
         finally:
             await gateway.stop(2.0)
-            gc.unfreeze()  # the gateway tunes the collector of its own process; this one is shared
-            gc.set_threshold(700, 10, 10)
 
 
 async def _device(gateway: Gateway) -> Provisioned:

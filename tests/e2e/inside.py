@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -115,9 +114,6 @@ async def serving(folder: Path, **settings: Any) -> AsyncIterator[Gate]:
             yield Gate(gateway)
         finally:
             await gateway.stop(2.0)
-            # The gateway tunes the collector of its own process; this one is shared.
-            gc.unfreeze()
-            gc.set_threshold(700, 10, 10)
 
 
 NewGate = Callable[..., Awaitable[Gate]]

@@ -108,12 +108,6 @@ def device_info(record: DeviceRecord, root_uuid: str, *, active: bool) -> Device
     )
 
 
-def device_json(record: DeviceRecord, root_uuid: str) -> dict[str, Any]:
-    """The same as an object of JSON, to be put into another one."""
-    told: dict[str, Any] = msgspec.to_builtins(device_answer(record, root_uuid))
-    return told
-
-
 def _members(record: DeviceRecord, root_uuid: str) -> dict[str, Any]:
     device = record.device
     return {
