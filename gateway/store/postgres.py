@@ -26,7 +26,7 @@ import msgspec
 
 from gateway.core.errors import ConfigError, StoreUnavailable
 from gateway.store.driver import Row, Told, Work
-from gateway.store.queries import columns_of, postgres_places, postgres_queries
+from gateway.store.queries import columns_of, postgres_queries, postgres_words
 
 T = TypeVar("T")
 
@@ -214,7 +214,7 @@ class PostgresDriver:
         return await self._fetch(QUERIES[name], params)
 
     async def read(self, statement: str, *params: Any) -> list[Row]:
-        return await self._fetch(postgres_places(statement), params)
+        return await self._fetch(postgres_words(statement), params)
 
     async def _fetch(self, statement: str, params: Sequence[Any]) -> list[Row]:
         with _as_unavailable():

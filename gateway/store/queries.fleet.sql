@@ -18,7 +18,7 @@ SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
   FROM device d
   JOIN credentials c ON c.device_id = d.id
   JOIN device_profile p ON p.id = d.profile_id
- WHERE d.organisation_id = ?1 AND d.name IN (SELECT value FROM json_each(?2));
+ WHERE d.organisation_id = ?1 AND d.name IN texts(?2);
 
 -- ── claims ──────────────────────────────────────────────────────────────────────────────────
 
@@ -227,7 +227,7 @@ ON CONFLICT (device_id) DO UPDATE
 SELECT r.device_id, r.online, n.seen_at, r.connected_at, r.disconnected_at, r.active_at, r.wire,
        r.address, r.gateway_id
   FROM presence r LEFT JOIN node n ON n.number = r.node
- WHERE r.device_id IN (SELECT value FROM json_each(?1));
+ WHERE r.device_id IN numbers(?1);
 
 -- elsewhere
 SELECT 1 FROM presence r JOIN node n ON n.number = r.node

@@ -7,7 +7,7 @@ SELECT 1 FROM node WHERE seen_at >= ?1 LIMIT 1;
 
 -- import_profiles
 SELECT id, name, provision_only FROM device_profile
- WHERE organisation_id = ?1 AND name IN (SELECT value FROM json_each(?2));
+ WHERE organisation_id = ?1 AND name IN texts(?2);
 
 -- import_default_profile
 SELECT id, name FROM device_profile WHERE organisation_id = ?1 AND is_default = 1;
@@ -21,11 +21,11 @@ VALUES (*);
 
 -- import_customers
 SELECT id, name FROM organisation
- WHERE parent_id = ?1 AND name IN (SELECT value FROM json_each(?2));
+ WHERE parent_id = ?1 AND name IN texts(?2);
 
 -- import_customers_below
 SELECT id, name FROM organisation
- WHERE path LIKE ?1 || '_%' AND name IN (SELECT value FROM json_each(?2));
+ WHERE path LIKE ?1 || '_%' AND name IN texts(?2);
 
 -- import_insert_customers
 INSERT INTO organisation (id, uuid, parent_id, name, path, created_at)
@@ -33,7 +33,7 @@ VALUES (*);
 
 -- import_groups
 SELECT id, name FROM device_group
- WHERE organisation_id = ?1 AND name IN (SELECT value FROM json_each(?2));
+ WHERE organisation_id = ?1 AND name IN texts(?2);
 
 -- import_insert_groups
 INSERT INTO device_group (id, uuid, organisation_id, name, created_at)
@@ -52,7 +52,7 @@ ON CONFLICT DO NOTHING;
 SELECT d.id, d.name, d.profile_id, d.type, d.gateway, d.customer_id, d.label, d.info,
        d.provision_state, c.type, c.digest, c.sealed
   FROM device d JOIN credentials c ON c.device_id = d.id
- WHERE d.organisation_id = ?1 AND d.name IN (SELECT value FROM json_each(?2));
+ WHERE d.organisation_id = ?1 AND d.name IN texts(?2);
 
 -- import_update_device
 UPDATE device
@@ -62,11 +62,11 @@ UPDATE device
 
 -- import_attributes
 SELECT device_id, scope, key, kind, whole, real, text FROM attribute
- WHERE device_id IN (SELECT value FROM json_each(?1)) AND key IN (SELECT value FROM json_each(?2));
+ WHERE device_id IN numbers(?1) AND key IN texts(?2);
 
 -- import_memberships
 SELECT device_id, group_id FROM device_group_member
- WHERE device_id IN (SELECT value FROM json_each(?1));
+ WHERE device_id IN numbers(?1);
 
 -- import_members
 INSERT INTO device_group_member (group_id, device_id)
@@ -108,9 +108,9 @@ SELECT d.id, d.name, p.name, d.label, d.info, d.gateway, d.provision_state, o.na
   JOIN organisation own ON own.id = coalesce(d.customer_id, d.organisation_id)
   LEFT JOIN organisation o ON o.id = d.customer_id
  WHERE d.id > ?1 AND own.path LIKE ?3 || '%'
-   AND (p.name = ?4 OR ?4 IS NULL)
-   AND (o.name = ?5 OR ?5 IS NULL)
-   AND (?6 IS NULL OR d.id IN (SELECT m.device_id FROM device_group_member m
+   AND (p.name = ?4 OR CAST(?4 AS text) IS NULL)
+   AND (o.name = ?5 OR CAST(?5 AS text) IS NULL)
+   AND (CAST(?6 AS text) IS NULL OR d.id IN (SELECT m.device_id FROM device_group_member m
                                  JOIN device_group g ON g.id = m.group_id WHERE g.name = ?6))
  ORDER BY d.id LIMIT ?2;
 
@@ -119,9 +119,9 @@ SELECT DISTINCT scope, key FROM attribute WHERE scope <> 'CLIENT_SCOPE' LIMIT ?1
 
 -- export_attributes
 SELECT device_id, scope, key, kind, whole, real, text FROM attribute
- WHERE device_id IN (SELECT value FROM json_each(?1)) AND scope <> 'CLIENT_SCOPE';
+ WHERE device_id IN numbers(?1) AND scope <> 'CLIENT_SCOPE';
 
 -- export_groups
 SELECT m.device_id, g.name
   FROM device_group_member m JOIN device_group g ON g.id = m.group_id
- WHERE m.device_id IN (SELECT value FROM json_each(?1)) ORDER BY m.device_id, g.name;
+ WHERE m.device_id IN numbers(?1) ORDER BY m.device_id, g.name;

@@ -4,50 +4,18 @@
 -- ── records ─────────────────────────────────────────────────────────────────────────────────
 
 -- device_records
-SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
-       d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
-       p.transport, p.name, p.uuid, c.type, d.label, d.info, d.version, d.owner_id, o.uuid, o.name,
-       o.path
-  FROM device d
-  JOIN credentials c ON c.device_id = d.id
-  JOIN device_profile p ON p.id = d.profile_id
-  JOIN organisation o ON o.id = coalesce(d.customer_id, d.organisation_id)
- WHERE d.id IN (SELECT value FROM json_each(?1));
+SELECT * FROM device_record WHERE id IN numbers(?1);
 
 -- device_record
-SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
-       d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
-       p.transport, p.name, p.uuid, c.type, d.label, d.info, d.version, d.owner_id, o.uuid, o.name,
-       o.path
-  FROM device d
-  JOIN credentials c ON c.device_id = d.id
-  JOIN device_profile p ON p.id = d.profile_id
-  JOIN organisation o ON o.id = coalesce(d.customer_id, d.organisation_id)
- WHERE d.id = ?1;
+SELECT * FROM device_record WHERE id = ?1;
 
 -- device_record_at
-SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
-       d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
-       p.transport, p.name, p.uuid, c.type, d.label, d.info, d.version, d.owner_id, o.uuid, o.name,
-       o.path
-  FROM device d
-  JOIN credentials c ON c.device_id = d.id
-  JOIN device_profile p ON p.id = d.profile_id
-  JOIN organisation o ON o.id = coalesce(d.customer_id, d.organisation_id)
- WHERE d.uuid = ?1;
+SELECT * FROM device_record WHERE uuid = ?1;
 
 -- device_records_named
 -- Told which organisations there are, a name is a look-up in the index of each.
-SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
-       d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
-       p.transport, p.name, p.uuid, c.type, d.label, d.info, d.version, d.owner_id, o.uuid, o.name,
-       o.path
-  FROM device d
-  JOIN credentials c ON c.device_id = d.id
-  JOIN device_profile p ON p.id = d.profile_id
-  JOIN organisation o ON o.id = coalesce(d.customer_id, d.organisation_id)
- WHERE d.organisation_id IN (SELECT id FROM organisation) AND d.name = ?1
- ORDER BY d.organisation_id;
+SELECT * FROM device_record
+ WHERE organisation_id IN (SELECT id FROM organisation) AND name = ?1 ORDER BY organisation_id;
 
 -- device_login
 SELECT type, digest, sealed, generation, created_at FROM credentials WHERE device_id = ?1
@@ -157,7 +125,7 @@ SELECT id FROM device
    AND (name LIKE ?1 ESCAPE '\' OR label LIKE ?1 ESCAPE '\') LIMIT ?2;
 
 -- devices_of_profiles
-SELECT id FROM device WHERE profile_id IN (SELECT value FROM json_each(?1)) LIMIT ?2;
+SELECT id FROM device WHERE profile_id IN numbers(?1) LIMIT ?2;
 
 -- ── the index of names and labels (SQLite) ──────────────────────────────────────────────────
 
@@ -181,5 +149,5 @@ UPDATE sequence SET last = ?1 WHERE name = 'search';
 INSERT INTO device_search (rowid, words)
 SELECT id, name || char(10, 10) || CASE label WHEN '' THEN '' ELSE label || char(10, 10) END
   FROM device
- WHERE id IN (SELECT value FROM json_each(?1))
+ WHERE id IN numbers(?1)
    AND id <= (SELECT last FROM sequence WHERE name = 'search') ORDER BY id;

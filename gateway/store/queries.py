@@ -8,6 +8,7 @@ from importlib import resources
 _NAME = re.compile(r"^-- (\w+)$", re.MULTILINE)
 _COLUMNS = re.compile(r"INSERT INTO \w+\s*\(([^)]*)\)")
 _PLACE = re.compile(r"\?(\d+)")
+_LIST = re.compile(r"\b(numbers|texts)\(\?(\d+)\)")
 _POSTGRES = "queries.postgres.sql"
 
 
@@ -39,15 +40,25 @@ def _read(name: str) -> dict[str, str]:
     return read_queries(resources.files(__package__).joinpath(name).read_text("utf-8"))
 
 
+def sqlite_words(statement: str) -> str:
+    """A statement with its lists, which are given as JSON, as SQLite reads them."""
+    return _LIST.sub(r"(SELECT value FROM json_each(?\2))", statement)
+
+
+def postgres_words(statement: str) -> str:
+    """A statement with its lists as PostgreSQL reads them, and `$1` for `?1`."""
+    return _PLACE.sub(r"$\1", _LIST.sub(_postgres_list, statement))
+
+
+def _postgres_list(found: re.Match[str]) -> str:
+    value = "CAST(value AS bigint)" if found[1] == "numbers" else "value"
+    return f"(SELECT {value} FROM json_array_elements_text(?{found[2]}) AS listed (value))"  # noqa: S608 - our own words
+
+
 def postgres_queries() -> dict[str, str]:
-    """All statements in PostgreSQL's words, with `$1` for `?1`."""
-    ours = QUERIES | _read(_POSTGRES)
-    return {name: postgres_places(statement) for name, statement in ours.items()}
-
-
-def postgres_places(statement: str) -> str:
-    """A statement with `$1` for `?1`."""
-    return _PLACE.sub(r"$\1", statement)
+    """All statements in PostgreSQL's words."""
+    ours = _STATEMENTS | _read(_POSTGRES)
+    return {name: postgres_words(statement) for name, statement in ours.items()}
 
 
 def _read_all() -> dict[str, str]:
@@ -64,4 +75,6 @@ def _read_all() -> dict[str, str]:
     return found
 
 
-QUERIES = _read_all()
+_STATEMENTS = _read_all()
+QUERIES = {name: sqlite_words(statement) for name, statement in _STATEMENTS.items()}
+"""All statements in SQLite's words."""

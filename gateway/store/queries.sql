@@ -1,5 +1,6 @@
 -- Every statement under the name it is called by. `insert … VALUES` without a list takes many rows.
--- What PostgreSQL has to say in other words stands under the same name in queries.postgres.sql.
+-- `numbers(?1)` and `texts(?1)` are what a JSON list holds, said as each database reads it; what else
+-- PostgreSQL has to say in other words stands under the same name in queries.postgres.sql.
 -- Children, claims, calls, packages, presence and notices are in queries.fleet.sql, certificates and
 -- changes of credentials in queries.certificates.sql.
 
@@ -195,7 +196,7 @@ SELECT profile_id FROM device WHERE id = ?1;
 SELECT profile_id, provision_state, created_at FROM device WHERE id = ?1;
 
 -- living
-SELECT id FROM device WHERE id IN (SELECT value FROM json_each(?1));
+SELECT id FROM device WHERE id IN numbers(?1);
 
 -- set_provision_state
 UPDATE device SET provision_state = ?2 WHERE id = ?1;
@@ -229,7 +230,7 @@ RETURNING 1;
 
 -- generations
 SELECT device_id, generation FROM credentials
- WHERE device_id IN (SELECT value FROM json_each(?1));
+ WHERE device_id IN numbers(?1);
 
 -- insert_readings
 INSERT INTO reading (device_id, key, ts, kind, whole, real, text)
@@ -261,7 +262,7 @@ SELECT key, kind, whole, real, text FROM attribute
 
 -- attributes_named
 SELECT key, kind, whole, real, text FROM attribute
- WHERE device_id = ?1 AND scope = ?2 AND key IN (SELECT value FROM json_each(?3)) ORDER BY key;
+ WHERE device_id = ?1 AND scope = ?2 AND key IN texts(?3) ORDER BY key;
 
 -- device_attributes
 SELECT scope, key, updated_at, kind, whole, real, text FROM attribute
@@ -269,7 +270,7 @@ SELECT scope, key, updated_at, kind, whole, real, text FROM attribute
 
 -- delete_attributes_named
 DELETE FROM attribute
- WHERE device_id = ?1 AND scope = ?2 AND key IN (SELECT value FROM json_each(?3))
+ WHERE device_id = ?1 AND scope = ?2 AND key IN texts(?3)
 RETURNING key;
 
 -- set_attribute_of_profile

@@ -6,6 +6,7 @@ is for HTTPS, where the client certificate says it.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final, Literal
 
 from msgspec import Struct
@@ -23,6 +24,7 @@ _UNKNOWN: Final = Answer("No device has this token, or the certificate counts no
 _DONE: Final = Answer("It is stored.")
 _LIMITED: Final = Answer("A rate limit is reached; `Retry-After` says when to come again.")
 
+_of_device: Final = partial(Operation, tag=TAG, public=True, path=_TOKEN)
 _MILLISECONDS: Final = Query(
     "timeout", "Milliseconds to wait; 0 or none: 60 s. At most 300 s.", int, example=1000
 )
@@ -125,32 +127,23 @@ CERTIFICATE: Final = Operation(
     body=CertificateBody,
     answers={200: Answer("Decided.", ProvisionAnswer), 400: _BAD, 401: _UNKNOWN},
 )
-TELEMETRY: Final = Operation(
+TELEMETRY: Final = _of_device(
     summary="Send telemetry",
     about="Values by key, values with their time (`ts` in ms), or a list of such. " + _PROOF,
-    tag=TAG,
-    public=True,
-    path=_TOKEN,
     body=dict[str, Any] | list[dict[str, Any]],
     body_example={"ts": 1_790_000_000_000, "values": {"temperature": 21.5}},
     answers={200: _DONE, 400: _BAD, 401: _UNKNOWN},
 )
-POST_ATTRIBUTES: Final = Operation(
+POST_ATTRIBUTES: Final = _of_device(
     summary="Set client attributes",
     about=_PROOF,
-    tag=TAG,
-    public=True,
-    path=_TOKEN,
     body=dict[str, Any],
     body_example={"firmware": "1.4.2"},
     answers={200: _DONE, 400: _BAD, 401: _UNKNOWN},
 )
-GET_ATTRIBUTES: Final = Operation(
+GET_ATTRIBUTES: Final = _of_device(
     summary="Read attributes",
     about=_PROOF,
-    tag=TAG,
-    public=True,
-    path=_TOKEN,
     query=(
         Query("clientKeys", "Names, with commas between them.", example="firmware"),
         Query("sharedKeys", "Names, with commas between them.", example="interval"),
@@ -162,12 +155,9 @@ GET_ATTRIBUTES: Final = Operation(
         429: _LIMITED,
     },
 )
-POLL_ATTRIBUTES: Final = Operation(
+POLL_ATTRIBUTES: Final = _of_device(
     summary="Wait for a change of shared attributes",
     about=_PROOF,
-    tag=TAG,
-    public=True,
-    path=_TOKEN,
     query=(_MILLISECONDS,),
     answers={
         200: Answer("The new values by key; `deleted` lists keys that are gone.", dict[str, Any]),
@@ -178,12 +168,9 @@ POLL_ATTRIBUTES: Final = Operation(
         429: _LIMITED,
     },
 )
-POLL_CALLS: Final = Operation(
+POLL_CALLS: Final = _of_device(
     summary="Wait for a call to the device",
     about=_PROOF,
-    tag=TAG,
-    public=True,
-    path=_TOKEN,
     query=(_MILLISECONDS,),
     answers={
         200: Answer("The next call.", CallAnswer),
@@ -194,12 +181,9 @@ POLL_CALLS: Final = Operation(
         429: _LIMITED,
     },
 )
-CLIENT_CALL: Final = Operation(
+CLIENT_CALL: Final = _of_device(
     summary="Call a method of the server",
     about=_PROOF,
-    tag=TAG,
-    public=True,
-    path=_TOKEN,
     body=CallBody,
     body_example={"method": "getTime", "params": {}},
     answers={
@@ -210,32 +194,24 @@ CLIENT_CALL: Final = Operation(
         429: _LIMITED,
     },
 )
-ANSWER: Final = Operation(
+ANSWER: Final = _of_device(
     summary="Answer a call",
     about="Any JSON value. An answer nobody waits for is taken like any other. " + _PROOF,
-    tag=TAG,
-    public=True,
     path={**_TOKEN, "id": "The number of the call, 0 to 2147483647."},
     body=Any,
     body_example={"on": True},
     answers={200: Answer("It is taken."), 400: _BAD, 401: _UNKNOWN},
 )
-CLAIM: Final = Operation(
+CLAIM: Final = _of_device(
     summary="Let a customer claim the device",
     about=_PROOF,
-    tag=TAG,
-    public=True,
-    path=_TOKEN,
     body=ClaimBody,
     body_required=False,
     answers={200: Answer("Heard. Whether it stands is not told."), 400: _BAD, 401: _UNKNOWN},
 )
-PACKAGE: Final = Operation(
+PACKAGE: Final = _of_device(
     summary="Download the assigned package",
     about="Whole, a chunk by `size` and `chunk`, or a part by `Range`. " + _PROOF,
-    tag=TAG,
-    public=True,
-    path=_TOKEN,
     query=(
         Query("title", "As in the attribute `fw_title`.", required=True, example="boiler"),
         Query("version", "As in the attribute `fw_version`.", required=True, example="1.4.2"),

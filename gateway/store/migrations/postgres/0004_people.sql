@@ -132,6 +132,18 @@ CREATE TABLE event_chain (
     mac          BYTEA NOT NULL
 );
 
+-- Devices with what people see of them; `holder` is the organisation that has it now.
+CREATE VIEW device_record AS
+SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
+       d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
+       p.transport, p.name AS profile_name, p.uuid AS profile_uuid, c.type AS credentials_type,
+       d.label, d.info, d.version, d.owner_id, o.uuid AS holder_uuid, o.name AS holder_name,
+       o.path AS holder_path
+  FROM device d
+  JOIN credentials c ON c.device_id = d.id
+  JOIN device_profile p ON p.id = d.profile_id
+  JOIN organisation o ON o.id = coalesce(d.customer_id, d.organisation_id);
+
 -- Events with what their readers want to know: the device and whose it is, the person and where it
 -- stands. `word` is what is filtered by: the kind, the outcome, and whether a customer was given.
 CREATE VIEW audit_entry AS
