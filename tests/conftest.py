@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,46 +97,96 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture
 async def empty_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
     """The address of a new database without tables."""
-    async for url in _database(postgres_server, ""):
-        yield url
+    name = postgres_server.new_name()
+    async with _connection(postgres_server, "postgres") as connection:
+        await connection.execute(f"CREATE DATABASE {name}")
+    yield postgres_server.url(name)
+    async with _connection(postgres_server, "postgres") as connection:
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
-async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
-    """The address of a new, migrated database."""
-    async for url in _database(postgres_server, await _template(postgres_server)):
-        yield url
-
-
-async def _template(server: PostgresServer) -> str:
+async def postgres_url(postgres_server: PostgresServer) -> str:
+    """The address of a migrated database in which nothing was done yet: one for all tests of this
+    process, put back to what it was before each. Making one takes twenty times as long."""
     from gateway.store.postgres import PostgresDriver
 
-    if not server.template:
-        name = server.new_name()
-        await _admin(server, f"CREATE DATABASE {name}")
-        driver = PostgresDriver(server.url(name))
+    name = "test_migrated"
+    if not postgres_server.put_back:
+        async with _connection(postgres_server, "postgres") as connection:
+            await connection.execute(f"CREATE DATABASE {name}")
+        driver = PostgresDriver(postgres_server.url(name))
         await driver.open()
         await driver.migrate(migrations(driver.database))
         await driver.close()
-        server.template = name
-    return server.template
+        async with _connection(postgres_server, name) as connection:
+            await connection.execute(_KEEP)
+            postgres_server.put_back = await connection.fetchval(_PUT_BACK)
+    async with _connection(postgres_server, name) as connection:
+        await connection.execute(_ALONE)
+        await connection.execute(postgres_server.put_back)
+    return postgres_server.url(name)
 
 
-async def _database(server: PostgresServer, template: str) -> AsyncIterator[str]:
-    name = server.new_name()
-    await _admin(server, f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}")
-    yield server.url(name)
-    await _admin(server, f"DROP DATABASE {name} WITH (FORCE)")
+_KEEP = """
+CREATE SCHEMA kept;
+DO $$ DECLARE name text; BEGIN
+  FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+    EXECUTE format('CREATE TABLE kept.%1$I AS TABLE public.%1$I', name);
+  END LOOP;
+END $$
+"""
+_PUT_BACK = """
+SELECT 'SET session_replication_role = replica;'
+       || (SELECT string_agg(format('DELETE FROM %1$I; INSERT INTO %1$I TABLE kept.%1$I;',
+                                    tablename), '')
+             FROM pg_tables WHERE schemaname = 'public')
+       || (SELECT string_agg(format('ALTER SEQUENCE %I RESTART;', sequencename), '')
+             FROM pg_sequences WHERE schemaname = 'public')
+"""
+"""Tells how all tables become what they were."""
+_ALONE = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
-async def _admin(server: PostgresServer, statement: str) -> None:
+@asynccontextmanager
+async def _connection(server: PostgresServer, database: str) -> AsyncIterator[Any]:
     import asyncpg
 
-    connection = await asyncpg.connect(server.url("postgres"))
+    connection = await asyncpg.connect(server.url(database))
     try:
-        await connection.execute(statement)
+        yield connection
     finally:
         await connection.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _migrated_once() -> Iterator[None]:
+    """A database in memory begins as a copy of the first one: most of the time of opening it goes
+    into its migrations, and thousands are opened."""
+    migrate, migrated = SqliteDriver.migrate, dict[tuple[tuple[int, str], ...], bytes]()
+
+    async def copy(driver: SqliteDriver, scripts: Iterable[tuple[int, str]]) -> int:
+        steps = tuple(scripts)
+        connection = driver._writer
+        if driver._path is not None or connection is None:
+            return await migrate(driver, steps)
+        if steps in migrated and await connection.run(_is_empty):
+            await connection.run(lambda db: db.deserialize(migrated[steps]))
+            return steps[-1][0]
+        version = await migrate(driver, steps)
+        migrated[steps] = await connection.run(lambda db: db.serialize())
+        return version
+
+    SqliteDriver.migrate = copy  # type: ignore[method-assign]
+    yield
+    SqliteDriver.migrate = migrate  # type: ignore[method-assign]
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
 
 
 @pytest.fixture

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from gateway.core.errors import Cause, Conflict
 from gateway.core.inventory import Inventory
 from gateway.core.model import (
     Actor,
@@ -23,6 +26,11 @@ from gateway.core.people import People
 from gateway.store.sql_inventory import SqlInventory
 from gateway.store.sql_people import SqlPeople
 from gateway.store.sql_store import SqlStore
+
+
+def caused(cause: Cause) -> pytest.RaisesExc[Conflict]:
+    """Expects a conflict of that cause."""
+    return pytest.raises(Conflict, check=lambda exc: exc.cause is cause)
 
 
 class NoPasswords:

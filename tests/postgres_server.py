@@ -42,8 +42,8 @@ class PostgresServer:
         if self._user is not None:
             os.chown(self._folder, self._user.pw_uid, self._user.pw_gid)
         self._numbers = itertools.count(1)
-        self.template = ""
-        """The name of a migrated, empty database, once there is one."""
+        self.put_back = ""
+        """How the database of the tests becomes what it was, once there is one."""
         (self._folder / "password").write_text(PASSWORD)
         (self._folder / "password").chmod(0o644)
         self._run(

@@ -1,15 +1,19 @@
-"""Sessions and calls over the real store."""
+"""Sessions, calls and an inventory over the real store."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from inventory_ground import Ground
 from outlets import House
 
 from gateway.core import rpc as calls
+from gateway.core.inventory import Inventory
+from gateway.core.model import Event, EventKind
 from gateway.core.rpc import Rpc
+from gateway.store.sql_registrar import SqlRegistrar
 from gateway.store.sql_store import SqlStore
 
 
@@ -26,3 +30,24 @@ async def rpc(house: House, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rp
     made = Rpc(house.sessions, house.store, house.clock)
     yield made
     await made.stop()
+
+
+@pytest.fixture
+async def ground(store: SqlStore, clock: Any, tokens: Callable[[], str]) -> Ground:
+    return await Ground(store, clock, tokens).begin()
+
+
+@pytest.fixture
+def inventory(ground: Ground) -> Inventory:
+    return ground.inventory
+
+
+@pytest.fixture
+def events(store: SqlStore) -> Callable[[EventKind], Awaitable[list[Event]]]:
+    """Finds the events of a kind, oldest first."""
+
+    async def find(kind: EventKind) -> list[Event]:
+        found = await SqlRegistrar(store).events(after_seq=0, limit=1000, device_id=None)
+        return [one for one in found if one.kind is kind]
+
+    return find

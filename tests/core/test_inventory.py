@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from inventory_ground import Ground
+from inventory_ground import caused
 
 from gateway.core.errors import Cause, Conflict, Forbidden, Invalid
 from gateway.core.model import (
@@ -20,32 +20,8 @@ from gateway.core.model import (
     Secret,
     Suffix,
 )
-from gateway.store.sql_registrar import SqlRegistrar
 
 pytestmark = pytest.mark.every_database
-
-
-@pytest.fixture
-async def ground(store, clock, tokens):
-    return await Ground(store, clock, tokens).begin()
-
-
-@pytest.fixture
-def inventory(ground):
-    return ground.inventory
-
-
-@pytest.fixture
-def events(store):
-    async def find(kind):
-        found = await SqlRegistrar(store).events(after_seq=0, limit=1000, device_id=None)
-        return [one for one in found if one.kind is kind]
-
-    return find
-
-
-def caused(cause: Cause):
-    return pytest.raises(Conflict, check=lambda exc: exc.cause is cause)
 
 
 # ── adding ────────────────────────────────────────────────────────────────────────────────────
