@@ -65,6 +65,14 @@ def tokens() -> Callable[[], str]:
     return lambda: f"token-{next(counter):014d}"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that the processes that share the tests end together."""
+    here = Path(__file__).parent
+    slow = ("trouble", "clients", "e2e", "cli")
+    places = {name: place for place, name in enumerate(slow)}
+    items.sort(key=lambda one: places.get(one.path.relative_to(here).parts[0], len(slow)))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests marked `every_database` run on each; the others on SQLite in memory."""
     everywhere = metafunc.definition.get_closest_marker("every_database")

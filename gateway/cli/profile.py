@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
-from msgspec import structs, to_builtins
+from msgspec import structs
 
 from gateway.cli.options import (
     config_option,
@@ -24,6 +24,7 @@ from gateway.cli.options import (
     the_profile,
     the_ticket,
 )
+from gateway.cli.profile_views import IN_STORE, how_to_reveal, plain_profile, print_profile
 from gateway.config import Config
 from gateway.core.errors import ConfigError, KeyTaken
 from gateway.core.model import (
@@ -32,14 +33,11 @@ from gateway.core.model import (
     ProfileTransport,
     ProvisionType,
 )
-from gateway.core.pki.model import ChainRule
 from gateway.core.registry import ProfileDraft, root_profile
 
 if TYPE_CHECKING:
     from gateway.simulator.messages import Wish
 
-IN_STORE = "store"
-_KEY_HEAD = 4
 _MOST_NAME_CHARACTERS = 255
 
 
@@ -69,7 +67,7 @@ def list_profiles(config_path: Path | None, as_json: bool) -> None:
     """List all profiles, where they are defined, and how many devices use them."""
     profiles, counts = run(_list(read_config(config_path)))
     if as_json:
-        print_json([_plain(one) | {"devices": counts.get(one.id, 0)} for one in profiles])
+        print_json([plain_profile(one) | {"devices": counts.get(one.id, 0)} for one in profiles])
         return
     if not profiles:
         click.echo("no profiles yet; make one with `gatehouse profile add NAME --type TYPE`")
@@ -112,86 +110,13 @@ def show(name: str, reveal: bool, config_path: Path | None, as_json: bool) -> No
       gatehouse profile show demo --reveal --json | jq -r .provision_secret
     """
     profile, ticket = run(_show(read_config(config_path), name))
-    _print(profile, ticket, reveal=reveal, as_json=as_json)
+    print_profile(profile, ticket, reveal=reveal, as_json=as_json)
 
 
 async def _show(config: Config, name: str) -> tuple[DeviceProfile, FleetTicket | None]:
     async with open_for_people(config, make=has_profile_files(config)) as registry:
         profile = await the_profile(registry, name)
         return profile, await registry.ticket(profile)
-
-
-def _print(
-    profile: DeviceProfile, ticket: FleetTicket | None, *, reveal: bool, as_json: bool
-) -> None:
-    from gateway.cli.tables import masked, print_fields
-
-    pair = {
-        "provision_key": masked(ticket.key, reveal=reveal, head=_KEY_HEAD) if ticket else None,
-        "provision_secret": masked(ticket.secret, reveal=reveal) if ticket else None,
-    }
-    fields = _plain(profile) | pair
-    if as_json:
-        print_json(fields)
-        return
-    print_fields([(key.replace("_", " "), _text(value)) for key, value in fields.items()])
-    if ticket and not reveal:
-        click.echo(f"\n--reveal shows the key and secret: `{_reveal(profile.name)}`", err=True)
-
-
-def _plain(profile: DeviceProfile) -> dict[str, Any]:
-    """The profile as JSON has it, without key and secret."""
-    return {
-        "name": profile.name,
-        "provision_type": profile.provision_type.value,
-        "description": profile.description,
-        "transport": profile.transport.value,
-        "pre_provision_allowed": profile.pre_provision_allowed,
-        "require_readable_certificate": profile.require_readable_certificate,
-        "claiming_allowed": profile.claiming_allowed,
-        "gateway_may_adopt": profile.gateway_may_adopt,
-        "readings_keep_days": profile.readings_keep_days,
-        "limits": dict(profile.limits),
-        "certificate": to_builtins(profile.certificate),
-        "chain": _chain(profile.chain),
-        "sections": dict(profile.sections),
-        "source": profile.source or IN_STORE,
-    }
-
-
-def _chain(rule: ChainRule | None) -> dict[str, Any] | None:
-    """Which factory certificates admit, without the certificate's text."""
-    if rule is None:
-        return None
-    from gateway.cli.certificates import facts_of_pem
-    from gateway.clock import now_ms
-
-    facts = facts_of_pem(rule.certificate)
-    anchor = facts.plain(now_ms()) if facts else None
-    return {"pattern": rule.pattern, "create": rule.create, "anchor": anchor}
-
-
-def _text(value: Any) -> str:
-    match value:
-        case None | "":
-            return "-"
-        case dict():  # the pattern {} would fit every mapping
-            return json.dumps(value, ensure_ascii=False) if value else "-"
-        case bool():
-            return "yes" if value else "no"
-        case _:
-            return str(value)
-
-
-def _reveal(name: str) -> str:
-    return f"gatehouse profile show {quoted(name)} --reveal"
-
-
-def quoted(name: str) -> str:
-    """A name as the shell takes it."""
-    import shlex
-
-    return shlex.quote(name)
 
 
 # ── changing ──────────────────────────────────────────────────────────────────────────────────
@@ -246,11 +171,11 @@ def add(
     _refuse_nonsense(draft)
     profile, ticket = run(_add(read_config(config_path), draft))
     if as_json:
-        _print(profile, ticket, reveal=False, as_json=True)
+        print_profile(profile, ticket, reveal=False, as_json=True)
         return
     click.echo(f"added profile {shown(name)}, {profile.provision_type}")
     if ticket:
-        click.echo(f"show its key and secret with `{_reveal(name)}`")
+        click.echo(f"show its key and secret with `{how_to_reveal(name)}`")
     if profile.provision_type is ProvisionType.X509_CERTIFICATE_CHAIN:
         click.echo(
             "it admits nobody yet: which factory certificates do is said by [chain] in a profile "
@@ -293,8 +218,8 @@ async def _add(config: Config, draft: ProfileDraft) -> tuple[DeviceProfile, Flee
     async with open_for_people(config, make=True) as registry:
         if await registry.profile(name):
             raise click.ClickException(
-                f"profile {shown(name)} exists already. `gatehouse profile show {quoted(name)}` "
-                "shows it; choose another name, or remove it first."
+                f"profile {shown(name)} exists already. `gatehouse profile show "
+                f"{shlex.quote(name)}` shows it; choose another name, or remove it first."
             )
         try:
             await registry.save_profile(draft)
@@ -328,7 +253,7 @@ async def _remove(config: Config, name: str) -> None:
             count = (await registry.devices_per_profile()).get(profile.id, 0)
             raise click.ClickException(
                 f"{count} devices use profile {shown(name)}. Remove them first: "
-                f"`gatehouse device list --profile {quoted(name)} --all` names them."
+                f"`gatehouse device list --profile {shlex.quote(name)} --all` names them."
             )
 
 
@@ -355,11 +280,11 @@ def rotate_secret(
     """
     ticket = run(_rotate(read_config(config_path), name, key_too=key_too))
     if as_json or reveal:
-        _print(ticket.profile, ticket, reveal=reveal, as_json=as_json)
+        print_profile(ticket.profile, ticket, reveal=reveal, as_json=as_json)
         return
     what = "key and secret" if key_too else "secret"
     click.echo(f"profile {shown(name)} has a new {what}; the old one is refused from now on")
-    click.echo(f"show it with `{_reveal(name)}`")
+    click.echo(f"show it with `{how_to_reveal(name)}`")
 
 
 async def _rotate(config: Config, name: str, *, key_too: bool) -> FleetTicket:

@@ -103,6 +103,36 @@ class Program:
         return json.loads(done.out)
 
 
+class Conversation:
+    """A driver script that stays: it answers each line of JSON with one."""
+
+    def __init__(self, program: Program, folder: Path) -> None:
+        self.log = folder / "driver.log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [program.path, *program.first],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=folder,
+                env={**os.environ, "PIP_NO_INDEX": "1"},
+            )
+
+    def say(self, **line: Any) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(line) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, self.log.read_text()  # the driver raised, and ended
+        return json.loads(answer)
+
+    def close(self) -> None:
+        with self._process:
+            self._process.kill()
+
+
 FindProgram = Callable[[str, str], Program]
 
 

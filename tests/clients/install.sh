@@ -20,24 +20,10 @@ fill() {
     cp "$list" "$folder/.filled-from"
 }
 
+# A folder $1 with an interpreter that has what the list $2 names.
 install_python() {
-    "$python" -m venv "$programs/python"
-    "$programs/python/bin/pip" install --quiet --requirement "$here/requirements.txt"
-}
-
-install_iot_gateway() {
-    "$python" -m venv "$programs/iot-gateway"
-    "$programs/iot-gateway/bin/pip" install --quiet --requirement "$here/requirements-gateway.txt"
-}
-
-install_rest_43() {
-    "$python" -m venv "$programs/rest-4.3"
-    "$programs/rest-4.3/bin/pip" install --quiet --requirement "$here/requirements-rest-4.3.txt"
-}
-
-install_rest_44() {
-    "$python" -m venv "$programs/rest-4.4"
-    "$programs/rest-4.4/bin/pip" install --quiet --requirement "$here/requirements-rest-4.4.txt"
+    "$python" -m venv --without-pip "$1"
+    "$python" -m pip --disable-pip-version-check --python "$1/bin/python" install --quiet --requirement "$2"
 }
 
 install_npm() {
@@ -45,17 +31,27 @@ install_npm() {
     npm install --prefix "$programs/npm" --no-audit --no-fund --no-package-lock --loglevel=error
 }
 
-fill "$programs/python" "$here/requirements.txt" install_python
-fill "$programs/iot-gateway" "$here/requirements-gateway.txt" install_iot_gateway
-fill "$programs/rest-4.3" "$here/requirements-rest-4.3.txt" install_rest_43
-fill "$programs/rest-4.4" "$here/requirements-rest-4.4.txt" install_rest_44
+filling=()
+python_client() {
+    fill "$programs/$1" "$here/$2" install_python "$programs/$1" "$here/$2" &
+    filling+=($!)
+}
+
+# At once: each waits for the network most of the time.
+python_client python requirements.txt
+python_client iot-gateway requirements-gateway.txt
+python_client rest-4.3 requirements-rest-4.3.txt
+python_client rest-4.4 requirements-rest-4.4.txt
 
 missing=()
 if command -v npm >/dev/null; then
-    fill "$programs/npm" "$here/package.json" install_npm
+    fill "$programs/npm" "$here/package.json" install_npm &
+    filling+=($!)
 else
     missing+=(nodejs npm)
 fi
+for one in "${filling[@]}"; do wait "$one"; done
+
 command -v curl >/dev/null || missing+=(curl)
 command -v mosquitto_rr >/dev/null || missing+=(mosquitto-clients)
 for build in notls openssl gnutls; do

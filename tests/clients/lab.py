@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.clients.conftest import Program, RunningGateway
 
 WAIT_S = 10.0
+OBSERVED = r"c:2\.05 [^\n]*Observe:0"
+"""What libcoap's client prints of the answer that begins an observation."""
 CUT_S = 1.0
 """Within which a revocation must end what is connected."""
 

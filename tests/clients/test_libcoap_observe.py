@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from clients.lab import WAIT_S, Watched
+from clients.lab import OBSERVED, WAIT_S, Watched
 
 if TYPE_CHECKING:
     from tests.clients.conftest import FindProgram, Program, RunningGateway
@@ -65,7 +65,7 @@ def test_a_client_that_cancels_is_gone(
     """It sends Observe 1 and ends before the answer; the device is offline then."""
     token = gate.token("libcoap-cancels")
     seen = observe(f"api/v1/{token}/attributes", seconds=3)
-    seen.until(r"Observe:0")
+    seen.until(OBSERVED)
     until_online(gate, "libcoap-cancels")
     seen.status()
     until_online(gate, "libcoap-cancels", wanted=False)
@@ -97,9 +97,9 @@ def test_a_newer_observer_takes_over(
     name = f"libcoap-twice{len(kind)}"
     token = gate.token(name)
     older = observe(f"api/v1/{token}/attributes", *kind)
-    older.until(r"Observe:0")
+    older.until(OBSERVED)
     newer = observe(f"api/v1/{token}/attributes", *kind)
-    newer.until(r"Observe:0")
+    newer.until(OBSERVED)
     older.until(r"c:2\.02")
     gate.share(name, interval=5)
     newer.until(r'\{"interval":5\}')

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clients.conftest import HERE, PROGRAMS, Program, missing
+from clients.conftest import HERE, PROGRAMS, Conversation, Program, missing
 
 if TYPE_CHECKING:
     from tests.clients.running import RunningGateway
@@ -16,25 +17,35 @@ TAKEN = "Device credentials are already assigned to another device!"
 
 
 class Operator:
-    """One version of the client, each job in a process of its own."""
+    """One version of the client."""
 
-    def __init__(self, version: str, gate: RunningGateway) -> None:
+    def __init__(self, version: str, gate: RunningGateway, folder: Path) -> None:
         python = PROGRAMS / f"rest-{version}" / "bin" / "python"
         if not python.exists():
             missing(f"tb-rest-client {version}", "make clients")
         self.name = f"rest-{version.replace('.', '')}"
-        self._driver = Program(str(python), (str(HERE / "drivers" / "tb_rest.py"),))
+        script = str(HERE / "drivers" / "tb_rest.py")
+        self._driver = Conversation(Program(str(python), (script,)), folder)
         self._gate = gate
 
     def does(self, job: str, **more: Any) -> Any:
         user, password = self._gate.administrator
         admin = {"user": user, "password": password}
-        return self._driver.job(do=job, url=self._gate.http_url, admin=admin, **more)
+        told = self._driver.say(do=job, url=self._gate.http_url, admin=admin, **more)
+        assert "raised" not in told, told["raised"]
+        return told
+
+    def leave(self) -> None:
+        self._driver.close()
 
 
 @pytest.fixture(scope="module", params=["4.3", "4.4"])
-def operator(request: pytest.FixtureRequest, gate: RunningGateway) -> Operator:
-    return Operator(request.param, gate)
+def operator(
+    request: pytest.FixtureRequest, gate: RunningGateway, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Operator]:
+    made = Operator(request.param, gate, tmp_path_factory.mktemp("rest"))
+    yield made
+    made.leave()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from clients.lab import CUT_S
+from clients.lab import CUT_S, OBSERVED
 
 if TYPE_CHECKING:
     from clients.lab import Lab, Papers, Watched
@@ -211,7 +211,7 @@ def test_an_observation_is_cut(
     name = f"observes-cut-{libcoap.build}"
     papers = lab.certified(name)
     seen = observe(papers)
-    seen.until(r"Observe:0")
+    seen.until(OBSERVED)
     lab.revoke(name)
     told = seen.until(ALERT.pattern, CUT_S)
     assert (told[1] or told[2]) in ("access denied", "49")

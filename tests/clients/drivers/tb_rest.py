@@ -1,7 +1,7 @@
 """ThingsBoard's Python REST client (`tb-rest-client`), doing an operator's day; 4.3 and 4.4 alike.
 
-Reads a job from standard input: `url`, `user`, `password`, `customer` (`user`, `password`, or
-nothing), and what devices and profiles are called; prints what the client made of the answers.
+Reads jobs from standard input, one a line: `url`, `admin` and `customer` (`user`, `password`), and
+what devices and profiles are called; prints what the client made of the answers, or what it raised.
 """
 
 import json
@@ -310,12 +310,13 @@ JOBS = {one.__name__: one for one in (login, profiles, devices, imports, traffic
 
 
 def main():
-    job = json.load(sys.stdin)
-    try:
-        print(json.dumps(JOBS[job["do"]](job)))
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
+    for line in sys.stdin:
+        job = json.loads(line)
+        try:
+            told = JOBS[job["do"]](job)
+        except Exception:
+            told = {"raised": traceback.format_exc()}
+        print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":

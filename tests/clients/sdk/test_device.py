@@ -16,19 +16,17 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.clients.conftest import RunningGateway
-    from tests.clients.sdk.conftest import Conversation
+    from tests.clients.sdk.conftest import Client
 
 FIRMWARE_BYTES = 10_000
 WAIT_S = 10
 
 
 @pytest.fixture
-def connect(
-    gate: RunningGateway, tb_client: Callable[..., Conversation]
-) -> Callable[..., Conversation]:
+def connect(gate: RunningGateway, tb_client: Callable[..., Client]) -> Callable[..., Client]:
     """A new device of this name, connected and past its session limits."""
 
-    def make(name: str, **more: Any) -> Conversation:
+    def make(name: str, **more: Any) -> Client:
         username = more.pop("token", None) or gate.token(name)
         login = {"host": "127.0.0.1", "port": gate.mqtt, "username": username}
         client = tb_client("device", **login, **more)
@@ -49,7 +47,7 @@ def firmware(folder: Path) -> tuple[Path, dict[str, Any]]:
 # ── what it sends ─────────────────────────────────────────────────────────────────────────────
 
 
-def test_session_limits(connect: Callable[..., Conversation]) -> None:
+def test_session_limits(connect: Callable[..., Client]) -> None:
     """Without rate limits the SDK sends as fast as it likes, 80 % of a packet at most."""
     device = connect("sdk-limits")
     assert device.do("is_connected") is True
@@ -60,7 +58,7 @@ def test_session_limits(connect: Callable[..., Conversation]) -> None:
     }
 
 
-def test_session_limits_may_be_asked_again(connect: Callable[..., Conversation]) -> None:
+def test_session_limits_may_be_asked_again(connect: Callable[..., Client]) -> None:
     """The answer says what one session may send, with a member for each rate."""
     device = connect("sdk-limits-again")
     device.do("request_service_configuration", "@limits")
@@ -74,9 +72,7 @@ def test_session_limits_may_be_asked_again(connect: Callable[..., Conversation])
 
 
 @pytest.mark.parametrize("quality", [0, 1])
-def test_send_telemetry(
-    gate: RunningGateway, connect: Callable[..., Conversation], quality: int
-) -> None:
+def test_send_telemetry(gate: RunningGateway, connect: Callable[..., Client], quality: int) -> None:
     """Every form of telemetry the SDK sends is taken, at both qualities of service."""
     name = f"sdk-telemetry-{quality}"
     device = connect(name)
@@ -99,7 +95,7 @@ def test_send_telemetry(
 
 
 def test_much_telemetry_comes_in_pieces(
-    gate: RunningGateway, connect: Callable[..., Conversation]
+    gate: RunningGateway, connect: Callable[..., Client]
 ) -> None:
     """More than a packet holds is sent in several, and all of it arrives."""
     device = connect("sdk-much")
@@ -111,7 +107,7 @@ def test_much_telemetry_comes_in_pieces(
     assert gate.wait_for_readings("sdk-much", *much) == much
 
 
-def test_client_attributes(connect: Callable[..., Conversation]) -> None:
+def test_client_attributes(connect: Callable[..., Client]) -> None:
     """Attributes a device sends are given back: those asked for, or all of them."""
     device = connect("sdk-attributes")
     sent = {"model": "tb", "size": 3, "on": True, "nested": {"a": [1, 2]}}
@@ -126,7 +122,7 @@ def test_client_attributes(connect: Callable[..., Conversation]) -> None:
     assert told == {"some": [some, None], "all": [{"client": sent}, None], "none": [{}, None]}
 
 
-def test_claim(connect: Callable[..., Conversation]) -> None:
+def test_claim(connect: Callable[..., Client]) -> None:
     """A claim is taken: the SDK's call is acknowledged, twice as well."""
     device = connect("sdk-claim")
     assert device.do("claim", "secret-of-the-owner", 60_000) == [0]
@@ -136,9 +132,7 @@ def test_claim(connect: Callable[..., Conversation]) -> None:
 # ── what it is told ───────────────────────────────────────────────────────────────────────────
 
 
-def test_shared_attributes_are_read(
-    gate: RunningGateway, connect: Callable[..., Conversation]
-) -> None:
+def test_shared_attributes_are_read(gate: RunningGateway, connect: Callable[..., Client]) -> None:
     """What an operator sets is answered under `shared`, beside the device's own."""
     device = connect("sdk-shared")
     gate.share("sdk-shared", target=21, eco=True)
@@ -154,7 +148,7 @@ def test_shared_attributes_are_read(
 
 
 def test_updates_are_told_to_who_subscribed(
-    gate: RunningGateway, connect: Callable[..., Conversation]
+    gate: RunningGateway, connect: Callable[..., Client]
 ) -> None:
     """An operator's change reaches the callbacks of its key and those of every key."""
     device = connect("sdk-updates")
@@ -177,7 +171,7 @@ def test_updates_are_told_to_who_subscribed(
 
 
 def test_its_own_attributes_do_not_come_back(
-    gate: RunningGateway, connect: Callable[..., Conversation]
+    gate: RunningGateway, connect: Callable[..., Client]
 ) -> None:
     """Of what a device sends itself it is told nothing (contract, section 8)."""
     device = connect("sdk-own")
@@ -193,7 +187,7 @@ def test_its_own_attributes_do_not_come_back(
 
 @pytest.mark.parametrize("quality", [0, 1])
 def test_an_operators_call_is_answered(
-    gate: RunningGateway, connect: Callable[..., Conversation], quality: int
+    gate: RunningGateway, connect: Callable[..., Client], quality: int
 ) -> None:
     """Method and parameters reach the handler, its reply reaches the operator."""
     name = f"sdk-called-{quality}"
@@ -210,9 +204,7 @@ def test_an_operators_call_is_answered(
         assert asked.result(WAIT_S) == {"done": params}
 
 
-def test_a_reply_may_be_waited_for(
-    gate: RunningGateway, connect: Callable[..., Conversation]
-) -> None:
+def test_a_reply_may_be_waited_for(gate: RunningGateway, connect: Callable[..., Client]) -> None:
     """`wait_for_publish` returns: the reply was acknowledged."""
     device = connect("sdk-waits")
     device.do("set_server_side_rpc_request_handler", "@call")
@@ -224,7 +216,7 @@ def test_a_reply_may_be_waited_for(
 
 
 def test_two_calls_at_once_keep_their_answers(
-    gate: RunningGateway, connect: Callable[..., Conversation]
+    gate: RunningGateway, connect: Callable[..., Client]
 ) -> None:
     """Two calls under way are told apart by their numbers, whichever is answered first."""
     device = connect("sdk-twice")
@@ -240,7 +232,7 @@ def test_two_calls_at_once_keep_their_answers(
     }
 
 
-def test_a_devices_calls_are_answered(connect: Callable[..., Conversation]) -> None:
+def test_a_devices_calls_are_answered(connect: Callable[..., Client]) -> None:
     """A device may ask for the time; a call of a method nobody serves is answered by an error."""
     device = connect("sdk-calls")
     device.do("send_rpc_call", "getCurrentTime", {}, "@time")
@@ -258,7 +250,7 @@ def test_a_devices_calls_are_answered(connect: Callable[..., Conversation]) -> N
 @pytest.mark.parametrize("chunk_size", [0, 4096, FIRMWARE_BYTES // 2])
 def test_firmware_assigned_before_is_downloaded(
     gate: RunningGateway,
-    connect: Callable[..., Conversation],
+    connect: Callable[..., Client],
     tmp_path: Path,
     chunk_size: int,
 ) -> None:
@@ -278,7 +270,7 @@ def test_firmware_assigned_before_is_downloaded(
 
 
 def test_firmware_assigned_meanwhile_comes_by_itself(
-    gate: RunningGateway, connect: Callable[..., Conversation], tmp_path: Path
+    gate: RunningGateway, connect: Callable[..., Client], tmp_path: Path
 ) -> None:
     """A connected device is told of its new firmware and has it without asking."""
     device = connect("sdk-firmware-push", chunk_size=4096)
@@ -293,7 +285,7 @@ def test_firmware_assigned_meanwhile_comes_by_itself(
 
 
 def test_it_disconnects_and_connects_again(
-    gate: RunningGateway, connect: Callable[..., Conversation]
+    gate: RunningGateway, connect: Callable[..., Client]
 ) -> None:
     """A device that left is served like a new one when it comes back."""
     device = connect("sdk-again")

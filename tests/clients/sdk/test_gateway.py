@@ -9,18 +9,16 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.clients.conftest import RunningGateway
-    from tests.clients.sdk.conftest import Conversation
+    from tests.clients.sdk.conftest import Client
 
 WAIT_S = 10
 
 
 @pytest.fixture
-def connect(
-    gate: RunningGateway, tb_client: Callable[..., Conversation]
-) -> Callable[[str], Conversation]:
+def connect(gate: RunningGateway, tb_client: Callable[..., Client]) -> Callable[[str], Client]:
     """A new gateway of this name, connected and past its session limits."""
 
-    def make(name: str) -> Conversation:
+    def make(name: str) -> Client:
         token = gate.token(name, gateway=True)
         client = tb_client("gateway", host="127.0.0.1", port=gate.mqtt, username=token)
         client.do("begin")
@@ -29,14 +27,12 @@ def connect(
     return make
 
 
-def in_turn(client: Conversation, count: int) -> dict[str, list[Any]]:
+def in_turn(client: Client, count: int) -> dict[str, list[Any]]:
     """What the next `count` callbacks were given, by name."""
     return {name: given for name, *given in (client.told() for _ in range(count))}
 
 
-def test_a_gateway_is_a_device_too(
-    gate: RunningGateway, connect: Callable[[str], Conversation]
-) -> None:
+def test_a_gateway_is_a_device_too(gate: RunningGateway, connect: Callable[[str], Client]) -> None:
     """Its own readings and attributes are its own; its session limits are a gateway's."""
     gateway = connect("sdkg-self")
     assert gateway.do("send_telemetry", {"load": 0.5}) == [0]
@@ -48,9 +44,7 @@ def test_a_gateway_is_a_device_too(
     assert told["gatewayRateLimits"].keys() == told["rateLimits"].keys()
 
 
-def test_connecting_makes_the_child(
-    gate: RunningGateway, connect: Callable[[str], Conversation]
-) -> None:
+def test_connecting_makes_the_child(gate: RunningGateway, connect: Callable[[str], Client]) -> None:
     """A child nobody knew becomes a device of the type it is connected with."""
     gateway = connect("sdkg-connect")
     assert gateway.do("gw_connect_device", "sdkg-typed", "thermostat") == [0]
@@ -65,7 +59,7 @@ def test_connecting_makes_the_child(
 
 @pytest.mark.parametrize("quality", [0, 1])
 def test_telemetry_of_children(
-    gate: RunningGateway, connect: Callable[[str], Conversation], quality: int
+    gate: RunningGateway, connect: Callable[[str], Client], quality: int
 ) -> None:
     """A child's telemetry is its own in every form, also of one that was never connected."""
     gateway = connect(f"sdkg-telemetry-{quality}")
@@ -90,7 +84,7 @@ def test_telemetry_of_children(
     assert gate.readings(f"sdkg-telemetry-{quality}") == {}
 
 
-def test_attributes_of_children_are_given_back(connect: Callable[[str], Conversation]) -> None:
+def test_attributes_of_children_are_given_back(connect: Callable[[str], Client]) -> None:
     """One key asked for is answered by `value`, several by `values`, an unknown one by neither."""
     gateway = connect("sdkg-attributes")
     gateway.do("gw_connect_device", "sdkg-known")
@@ -108,7 +102,7 @@ def test_attributes_of_children_are_given_back(connect: Callable[[str], Conversa
 
 
 def test_shared_attributes_of_children_are_read(
-    gate: RunningGateway, connect: Callable[[str], Conversation]
+    gate: RunningGateway, connect: Callable[[str], Client]
 ) -> None:
     """What an operator sets for a child is what the gateway is told, and not the client's own."""
     gateway = connect("sdkg-shared")
@@ -123,7 +117,7 @@ def test_shared_attributes_of_children_are_read(
     assert told["two"][0]["values"] == {"target": 21, "eco": True}
 
 
-def test_updates_of_children(gate: RunningGateway, connect: Callable[[str], Conversation]) -> None:
+def test_updates_of_children(gate: RunningGateway, connect: Callable[[str], Client]) -> None:
     """An operator's change of a child reaches the callbacks of its key, its child, and of all."""
     gateway = connect("sdkg-updates")
     for child in ("sdkg-first", "sdkg-second"):
@@ -147,7 +141,7 @@ def test_updates_of_children(gate: RunningGateway, connect: Callable[[str], Conv
 
 
 def test_a_disconnected_child_is_told_nothing(
-    gate: RunningGateway, connect: Callable[[str], Conversation]
+    gate: RunningGateway, connect: Callable[[str], Client]
 ) -> None:
     """Changes of a child that was disconnected are not for its gateway any more."""
     gateway = connect("sdkg-leaves")
@@ -163,7 +157,7 @@ def test_a_disconnected_child_is_told_nothing(
 
 @pytest.mark.parametrize("quality", [0, 1])
 def test_a_childs_calls_are_answered(
-    gate: RunningGateway, connect: Callable[[str], Conversation], quality: int
+    gate: RunningGateway, connect: Callable[[str], Client], quality: int
 ) -> None:
     """A call of a child names it, and the answer the gateway gives is the operator's."""
     gateway = connect(f"sdkg-called-{quality}")
@@ -185,7 +179,7 @@ def test_a_childs_calls_are_answered(
 
 
 def test_a_gateways_own_calls_are_answered(
-    gate: RunningGateway, connect: Callable[[str], Conversation]
+    gate: RunningGateway, connect: Callable[[str], Client]
 ) -> None:
     """A call of the gateway itself comes as to any device."""
     gateway = connect("sdkg-own-call")
@@ -197,7 +191,7 @@ def test_a_gateways_own_calls_are_answered(
     assert asked.result(WAIT_S) == {"pong": "ping"}
 
 
-def test_claims_of_children(connect: Callable[[str], Conversation]) -> None:
+def test_claims_of_children(connect: Callable[[str], Client]) -> None:
     """Claims of a child, and of several in one request, are acknowledged."""
     gateway = connect("sdkg-claim")
     gateway.do("gw_connect_device", "sdkg-claimed")

@@ -15,18 +15,16 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.clients.conftest import RunningGateway
-    from tests.clients.sdk.conftest import Conversation
+    from tests.clients.sdk.conftest import Client
 
 WAIT_S = 10
 
 
 @pytest.fixture
-def device(
-    gate: RunningGateway, tb_client: Callable[..., Conversation]
-) -> Callable[..., Conversation]:
+def device(gate: RunningGateway, tb_client: Callable[..., Client]) -> Callable[..., Client]:
     """The HTTP object of a new device of this name."""
 
-    def make(name: str, chunk_size: int = 0) -> Conversation:
+    def make(name: str, chunk_size: int = 0) -> Client:
         token = gate.token(name)
         return tb_client("http", host=gate.http_url, token=token, name=name, chunk_size=chunk_size)
 
@@ -38,9 +36,7 @@ def wait_for_poll() -> None:
     time.sleep(0.5)
 
 
-def test_telemetry_at_once_and_queued(
-    gate: RunningGateway, device: Callable[..., Conversation]
-) -> None:
+def test_telemetry_at_once_and_queued(gate: RunningGateway, device: Callable[..., Client]) -> None:
     """Readings sent at once and those its worker sends later all arrive."""
     client = device("sdkh-telemetry")
     assert client.do("connect") is True  # tests the connection and starts the worker
@@ -52,9 +48,7 @@ def test_telemetry_at_once_and_queued(
     client.do("stop_publish_worker")
 
 
-def test_attributes_of_both_scopes(
-    gate: RunningGateway, device: Callable[..., Conversation]
-) -> None:
+def test_attributes_of_both_scopes(gate: RunningGateway, device: Callable[..., Client]) -> None:
     """Its own attributes and the operator's are given back, each under its scope.
 
     The SDK misspells the parameters that name keys, so all of them are.
@@ -68,7 +62,7 @@ def test_attributes_of_both_scopes(
     assert told == {"client": {"model": "tb", "nested": {"a": [1]}}, "shared": {"target": 21}}
 
 
-def test_updates_are_polled(gate: RunningGateway, device: Callable[..., Conversation]) -> None:
+def test_updates_are_polled(gate: RunningGateway, device: Callable[..., Client]) -> None:
     """A change the operator makes ends the poll, and the SDK's next poll waits for the next."""
     client = device("sdkh-updates")
     client.do("subscribe", "attributes", "@update")
@@ -80,7 +74,7 @@ def test_updates_are_polled(gate: RunningGateway, device: Callable[..., Conversa
 
 
 def test_an_operators_call_is_polled_and_answered(
-    gate: RunningGateway, device: Callable[..., Conversation]
+    gate: RunningGateway, device: Callable[..., Client]
 ) -> None:
     """A call ends the poll for calls; what is posted under its number is the operator's answer.
 
@@ -101,7 +95,7 @@ def test_an_operators_call_is_polled_and_answered(
     client.do("unsubscribe", "rpc")
 
 
-def test_a_devices_calls_are_answered(device: Callable[..., Conversation]) -> None:
+def test_a_devices_calls_are_answered(device: Callable[..., Client]) -> None:
     """A device may ask for the time; a call of a method nobody serves is answered by an error."""
     client = device("sdkh-calls")
     told = client.do("send_rpc", "getCurrentTime")
@@ -113,7 +107,7 @@ def test_a_devices_calls_are_answered(device: Callable[..., Conversation]) -> No
 @pytest.mark.parametrize("chunk_size", [0, 4096])
 def test_firmware_is_downloaded(
     gate: RunningGateway,
-    device: Callable[..., Conversation],
+    device: Callable[..., Client],
     tmp_path: Path,
     chunk_size: int,
 ) -> None:
@@ -135,7 +129,7 @@ def test_firmware_is_downloaded(
 
 
 def test_firmware_is_not_downloaded_when_there_is_none(
-    gate: RunningGateway, device: Callable[..., Conversation]
+    gate: RunningGateway, device: Callable[..., Client]
 ) -> None:
     """Without an assigned firmware the SDK finds nothing to do."""
     client = device("sdkh-no-firmware")

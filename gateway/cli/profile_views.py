@@ -1,0 +1,87 @@
+"""Device profiles on the terminal."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import click
+from msgspec import to_builtins
+
+from gateway.cli.options import print_json
+from gateway.core.model import DeviceProfile, FleetTicket
+from gateway.core.pki.model import ChainRule
+
+IN_STORE = "store"
+"""The source of a profile that no file defines."""
+_KEY_HEAD = 4
+
+
+def print_profile(
+    profile: DeviceProfile, ticket: FleetTicket | None, *, reveal: bool, as_json: bool
+) -> None:
+    from gateway.cli.tables import masked, print_fields
+
+    pair = {
+        "provision_key": masked(ticket.key, reveal=reveal, head=_KEY_HEAD) if ticket else None,
+        "provision_secret": masked(ticket.secret, reveal=reveal) if ticket else None,
+    }
+    fields = plain_profile(profile) | pair
+    if as_json:
+        print_json(fields)
+        return
+    print_fields([(key.replace("_", " "), _text(value)) for key, value in fields.items()])
+    if ticket and not reveal:
+        click.echo(
+            f"\n--reveal shows the key and secret: `{how_to_reveal(profile.name)}`", err=True
+        )
+
+
+def plain_profile(profile: DeviceProfile) -> dict[str, Any]:
+    """The profile as JSON has it, without key and secret."""
+    return {
+        "name": profile.name,
+        "provision_type": profile.provision_type.value,
+        "description": profile.description,
+        "transport": profile.transport.value,
+        "pre_provision_allowed": profile.pre_provision_allowed,
+        "require_readable_certificate": profile.require_readable_certificate,
+        "claiming_allowed": profile.claiming_allowed,
+        "gateway_may_adopt": profile.gateway_may_adopt,
+        "readings_keep_days": profile.readings_keep_days,
+        "limits": dict(profile.limits),
+        "certificate": to_builtins(profile.certificate),
+        "chain": _chain(profile.chain),
+        "sections": dict(profile.sections),
+        "source": profile.source or IN_STORE,
+    }
+
+
+def _chain(rule: ChainRule | None) -> dict[str, Any] | None:
+    """Which factory certificates admit, without the certificate's text."""
+    if rule is None:
+        return None
+    from gateway.cli.certificates import facts_of_pem
+    from gateway.clock import now_ms
+
+    facts = facts_of_pem(rule.certificate)
+    anchor = facts.plain(now_ms()) if facts else None
+    return {"pattern": rule.pattern, "create": rule.create, "anchor": anchor}
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None | "":
+            return "-"
+        case dict():  # the pattern {} would fit every mapping
+            return json.dumps(value, ensure_ascii=False) if value else "-"
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return str(value)
+
+
+def how_to_reveal(name: str) -> str:
+    """The command that shows a profile's key and secret."""
+    return f"gatehouse profile show {shlex.quote(name)} --reveal"
