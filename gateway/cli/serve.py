@@ -73,6 +73,9 @@ def _raise_file_limit(wanted: int) -> None:
 
 
 async def _serve(config: Config, *, quiet: bool) -> None:
+    # On a disk that fills up Python keeps the half of a compiled module that fits, and never loads
+    # that module again.
+    sys.dont_write_bytecode = True
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import device_api
+import logins
 import secure
 from full_store import count
 from generators import GeneratorError, Load
@@ -139,7 +140,13 @@ PROVISIONING: dict[str, list[Callable[[Lab], Figures]]] = {
     "full": [many_devices],
 }
 """Rows that need the generators of GATEHOUSE_LOAD_DIR."""
-EXPERIMENTS = PROVISIONING | device_api.EXPERIMENTS | secure.EXPERIMENTS | {"start": [start]}
+EXPERIMENTS = (
+    PROVISIONING
+    | device_api.EXPERIMENTS
+    | secure.EXPERIMENTS
+    | logins.EXPERIMENTS
+    | {"start": [start]}
+)
 
 
 def main() -> int:

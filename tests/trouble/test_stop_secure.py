@@ -106,7 +106,7 @@ async def test_a_store_that_is_down_during_a_handshake(secured: Secured) -> None
     limit_files(secured.house, 4096)
     for wire, identity in newcomers.items():
         assert await secured.answer(wire, identity) in DOWN[wire]
-    assert await secured.answer("https", known) == "200"
+    assert await secured.answer("https", known) == "200", secured.house.log()
     limit_files(secured.house, resource.RLIM_INFINITY)
     async with asyncio.timeout(5):
         while (await secured.house.ready())[0] != 200:
