@@ -22,6 +22,9 @@ from gateway.store.imports import TAKEN
 _MOST_TOLD = 20
 """Rejected rows that are named on the terminal; all are in the file."""
 
+_HEAD_START_S = 0.001
+"""Until a batch is on the store's thread; while rows are read that thread has to wait its turn."""
+
 
 class Options(Struct, frozen=True, kw_only=True):
     """How rows are imported."""
@@ -112,6 +115,7 @@ class Run:
                     await asyncio.shield(under_way)
                     advance()
                 under_way = asyncio.ensure_future(self._write(batch))
+                await asyncio.sleep(_HEAD_START_S)
             if under_way is not None:
                 await asyncio.shield(under_way)
         finally:

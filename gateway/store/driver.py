@@ -89,5 +89,8 @@ class Driver(Protocol):
         be run again from its start when somebody else's transaction got in its way.
         """
 
+    async def expect_many(self) -> None:
+        """Large transactions follow one another from now on."""
+
     async def migrate(self, scripts: Iterable[tuple[int, str]]) -> int:
         """Apply the scripts numbered above the stored version, each once; return the version."""

@@ -258,6 +258,9 @@ class PostgresDriver:
         except Exception:
             connection.terminate()
 
+    async def expect_many(self) -> None:
+        """It needs to know nothing of it."""
+
     async def migrate(self, scripts: Iterable[tuple[int, str]]) -> int:
         version, scripts = await self._version(), list(scripts)
         if scripts and version > scripts[-1][0]:

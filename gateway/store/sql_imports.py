@@ -84,6 +84,7 @@ class SqlImports:
     async def begin_import(
         self, actor: Actor, fingerprint: bytes, source: str, at: int, *, anew: bool
     ) -> ImportJob:
+        await self._store.driver.expect_many()
         return await self._store.writer.submit(_Begin(actor, fingerprint, source, at, anew=anew))
 
     async def end_import(self, actor: Actor, job: ImportJob, at: int) -> None:

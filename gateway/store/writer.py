@@ -183,7 +183,10 @@ class Writer:
 
         No time is waited for. On an idle loop the turns take some microseconds together; on a
         busy one they serve the sockets that are ready, whose decisions would come a moment late.
+        What fills a transaction by itself waits for nobody.
         """
+        if self._waiting[0][0].weight >= _MOST_PER_BATCH:
+            return
         quiet = 0
         for _ in range(_MOST_TURNS):
             before = len(self._waiting)
