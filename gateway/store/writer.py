@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, Generic, TypeVar, cast
 
@@ -151,7 +152,8 @@ class Writer:
     async def settled(self) -> None:
         """Return once all that was submitted before this call is committed (or failed)."""
         if self._waiting or not self._idle.is_set():
-            await self.submit(Nothing())
+            with suppress(StoreUnavailable):
+                await self.submit(Nothing())
 
     async def _run(self) -> None:
         while True:

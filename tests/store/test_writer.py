@@ -128,6 +128,16 @@ async def test_settled_waits_for_what_came_before(writer):
     await writer.settled()
 
 
+async def test_settled_does_not_mind_what_failed(writer, driver):
+    """Whoever only reads is not told that somebody else's decision could not be written."""
+    await driver._writer.run(lambda db: db.execute("PRAGMA query_only = ON"))
+    failed, settled = await asyncio.gather(
+        writer.submit(Note(1)), writer.settled(), return_exceptions=True
+    )
+    assert isinstance(failed, StoreUnavailable)
+    assert settled is None
+
+
 async def test_heavy_decisions_do_not_share_a_transaction(driver):
     """A batch is bounded by what its decisions weigh, and none is too heavy to be decided."""
     sizes = []
