@@ -351,7 +351,12 @@ class Rpc:
     def _begin(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(_logged(work))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            work.close()  # a task that is cancelled before its first turn leaves it unbegun
+
+        task.add_done_callback(ended)
 
 
 def _wants(session: Session) -> bool:

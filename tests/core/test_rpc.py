@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -258,3 +260,13 @@ async def test_a_call_shows_no_more_than_it_must(house: House) -> None:
     call = call_of(await house.device())
     assert call.id == 0
     assert msgspec.to_builtins(call)["method"] == "blink"
+
+
+async def test_a_stop_drops_what_had_no_turn_yet(rpc: Rpc) -> None:
+    """Work that was begun a moment before ends without a word."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        rpc._begin(asyncio.sleep(0))
+        await rpc.stop()
+        gc.collect()
+    assert [str(one.message) for one in told] == []
