@@ -64,8 +64,7 @@ RETURNING seq, at, kind, outcome, reason, device_id, subject, wire, address, det
           object, previous;
 
 -- audit_user
-SELECT u.email, o.path FROM user_account u JOIN organisation o ON o.id = u.organisation_id
- WHERE u.uuid = ?1;
+SELECT email FROM user_account WHERE uuid = ?1;
 
 -- audit_customer
 SELECT path FROM organisation WHERE uuid = ?1;

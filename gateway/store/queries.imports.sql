@@ -12,13 +12,6 @@ SELECT id, name, provision_only FROM device_profile
 -- import_default_profile
 SELECT id, name FROM device_profile WHERE organisation_id = ?1 AND is_default = 1;
 
--- import_make_default
-UPDATE device_profile SET is_default = 1 WHERE id = ?1;
-
--- import_insert_profiles
-INSERT INTO device_profile (id, uuid, organisation_id, name, settings, transport, created_at)
-VALUES (*);
-
 -- import_customers
 SELECT id, name FROM organisation
  WHERE parent_id = ?1 AND name IN texts(?2);

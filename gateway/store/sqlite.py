@@ -191,7 +191,8 @@ class SqliteDriver:
 
     async def transact(self, work: Work[T]) -> T:
         def run(connection: sqlite3.Connection) -> T:
-            time.sleep(max(0.0, self._rest_until - time.monotonic()))
+            if (rest_s := self._rest_until - time.monotonic()) > 0:
+                time.sleep(rest_s)
             _begin(connection)
             began = time.monotonic()
             try:
