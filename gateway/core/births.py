@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TypeAlias
 
-from gateway.core.model import ProvisionResult, ProvisionType, Refused, Wire
+from gateway.core.model import ProvisionResult, ProvisionType, Refused, TicketKind, Wire
 
 Birth: TypeAlias = tuple[str, str, str, str]
-"""The wire, the profile's strategy ("" when it never came to one), `success` or `refused`, and the
-reason of a refusal ("" without one). All four are words of ours: there is a bounded number."""
+"""The wire, the profile's strategy or the ticket's kind ("" when it never came to one), `success`
+or `refused`, and the reason of a refusal ("" without one). All four are words of ours: there is a
+bounded number."""
 
 _SUCCESS = "success"
 _REFUSED = "refused"
@@ -21,7 +22,9 @@ class Births:
     def __init__(self) -> None:
         self._counts: defaultdict[Birth, int] = defaultdict(int)
 
-    def count(self, wire: Wire, strategy: ProvisionType | None, result: ProvisionResult) -> None:
+    def count(
+        self, wire: Wire, strategy: ProvisionType | TicketKind | None, result: ProvisionResult
+    ) -> None:
         """One more ended with `result`."""
         named = "" if strategy is None else strategy.value
         if isinstance(result, Refused):

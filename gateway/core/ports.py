@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from gateway.core.model import (
     Attributes,
+    AttributesChange,
     AttributeScope,
     AttributesSelection,
     BirthRule,
@@ -18,6 +19,7 @@ from gateway.core.model import (
     Download,
     Event,
     FleetTicket,
+    Json,
     Notice,
     Package,
     PackageKind,
@@ -28,6 +30,7 @@ from gateway.core.model import (
     RpcCall,
     RpcState,
     Secret,
+    Ticket,
     Value,
 )
 from gateway.core.pki.model import (
@@ -111,6 +114,42 @@ class PresenceUpdate(Struct, kw_only=True):
     gateway_id: int | None = None
 
 
+class Template(Struct, frozen=True, kw_only=True):
+    """What a device may name when it shows a token: a profile, and what its devices begin with.
+
+    `device_name` has `{id}` where the number of the device belongs. `attributes` are shared ones.
+    """
+
+    profile: DeviceProfile
+    device_name: str
+    attributes: Mapping[str, Value]
+
+
+class Templates(Protocol):
+    """Finds profiles by the name that devices know them by, which the core cannot read."""
+
+    async def named(self, name: str, path: str) -> Template | None:
+        """The template of that name for devices of the organisation with that path."""
+
+    def names(self, profile: DeviceProfile) -> Sequence[str]:
+        """What devices of this profile may name; nothing for one that is no template."""
+
+
+class TicketClaim(Struct, frozen=True, kw_only=True):
+    """A device shows the token of `ticket`. Its number takes the place of `{id}` in its name.
+
+    `spare`: what is added to the name when it is taken. `hardware` is a JSON object.
+    """
+
+    ticket: Ticket
+    token: Secret
+    template: Template
+    spare: str
+    hardware: Json | None
+    peer: Peer
+    at: int
+
+
 class KnownCredentials(Struct, frozen=True):
     """A device and what it must show."""
 
@@ -169,6 +208,20 @@ class Store(Protocol):
         (CREDENTIALS_TAKEN when they are another's), `issued` tells that they were signed here.
         """
 
+    async def profiles_with(self, section: str) -> list[DeviceProfile]:
+        """The profiles that have a table of this name for a dialect."""
+
+    async def find_ticket(self, token: Secret) -> Ticket | None:
+        """The ticket of one device with this token, expired or not. None once it was claimed."""
+
+    async def claim_ticket(self, claim: TicketClaim) -> ProvisionResult:
+        """Decides: the ticket is used up, and its device is born with its token, or has it now.
+
+        Whoever comes later with the same token gets the same device. Refused with UNKNOWN_TOKEN
+        (revoked, swept or expired meanwhile), UNKNOWN_TEMPLATE (the profile went meanwhile) or
+        OTHER_TEMPLATE, and nothing is used up.
+        """
+
     async def record(self, event: Event) -> None:
         """Write down what happened. May be dropped under overload: the caller does not wait."""
 
@@ -198,6 +251,15 @@ class Store(Protocol):
 
         Shared ones include those that announce the packages the device is to run.
         """
+
+    async def change_own_attributes(
+        self, device: Device, scope: AttributeScope, change: AttributesChange, at: int
+    ) -> None:
+        """A device sets and deletes attributes of its own, without an event; whoever listens to
+        shared ones is told. Raises `CredentialsGone`."""
+
+    async def latest(self, device: Device, keys: Sequence[str] | None = None) -> list[Reading]:
+        """The latest reading of each key, or of these; as of everything saved before this call."""
 
     # ── certificates ──────────────────────────────────────────────────────────────────────────
 

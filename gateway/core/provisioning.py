@@ -10,10 +10,13 @@ import structlog
 
 from gateway.core.births import Births
 from gateway.core.certifying import Certifier, certificate_of
+from gateway.core.errors import CredentialsGone
 from gateway.core.limits import Allowance
 from gateway.core.model import (
+    HARDWARE_INFO,
     PROVISIONED,
     AccessToken,
+    AttributeScope,
     BirthRule,
     Certificate,
     DeviceCredentials,
@@ -29,14 +32,25 @@ from gateway.core.model import (
     ProvisionKey,
     ProvisionRequest,
     ProvisionResult,
+    ProvisionToken,
     ProvisionType,
     RefusalReason,
     Refused,
     RequestedCredentials,
     Secret,
+    Ticket,
+    TicketKind,
 )
 from gateway.core.pki.model import IssuedCertificate
-from gateway.core.ports import Clock, NewDevice, NewToken, Store
+from gateway.core.ports import (
+    Clock,
+    NewDevice,
+    NewToken,
+    Store,
+    Template,
+    Templates,
+    TicketClaim,
+)
 from gateway.core.tokens import new_key
 
 log = structlog.get_logger()
@@ -46,6 +60,8 @@ MOST_NAME_CHARACTERS = 255
 MOST_CREDENTIAL_CHARACTERS = 4096
 """Of a token, client id, user name or password. A certificate is bounded by its message."""
 PSK_BYTES = 32
+_SPARE_CHARACTERS = 6
+"""Of what is added to a name that is taken: 36 bits."""
 _PLAIN_BIRTH = BirthRule()
 _EVENTS_AT_ONCE = 100
 _EVENTS_PER_S = 10
@@ -57,7 +73,8 @@ class Provisioner:
 
     `readable(text)` tells whether a certificate text can be parsed; only profiles with
     `require_readable_certificate`, and the warning in the event, depend on it. Without a
-    `certifier` signing requests are refused. `births` is told how each request ended.
+    `certifier` signing requests are refused, without `templates` all tokens are. `births` is told
+    how each request ended.
     """
 
     def __init__(
@@ -69,8 +86,10 @@ class Provisioner:
         readable: Callable[[str], bool],
         certifier: Certifier | None = None,
         births: Births | None = None,
+        templates: Templates | None = None,
     ) -> None:
         self._store = store
+        self._templates = templates
         self._clock = clock
         self._new_token = new_token
         self._readable = readable
@@ -90,8 +109,10 @@ class Provisioner:
 
     async def _decide(
         self, request: ProvisionRequest
-    ) -> tuple[ProvisionType | None, ProvisionResult]:
+    ) -> tuple[ProvisionType | TicketKind | None, ProvisionResult]:
         """How it ends, and by which strategy; None when it never came to one."""
+        if isinstance(request.proof, ProvisionToken):
+            return await self._by_token(request, request.proof)
         # The order of these checks is the contract's (section 2.3).
         if request.device_name is not None and not request.device_name.strip():
             return None, await self._refuse(request, RefusalReason.NAME_BLANK)
@@ -125,6 +146,61 @@ class Provisioner:
         if not proof.secret or ticket.secret != proof.secret:
             return RefusalReason.WRONG_SECRET
         return ticket
+
+    async def _by_token(
+        self, request: ProvisionRequest, proof: ProvisionToken
+    ) -> tuple[TicketKind | None, ProvisionResult]:
+        """A ticket of one device. Whoever shows its token again, later, gets the same device."""
+        ticket = await self._store.find_ticket(proof.token) if proof.token else None
+        if ticket is None:
+            return None, await self._again(request, proof)
+        at = self._clock()
+        if ticket.expired(at):
+            return ticket.kind, await self._refuse(request, RefusalReason.TICKET_EXPIRED, ticket)
+        template = await self._template(proof.template, ticket.path)
+        if template is None:
+            return ticket.kind, await self._refuse(request, RefusalReason.UNKNOWN_TEMPLATE, ticket)
+        if ticket.profile_id not in (None, template.profile.id):
+            return ticket.kind, await self._refuse(request, RefusalReason.OTHER_TEMPLATE, ticket)
+        claim = TicketClaim(
+            ticket=ticket,
+            token=proof.token,
+            template=template,
+            spare=self._new_token()[-_SPARE_CHARACTERS:],
+            hardware=request.hardware,
+            peer=request.peer,
+            at=at,
+        )
+        result = await self._store.claim_ticket(claim)
+        if isinstance(result, Refused):
+            return ticket.kind, await self._refuse(request, result.reason, ticket)
+        return ticket.kind, result
+
+    async def _template(self, name: str, path: str) -> Template | None:
+        if self._templates is None or not name:
+            return None
+        return await self._templates.named(name, path)
+
+    async def _again(self, request: ProvisionRequest, proof: ProvisionToken) -> ProvisionResult:
+        """The token of a device that is there: what it says of its hardware is noted."""
+        known = await self._store.find_credentials(proof.token) if proof.token else None
+        if known is None or not isinstance(known.credentials, AccessToken):
+            return await self._refuse(request, RefusalReason.UNKNOWN_TOKEN)
+        device = known.device
+        profile = await self._store.profile(device.profile_id)
+        names = self._templates.names(profile) if self._templates and profile else ()
+        if proof.template not in names:
+            reason = RefusalReason.OTHER_TEMPLATE if names else RefusalReason.UNKNOWN_TEMPLATE
+            return await self._refuse(request, reason, device_id=device.id, subject=device.name)
+        if request.hardware is not None:
+            hardware = {HARDWARE_INFO: request.hardware}
+            try:
+                await self._store.save_attributes(
+                    device, AttributeScope.CLIENT, hardware, self._clock()
+                )
+            except CredentialsGone:
+                return await self._refuse(request, RefusalReason.UNKNOWN_TOKEN)
+        return Provisioned(device, known.credentials)
 
     async def _create(self, profile: DeviceProfile, request: ProvisionRequest) -> ProvisionResult:
         name = (request.device_name or self._new_token()).strip()
@@ -197,11 +273,22 @@ class Provisioner:
         )
         return _with_issuers(result, issued)
 
-    async def _refuse(self, request: ProvisionRequest, reason: RefusalReason) -> Refused:
+    async def _refuse(
+        self,
+        request: ProvisionRequest,
+        reason: RefusalReason,
+        ticket: Ticket | None = None,
+        *,
+        device_id: int | None = None,
+        subject: str = "",
+    ) -> Refused:
         """Say no, and write it down, unless strangers have been written down often enough."""
         now = self._clock()
         if self._strangers.take(now):
-            event = self._event(request, printable((request.device_name or "").strip()))
+            event = self._event(request, subject or printable((request.device_name or "").strip()))
+            if ticket is not None:
+                device_id = ticket.device_id
+            event = msgspec.structs.replace(event, device_id=device_id)
             missed = self._strangers.forget_missed()
             await self._store.record(
                 msgspec.structs.replace(

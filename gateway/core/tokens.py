@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import string
+from base64 import urlsafe_b64encode
 
 _ALPHABET = string.ascii_letters + string.digits
 _USABLE = 256 - 256 % len(_ALPHABET)
@@ -62,3 +63,9 @@ def new_key(length: int = 32) -> bytes:
     while len(key) < length:
         key += random_bytes(length).translate(None, _NOT_IN_KEYS)
     return key[:length]
+
+
+def new_url_token(size: int = 24) -> str:
+    """`size` random bytes (a multiple of 3) in URL-safe base64: 24 of them are 32 characters of
+    `[A-Za-z0-9_-]`, as Blynk's devices want their token (Blynk contract, section 3.2)."""
+    return urlsafe_b64encode(random_bytes(size)).decode()

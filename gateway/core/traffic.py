@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from gateway.core.model import (
     Attributes,
+    AttributesChange,
     AttributeScope,
     AttributesSelection,
     Device,
@@ -37,6 +38,16 @@ class Traffic:
         """Raises `CredentialsGone` when the device's login is no longer good."""
         if values:
             await self._store.save_attributes(device, AttributeScope.CLIENT, values, self._clock())
+
+    async def change_own_attributes(
+        self, device: Device, scope: AttributeScope, change: AttributesChange
+    ) -> None:
+        """Set and delete attributes on the device's own word. Raises `CredentialsGone`."""
+        await self._store.change_own_attributes(device, scope, change, self._clock())
+
+    async def latest(self, device: Device, keys: Sequence[str] | None = None) -> list[Reading]:
+        """The latest reading of each key, or of these."""
+        return await self._store.latest(device, keys)
 
     async def attributes(self, device: Device, selection: AttributesSelection) -> Attributes:
         return await self._store.attributes(device, selection)

@@ -12,6 +12,7 @@ from gateway.core.model import (
     Attribute,
     AttributesChange,
     AttributeScope,
+    Device,
     Event,
     Json,
     NoticeKind,
@@ -68,6 +69,37 @@ class SaveAttributes(Decision[None]):
             results.append(None)
         await tx.insert_rows("insert_attributes", list(rows.values()))
         return results
+
+
+class ChangeOwnAttributes(SingleDecision[None]):
+    """A device sets and deletes attributes of its own; no event tells of it."""
+
+    __slots__ = ("at", "change", "device", "scope")
+
+    def __init__(
+        self, device: Device, scope: AttributeScope, change: AttributesChange, at: int
+    ) -> None:
+        self.device = device
+        self.scope = scope
+        self.change = change
+        self.at = at
+
+    async def decide(self, tx: Transaction) -> None:
+        device, scope = self.device, self.scope.value
+        if (device.id, device.credentials_row) not in await good_logins(tx, (device.id,)):
+            raise CredentialsGone
+        rows = [
+            (device.id, scope, key, *to_columns(value), self.at)
+            for key, value in self.change.values.items()
+        ]
+        if rows:
+            await tx.insert_rows("insert_attributes", rows)
+        if self.change.deleted:
+            listed = _json.encode(self.change.deleted).decode()
+            await tx.fetch("delete_attributes_named", device.id, scope, listed)
+        if self.scope is AttributeScope.SHARED:
+            seen = await _seen(tx, self.change, device.id, device.profile_id)
+            await _tell_shared(tx, seen, self.at, device_id=device.id)
 
 
 # ── what packages announce ────────────────────────────────────────────────────────────────────

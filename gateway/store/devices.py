@@ -20,6 +20,7 @@ _OF_A_DEVICE = (
     "delete_calls",
     "delete_downloads",
     "leave_groups",
+    "revoke_rotations",
 )
 """What goes with a device, in the same transaction."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from gateway.core.model import AttributesChange, Notice, NoticeKind, Value
+from gateway.core.model import AttributesChange, Notice, NoticeKind, Order, Value
 from gateway.store.driver import Row, Transaction
 
 
@@ -16,6 +16,8 @@ class _Body(Struct, omit_defaults=True):
     deleted: tuple[str, ...] = ()
     call_id: int = 0
     generation: int = 0
+    order: Order | None = None
+    argument: str = ""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -41,9 +43,13 @@ async def notify(
     change: AttributesChange | None = None,
     call_id: int = 0,
     generation: int = 0,
+    order: Order | None = None,
+    argument: str = "",
 ) -> None:
     """Write a notice into this transaction."""
     body = body_of(change, call_id, generation)
+    if order is not None:
+        body = _encode(_Body(order=order, argument=argument)).decode()
     # The row of the sequence stays ours until the commit, so nobody is told a later one first.
     seq = (await tx.fetch("next_ids", "notice", 1))[0][0]
     row = (seq, at, kind.value, device_id, profile_id, body)
@@ -67,4 +73,6 @@ def notice_from_row(row: Row) -> Notice:
         change=change,
         call_id=body.call_id,
         generation=body.generation,
+        order=body.order,
+        argument=body.argument,
     )

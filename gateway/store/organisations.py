@@ -7,7 +7,7 @@ from msgspec import structs
 from gateway.core.errors import Cause, Conflict
 from gateway.core.model import Event, EventKind, Organisation
 from gateway.core.people_store import OrganisationDraft
-from gateway.store.driver import Transaction
+from gateway.store.driver import Row, Transaction
 from gateway.store.events import event_on, tell
 from gateway.store.identity import uuid7, uuid_text
 from gateway.store.people_rows import organisation_from_row
@@ -109,12 +109,18 @@ class RemoveOrganisation(SingleDecision[None]):
         await alone(tx, "organisation")
         number = self.organisation.id
         taken_back = await self._unassign(tx) if self.unassign else []
+        revoked = await tx.fetch("revoke_tickets_of_organisation", number)
         if not await tx.fetch("remove_organisation", number):
             await organisation_now(tx, number)
             raise Conflict(Cause.IN_USE, await _uses(tx, number))
         for rest in ("empty_groups", "delete_groups", "delete_roles"):
             await tx.fetch(f"{rest}_of_organisation", number)
-        tell(tx, [*taken_back, self.event])
+        tell(tx, [*taken_back, *self._revocations(revoked), self.event])
+
+    def _revocations(self, rows: list[Row]) -> list[Event]:
+        """Tickets that wait go with it."""
+        event = structs.replace(self.event, kind=EventKind.TICKET_REVOKE, object="")
+        return [event_on(event, device_id, ticket=str(ticket)) for ticket, device_id in rows]
 
     async def _unassign(self, tx: Transaction) -> list[Event]:
         """Take its devices back: what is to be told of it. Raises `Conflict` if there are many."""

@@ -287,6 +287,10 @@ DELETE FROM attribute
 -- latest
 SELECT ts, key, kind, whole, real, text FROM latest_reading WHERE device_id = ?1 ORDER BY key;
 
+-- latest_of_keys
+SELECT ts, key, kind, whole, real, text FROM latest_reading
+ WHERE device_id = ?1 AND key IN texts(?2) ORDER BY key;
+
 -- readings
 SELECT ts, key, kind, whole, real, text FROM reading
  WHERE device_id = ?1 AND key = ?2 AND ts >= ?3 AND ts < ?4 ORDER BY ts DESC LIMIT ?5;

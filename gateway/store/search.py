@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -18,8 +19,10 @@ import structlog
 from gateway.core.errors import Overloaded, StoreUnavailable
 from gateway.store.driver import Driver, Transaction
 from gateway.store.listing import pattern_of
-from gateway.store.sql_store import SqlStore
 from gateway.store.writer import SingleDecision
+
+if TYPE_CHECKING:
+    from gateway.store.sql_store import SqlStore
 
 log = structlog.get_logger()
 

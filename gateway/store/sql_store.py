@@ -10,7 +10,9 @@ import structlog
 
 from gateway.core.errors import CredentialsGone
 from gateway.core.model import (
+    AccessToken,
     Attributes,
+    AttributesChange,
     AttributeScope,
     AttributesSelection,
     Device,
@@ -30,12 +32,25 @@ from gateway.core.model import (
     RpcCall,
     RpcState,
     Secret,
+    Ticket,
+    TicketKind,
     Value,
 )
 from gateway.core.pki.model import IssuedCertificate
-from gateway.core.ports import KnownCredentials, NewChild, NewDevice, PresenceUpdate
+from gateway.core.ports import (
+    KnownCredentials,
+    NewChild,
+    NewDevice,
+    PresenceUpdate,
+    TicketClaim,
+)
 from gateway.store.assignments import SaveDownloads
-from gateway.store.attributes import SaveAttributes, announced, may_announce
+from gateway.store.attributes import (
+    ChangeOwnAttributes,
+    SaveAttributes,
+    announced,
+    may_announce,
+)
 from gateway.store.births import Birth
 from gateway.store.calls import MOST_WAITING, EndCalls, MarkCall
 from gateway.store.chains import EnterByChain
@@ -66,8 +81,10 @@ from gateway.store.records import (
     profile_from_row,
 )
 from gateway.store.sql_certificates import CertificateStore
+from gateway.store.tickets import ClaimTicket, TakeRotation, ticket_from_row
 from gateway.store.values import from_columns
 from gateway.store.vault import Vault
+from gateway.store.writer import Decision
 
 log = structlog.get_logger()
 
@@ -207,6 +224,26 @@ class SqlStore(CertificateStore):
         claim = ClaimDevice(profile, name, event, self.known_from_row, given)
         return _claimed(await self.writer.submit(claim), issued)
 
+    async def profiles_with(self, section: str) -> list[DeviceProfile]:
+        profiles = [profile_from_row(row) for row in await self.driver.rows("profiles")]
+        return [one for one in profiles if section in one.sections]
+
+    async def find_ticket(self, token: Secret) -> Ticket | None:
+        row = await self.driver.point("find_ticket", self.vault.digest(token.reveal()))
+        return None if row is None else ticket_from_row(row)
+
+    async def claim_ticket(self, claim: TicketClaim) -> ProvisionResult:
+        digest = self.vault.digest(claim.token.reveal())
+        decision: Decision[Device | RefusalReason]
+        if claim.ticket.kind is TicketKind.ROTATE:
+            decision = TakeRotation(claim, digest)
+        else:
+            decision = ClaimTicket(claim, uuid7(claim.at), digest)
+        result = await self.writer.submit(decision)
+        if isinstance(result, RefusalReason):
+            return Refused(result)
+        return Provisioned(result, AccessToken(claim.token))
+
     async def record(self, event: Event) -> None:
         if not self.writer.submit_unawaited(RecordEvent(event)):
             self._dropped_events += 1
@@ -256,6 +293,20 @@ class SqlStore(CertificateStore):
         await self.writer.submit(
             SaveAttributes(device.id, device.credentials_row, scope, values, at)
         )
+
+    async def change_own_attributes(
+        self, device: Device, scope: AttributeScope, change: AttributesChange, at: int
+    ) -> None:
+        await self.writer.submit(ChangeOwnAttributes(device, scope, change, at))
+
+    async def latest(self, device: Device, keys: Sequence[str] | None = None) -> list[Reading]:
+        await self.writer.settled()
+        if keys is None:
+            rows = await self.driver.rows("latest", device.id)
+        else:
+            listed = msgspec.json.encode(keys).decode()
+            rows = await self.driver.rows("latest_of_keys", device.id, listed)
+        return [Reading(ts, key, from_columns(*columns)) for ts, key, *columns in rows]
 
     async def attributes(self, device: Device, selection: AttributesSelection) -> Attributes:
         await self.writer.settled()

@@ -61,10 +61,12 @@ from gateway.core.model.provisioning import (
     ProvisionKey,
     ProvisionRequest,
     ProvisionResult,
+    ProvisionToken,
     RefusalReason,
     Refused,
 )
 from gateway.core.model.secrets import Secret
+from gateway.core.model.tickets import HARDWARE_INFO, Order, Ticket, TicketKind, TicketRecord
 from gateway.core.model.traffic import (
     Aggregation,
     Attribute,
@@ -81,6 +83,7 @@ from gateway.core.model.traffic import (
 __all__ = [
     "BUILT_IN_ROLES",
     "CUSTOMER_USER",
+    "HARDWARE_INFO",
     "PROVISIONED",
     "ROOT_ORGANISATION",
     "TENANT_ADMIN",
@@ -116,6 +119,7 @@ __all__ = [
     "NameConflict",
     "Notice",
     "NoticeKind",
+    "Order",
     "Organisation",
     "Outcome",
     "Package",
@@ -131,6 +135,7 @@ __all__ = [
     "ProvisionKey",
     "ProvisionRequest",
     "ProvisionResult",
+    "ProvisionToken",
     "ProvisionType",
     "Provisioned",
     "Reading",
@@ -144,6 +149,9 @@ __all__ = [
     "Secret",
     "SeriesQuery",
     "Suffix",
+    "Ticket",
+    "TicketKind",
+    "TicketRecord",
     "User",
     "Value",
     "Vouched",

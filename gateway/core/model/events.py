@@ -8,6 +8,7 @@ from enum import StrEnum
 from msgspec import Struct, field
 
 from gateway.core.model.peers import Peer
+from gateway.core.model.tickets import Order
 from gateway.core.model.traffic import AttributesChange
 
 
@@ -23,6 +24,8 @@ class NoticeKind(StrEnum):
     """A profile changed: its devices are to be treated by its new settings."""
     PACKAGE = "package"
     """A device, or a profile, is to run another package: the attributes that announce it."""
+    ORDER = "order"
+    """An operator tells a device to do something at once."""
 
 
 class Notice(Struct, frozen=True, kw_only=True):
@@ -30,7 +33,8 @@ class Notice(Struct, frozen=True, kw_only=True):
 
     Written in the transaction of the change, in the order of their numbers. One of a device has
     `device_id`, one of a whole profile `profile_id`. `change` goes with ATTRIBUTES and PACKAGE,
-    `call_id` with RPC, `generation` (of the credentials that are good now) with LOGIN.
+    `call_id` with RPC, `generation` (of the credentials that are good now) with LOGIN, `order` and
+    `argument` with ORDER.
     """
 
     seq: int
@@ -41,6 +45,8 @@ class Notice(Struct, frozen=True, kw_only=True):
     change: AttributesChange | None = None
     call_id: int = 0
     generation: int = 0
+    order: Order | None = None
+    argument: str = ""
 
 
 class EventKind(StrEnum):
@@ -96,6 +102,21 @@ class EventKind(StrEnum):
     ROLE_CREATE = "role:create"
     ROLE_UPDATE = "role:update"
     ROLE_REMOVE = "role:remove"
+    TICKET_ISSUE = "ticket:issue"
+    """A token was issued for one device: a new one, or one that exists."""
+    TICKET_REVOKE = "ticket:revoke"
+    TICKET_EXPIRE = "ticket:expire"
+    DEVICE_ORDER = "device:order"
+    """A device was told to do something: `order` in the detail."""
+    OAUTH_CLIENT_CREATE = "oauth:client:create"
+    OAUTH_CLIENT_REVOKE = "oauth:client:revoke"
+    OAUTH_TOKEN = "oauth:token"  # noqa: S105
+    """Access was given to a client, or (refused) was not."""
+    OAUTH_TOKEN_REVOKE = "oauth:token:revoke"  # noqa: S105
+    STATIC_TOKEN_CREATE = "static_token:create"  # noqa: S105
+    STATIC_TOKEN_CLAIM = "static_token:claim"  # noqa: S105
+    STATIC_TOKEN_UNCLAIM = "static_token:unclaim"  # noqa: S105
+    STATIC_TOKEN_REVOKE = "static_token:revoke"  # noqa: S105
     AUDIT_SWEEP = "audit:sweep"
     """Old events were forgotten: where the chain begins from now on."""
     UNREADABLE = "event:unreadable"

@@ -16,6 +16,8 @@ class Wire(StrEnum):
     HTTPS = "https"
     MQTTS = "mqtts"
     COAPS = "coaps"
+    BLYNK = "blynk"
+    """Blynk's binary protocol, over TCP."""
     SHELL = "shell"
 
     @property

@@ -11,6 +11,7 @@ from gateway.core.model.credentials import DeviceCredentials, RequestedCredentia
 from gateway.core.model.devices import Device
 from gateway.core.model.peers import Peer
 from gateway.core.model.secrets import Secret
+from gateway.core.model.traffic import Json
 
 
 class ProvisionKey(Struct, frozen=True):
@@ -20,7 +21,14 @@ class ProvisionKey(Struct, frozen=True):
     secret: Secret
 
 
-Proof: TypeAlias = ProvisionKey
+class ProvisionToken(Struct, frozen=True):
+    """Proof by a token that was issued for one device, and the template the device names."""
+
+    token: Secret
+    template: str
+
+
+Proof: TypeAlias = ProvisionKey | ProvisionToken
 
 
 class ProvisionRequest(Struct, frozen=True, kw_only=True):
@@ -28,7 +36,8 @@ class ProvisionRequest(Struct, frozen=True, kw_only=True):
 
     `device_name` None means the device leaves the name to us. `device_type` is the legacy
     request's; None means the profile's name. `legacy`: it came in the form of 2020, whose answer
-    tells more (ThingsBoard contract, section 6).
+    tells more (ThingsBoard contract, section 6). `hardware` is an object in which the device tells
+    of itself, unread by the core; it becomes the client attribute `hardwareInfo`.
     """
 
     proof: Proof
@@ -38,6 +47,7 @@ class ProvisionRequest(Struct, frozen=True, kw_only=True):
     credentials: RequestedCredentials = RequestedCredentials()
     gateway: bool = False
     legacy: bool = False
+    hardware: Json | None = None
 
 
 class RefusalReason(StrEnum):
@@ -67,6 +77,13 @@ class RefusalReason(StrEnum):
     CLAIM_EXPIRED = "claim_expired"
     WRONG_CLAIM_KEY = "wrong_claim_key"
     CREDENTIALS_REVOKED = "credentials_revoked"
+    # Of a token that was issued for one device.
+    UNKNOWN_TOKEN = "unknown_token"  # noqa: S105
+    TICKET_EXPIRED = "ticket_expired"
+    UNKNOWN_TEMPLATE = "unknown_template"
+    """No profile in reach of the ticket's organisation has it."""
+    OTHER_TEMPLATE = "other_template"
+    """The device is of another profile."""
     # Of a signing request.
     CSR_UNREADABLE = "csr_unreadable"
     BAD_SIGNATURE = "bad_signature"

@@ -1,0 +1,77 @@
+-- Tickets of single devices.
+
+-- find_ticket
+SELECT t.id, t.kind, t.organisation_id, t.device_id, o.path, t.owner_id, t.profile_id, t.issuer,
+       t.created_at, t.expires_at
+  FROM ticket t JOIN organisation o ON o.id = t.organisation_id
+ WHERE t.digest = ?1 AND t.kind <> 'fleet';
+
+-- insert_tickets
+INSERT INTO ticket
+    (id, kind, organisation_id, profile_id, device_id, owner_id, digest, sealed_key, expires_at,
+     created_at, issuer)
+VALUES (*);
+
+-- take_tickets
+-- Those of devices that are not born yet. Whoever deletes one gives birth to its device.
+DELETE FROM ticket
+ WHERE id IN numbers(?1) AND kind = 'single' AND (expires_at IS NULL OR expires_at > ?2)
+RETURNING id, organisation_id, owner_id, device_id, digest, sealed_key;
+
+-- take_rotation
+-- Of a device that is still of that profile.
+DELETE FROM ticket
+ WHERE id = ?1 AND kind = 'rotate' AND (expires_at IS NULL OR expires_at > ?2)
+   AND EXISTS (SELECT 1 FROM device d WHERE d.id = ticket.device_id AND d.profile_id = ?3)
+RETURNING device_id, digest, sealed_key;
+
+-- living_profiles
+SELECT id FROM device_profile WHERE id IN numbers(?1);
+
+-- insert_reserved_devices
+INSERT INTO device
+    (id, uuid, organisation_id, profile_id, name, type, gateway, provision_state, created_at,
+     customer_id, creator_id, owner_id)
+VALUES (*)
+ON CONFLICT DO NOTHING;
+
+-- born_among
+SELECT device_id FROM credentials WHERE device_id IN numbers(?1);
+
+-- revoke_ticket
+DELETE FROM ticket WHERE id = ?1 AND kind <> 'fleet' RETURNING device_id;
+
+-- revoke_rotations
+DELETE FROM ticket WHERE device_id = ?1 AND kind = 'rotate' RETURNING id;
+
+-- expire_tickets
+DELETE FROM ticket
+ WHERE id IN (SELECT id FROM ticket WHERE expires_at <= ?1 AND kind <> 'fleet'
+               ORDER BY expires_at LIMIT ?2)
+RETURNING id, device_id, kind;
+
+-- count_tickets
+SELECT count(*) FROM ticket WHERE organisation_id = ?1 AND device_id IS NOT NULL;
+
+-- waiting_tickets
+-- In the order they were issued; of one device, or of all.
+SELECT t.id, t.kind, t.organisation_id, t.device_id, o.path, t.owner_id, t.profile_id, t.issuer,
+       t.created_at, t.expires_at, o.name, u.email, d.name
+  FROM ticket t
+  JOIN organisation o ON o.id = t.organisation_id
+  LEFT JOIN user_account u ON u.id = t.owner_id
+  LEFT JOIN device d ON d.id = t.device_id
+ WHERE t.kind <> 'fleet' AND o.path LIKE ?1 AND t.id > ?2 AND (?4 = 0 OR t.device_id = ?4)
+ ORDER BY t.id LIMIT ?3;
+
+-- waiting_ticket
+SELECT t.id, t.kind, t.organisation_id, t.device_id, o.path, t.owner_id, t.profile_id, t.issuer,
+       t.created_at, t.expires_at, o.name, u.email, d.name
+  FROM ticket t
+  JOIN organisation o ON o.id = t.organisation_id
+  LEFT JOIN user_account u ON u.id = t.owner_id
+  LEFT JOIN device d ON d.id = t.device_id
+ WHERE t.id = ?1 AND t.kind <> 'fleet' AND o.path LIKE ?2;
+
+-- revoke_tickets_of_organisation
+DELETE FROM ticket WHERE organisation_id = ?1 AND device_id IS NOT NULL RETURNING id, device_id;
