@@ -14,7 +14,7 @@ from gateway.core.identities import Identities
 from gateway.core.model import Wire
 from gateway.transports.coap import CoapListener
 from gateway.transports.http import HttpListener
-from gateway.transports.http_answers import ErrorBody
+from gateway.transports.http_answers import ErrorShapes
 from gateway.transports.mqtt import MqttListener
 from gateway.transports.mqtt.listener import Greet
 from gateway.wire.call import Report
@@ -44,7 +44,8 @@ class Served(msgspec.Struct, frozen=True):
 
     router_for: Callable[[Wire], Router]
     greet: Greet
-    error_body: ErrorBody
+    greet_blynk: Greet
+    error_shapes: ErrorShapes
     links: tuple[str, ...]
     secure_links: tuple[str, ...]
     identities: Identities
@@ -104,7 +105,7 @@ class Listeners:
             served.router_for(Wire.HTTP),
             host=place.host,
             port=place.port,
-            error_body=served.error_body,
+            shapes=served.error_shapes,
             max_body_bytes=bounds.max_body_bytes,
             max_connections=bounds.max_connections,
             read_timeout_s=bounds.read_timeout_s,

@@ -7,7 +7,7 @@ import json
 
 from gateway.core.model import Wire
 from gateway.transports.http import HttpListener
-from gateway.wire.call import BadPayload, Format, Reply, Status
+from gateway.wire.call import BadPayload, ErrorShape, Format, Reply, Status
 from gateway.wire.route import Route
 from gateway.wire.router import Gauge, Router
 
@@ -52,10 +52,20 @@ def error_body(code, message):
     return json.dumps({"status": code, "message": message}).encode()
 
 
+def shapes(body):
+    """Errors told in one way at every path."""
+    shape = ErrorShape(
+        body=body,
+        explained=frozenset({400, 404, 405, 429, 503}),
+        too_large=lambda most: f'"Payload size exceeds the limit of {most} bytes"'.encode(),
+    )
+    return lambda path: shape
+
+
 def make_listener(routes=ROUTES, **options):
     options = {"max_body_bytes": 1000, "max_connections": 5, "read_timeout_s": 0.3, **options}
     router = Router(routes, Wire.HTTP, Gauge(100), polls=Gauge(5000))
-    return HttpListener(router, host="127.0.0.1", port=0, error_body=error_body, **options)
+    return HttpListener(router, host="127.0.0.1", port=0, shapes=shapes(error_body), **options)
 
 
 async def raw(listener, data):

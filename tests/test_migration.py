@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "dialects" / "thingsboard" / "admin"))
 
 from desk_case import PASSWORD, DeskCase
+from http_ground import shapes
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.inventory import Inventory
@@ -344,7 +345,9 @@ class Odd:
         self.answers = [Reply(b'{"token":"t"}', format=Format.JSON), *answers]
         route = Route(name="odd", handler=self.answer, http=("GET /{a*}", "POST /{a*}"))
         router = Router([route], Wire.HTTP, Gauge(9), polls=Gauge(9))
-        self.listener = HttpListener(router, host="127.0.0.1", port=0, error_body=lambda *_: b"{}")
+        self.listener = HttpListener(
+            router, host="127.0.0.1", port=0, shapes=shapes(lambda *_: b"{}")
+        )
 
     async def answer(self, call):
         return self.answers.pop(0)

@@ -112,6 +112,10 @@ class Feed:
                 assert notice.device_id is not None
                 self._forget()
                 sessions.end(notice.device_id, Cause.REMOVED)
+            case NoticeKind.ORDER:
+                assert notice.device_id is not None
+                if notice.order is not None:
+                    self._rpc.order(notice.device_id, notice.order, notice.argument)
             case NoticeKind.PROFILE:
                 assert notice.profile_id is not None
                 self._forget()

@@ -7,6 +7,7 @@ A call is made here and now (`call`), or stored: then a running gateway hears of
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any, Final
@@ -15,9 +16,9 @@ import structlog
 from msgspec import Struct
 
 from gateway.core.errors import GatehouseError
-from gateway.core.model import Device, RpcCall, RpcState
+from gateway.core.model import Device, Order, RpcCall, RpcState
 from gateway.core.ports import Clock, Store
-from gateway.core.sessions import Session, Sessions, Slot
+from gateway.core.sessions import Obedient, Session, Sessions, Slot
 
 log = structlog.get_logger()
 
@@ -128,6 +129,22 @@ class Rpc:
             self._waiting -= 1
             line.awaited.pop(request_id, None)
             self._tidy(call.device_id)
+
+    def order(self, device_id: int, order: Order, argument: str) -> None:
+        """Pass an order on to each session of the device; where its dialect has no word for it,
+        as a call of that method, whose answer nobody waits for."""
+        for session in self._sessions.of(device_id):
+            outlet = session.outlet
+            if isinstance(outlet, Obedient):
+                outlet.obey(order, argument)
+            elif session.wants_calls:
+                params = json.dumps({"to": argument}) if argument else "{}"
+                call = RpcCall(
+                    device_id=device_id, method=order.value, params=params, two_way=False
+                )
+                request_id = self._next_id(self._line(device_id), device_id)
+                outlet.call(request_id, call, _nothing)
+        self._tidy(device_id)
 
     async def answered(self, device: Device, request_id: int, response: str) -> bool:
         """The device answered. A stored call's answer is on disk when this returns.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import structlog
 
-from gateway.core.model import AttributesChange, Device, Peer, RpcCall
+from gateway.core.model import AttributesChange, Device, Order, Peer, RpcCall
 from gateway.core.presence import Attendance
 
 log = structlog.get_logger()
@@ -41,6 +41,9 @@ class Slot(Enum):
     """A connection of its own, or a place behind a gateway: the newer of the two stands."""
     OBSERVED_ATTRIBUTES = "observed_attributes"
     OBSERVED_CALLS = "observed_calls"
+    OBSERVED_ORDERS = "observed_orders"
+    STREAM = "stream"
+    """A connection by a protocol of its own, which may stand beside a live one."""
     POLL = "poll"
     SECURE = "secure"
     """A connection whose handshake proved whose it is; what is asked through it comes besides."""
@@ -49,6 +52,11 @@ class Slot(Enum):
     def passing(self) -> bool:
         """Whether there may be many, and none says that the device is here."""
         return self in (Slot.POLL, Slot.SECURE)
+
+    @property
+    def takes_orders(self) -> bool:
+        """Whether a device with such a session can be told something at once."""
+        return self in (Slot.LIVE, Slot.STREAM, Slot.OBSERVED_ORDERS)
 
 
 class Outlet(Protocol):
@@ -67,6 +75,13 @@ class Outlet(Protocol):
 
     def end(self, cause: Cause) -> None:
         """Say goodbye and let go. The session is already closed."""
+
+
+@runtime_checkable
+class Obedient(Protocol):
+    """An `Outlet` with words for orders. The others have them as calls of methods."""
+
+    def obey(self, order: Order, argument: str) -> None: ...
 
 
 class Session:
@@ -188,6 +203,10 @@ class Sessions:
                     session.outlet.attributes_changed(change)
                 except Exception:  # one that breaks must not keep the others from hearing
                     log.exception("session.not_told", peer=session.peer.address)
+
+    def is_reachable(self, device_id: int) -> bool:
+        """Whether the device can be told something at once by this process."""
+        return any(one.slot.takes_orders for one in self.of(device_id))
 
     def profile_changed(self, profile_id: int) -> None:
         for session in self._concerned(None, profile_id):

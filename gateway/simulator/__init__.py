@@ -99,6 +99,8 @@ class Fleet:
                 return CoapDevice(self._host, port, timeout_s=self._timeout_s)
             case Wire.COAPS:
                 raise SimulatorError("CoAP over DTLS is not simulated")
+            case Wire.BLYNK:
+                raise SimulatorError("Blynk's binary protocol is not simulated")
             case Wire.SHELL:
                 raise SimulatorError("the shell is no wire a device could speak")
 

@@ -18,11 +18,11 @@ from aiohttp.web_protocol import RequestHandler
 
 from gateway.core.errors import GatehouseError
 from gateway.core.model import Wire
-from gateway.transports.http_answers import Answers, BadBody, ErrorBody
+from gateway.transports.http_answers import Answers, BadBody, ErrorShapes
 from gateway.transports.http_connection import Connection, Full
 from gateway.transports.http_pieces import asked_range, send_pieces
 from gateway.transports.listening import listen_tcp, port_of
-from gateway.wire.call import NOTHING, Reply, Source, Status, Vouch
+from gateway.wire.call import NOTHING, Query, Reply, Source, Status, Vouch
 from gateway.wire.route import Address, Route
 from gateway.wire.router import Router
 
@@ -38,12 +38,8 @@ def _address(method: str, path: str) -> Address:
     return tuple(map(unquote, address.split("/"))) if "%" in path else address
 
 
-def _query(text: str) -> dict[str, str]:
-    """A name given more than once has its values joined with commas, as Spring does it."""
-    query: dict[str, str] = {}
-    for name, value in parse_qsl(text, keep_blank_values=True):
-        query[name] = f"{query[name]},{value}" if name in query else value
-    return query
+def _query(text: str) -> Query:
+    return Query(parse_qsl(text, keep_blank_values=True))
 
 
 def _split(request: web.BaseRequest) -> tuple[str, str]:
@@ -65,7 +61,7 @@ class HttpListener:
     - `max_connections`: one more is answered 503 and closed.
     - `read_timeout_s`: how long a client may take for its first request, and for any body.
     - `write_timeout_s`: how long a client may take nothing of an answer that waits for it.
-    - `error_body`: makes the bodies of errors, in the shape the served dialects expect.
+    - `shapes`: how errors are told, as the dialect that is served at a path expects.
     - `tls`: serve HTTPS alone; `vouch` then says who shows a certificate. Whoever it refuses gets
       401 for each request.
     """
@@ -76,7 +72,7 @@ class HttpListener:
         *,
         host: str,
         port: int,
-        error_body: ErrorBody,
+        shapes: ErrorShapes,
         max_body_bytes: int = 1_048_576,
         max_large_bodies: int = 4,
         max_connections: int = 10_000,
@@ -88,7 +84,7 @@ class HttpListener:
         self._router = router
         self._host = host
         self._want_port = port
-        self._answers = Answers(error_body)
+        self._answers = Answers(shapes)
         self._max_body = max_body_bytes
         self._max_large = max_large_bodies
         self._large = 0
@@ -230,11 +226,12 @@ class HttpListener:
         try:
             most = await self._bound(request)
         except GatehouseError:
-            return self._answers.bad_body(BadBody(503, "busy, try again later"))
+            return self._answers.bad_body(BadBody(503, "busy, try again later"), request.path)
         if most == self._max_body:
             return await self._handle_within(most, length, request, connection)
         if self._large >= self._max_large:
-            return self._answers.bad_body(BadBody(503, "too many large bodies, try again later"))
+            late = BadBody(503, "too many large bodies, try again later")
+            return self._answers.bad_body(late, request.path)
         self._large += 1
         try:
             return await self._handle_within(most, length, request, connection)
@@ -259,9 +256,9 @@ class HttpListener:
         try:
             body = await self._read(request, connection, most, length) if most else b""
         except BadBody as exc:
-            return self._answers.bad_body(exc)
+            return self._answers.bad_body(exc, request.path)
         except web.HTTPRequestEntityTooLarge:
-            return self._answers.too_large(most)
+            return self._answers.too_large(most, request.path)
         except OSError:
             return self._answers.error(400, "the body did not arrive", close=True)  # to nobody
         self._in_flight += 1
@@ -278,11 +275,10 @@ class HttpListener:
         self, request: web.BaseRequest, body: bytes, connection: Connection
     ) -> web.StreamResponse:
         path, query_text = _split(request)
-        method = request.method
-        if method == "HEAD":
-            method = "GET"  # aiohttp leaves the body out (RFC 9110, section 9.3.2)
-        address = _address(method, path)
-        if request.method == "HEAD":
+        address = _address(request.method, path)
+        if request.method == "HEAD" and await self._router.find(address) is None:
+            # aiohttp leaves the body out (RFC 9110, section 9.3.2)
+            address = _address("GET", path)
             await self._router.find(address)
         if (request.method == "HEAD" or self._stopping) and self._is_patient(address):
             # A HEAD would be given what it waited for, and nobody would see it.
@@ -307,7 +303,7 @@ class HttpListener:
             return self._unrouted(path)
         if reply.source is not None:
             return await self._answer_in_pieces(request, connection, route, reply, reply.source)
-        return self._answers.reply(route, reply)
+        return self._answers.reply(route, reply, path)
 
     async def _answer_in_pieces(
         self,
@@ -343,7 +339,7 @@ class HttpListener:
                 allowed.append(method)
                 if method == "GET" and not found[0].patient:
                     allowed.append("HEAD")
-        return self._answers.unrouted(allowed)
+        return self._answers.unrouted(allowed, path)
 
     async def _read(
         self, request: web.BaseRequest, connection: Connection, most: int, length: int | None

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from aiohttp import web
 
 from gateway.core.model import RefusalReason
 from gateway.transports.http_connection import SERVER
-from gateway.wire.call import Format, Reply, Status
+from gateway.wire.call import ErrorShape, Format, Reply, Status
 from gateway.wire.route import Route
 
-ErrorBody = Callable[[int, str], bytes]
-"""Makes the body of an answer that is an error: `(HTTP status, sentence for the peer)`."""
+ErrorShapes: TypeAlias = Callable[[str], ErrorShape]
+"""How errors are told at a path; "" where it is not known."""
 
 CODES: Mapping[Status, int] = {
     Status.OK: 200,
@@ -45,8 +46,6 @@ _MEDIA_TYPES = {
     Format.HTML: "text/html; charset=utf-8",
     Format.METRICS: "text/plain; version=0.0.4; charset=utf-8",
 }
-_EXPLAINED = frozenset({400, 404, 405, 429, 503})
-"""Statuses whose empty body becomes an error body. 401, 408 and 500 stay empty (contract, 11)."""
 _DELETED = Reply(b"Device was deleted!", Status.DELETED, Format.TEXT)
 """ThingsBoard's own text (contract, section 11)."""
 _REFUSALS: Mapping[RefusalReason, str] = {
@@ -84,17 +83,17 @@ class BadBody(Exception):
 class Answers:
     """Makes the answers of one listener; for what its setting is see `HttpListener`."""
 
-    def __init__(self, error_body: ErrorBody) -> None:
-        self._error_body = error_body
+    def __init__(self, shapes: ErrorShapes) -> None:
+        self._shapes = shapes
 
-    def reply(self, route: Route, reply: Reply) -> web.Response:
+    def reply(self, route: Route, reply: Reply, path: str) -> web.Response:
         """The answer to a call. Raises `ValueError` for headers that cannot be sent."""
         status = reply.status
         if status is Status.DELETED and not reply.body:
             reply = _DELETED
         code = route.http_codes.get(status) or CODES[status]
-        if not reply.body and code in _EXPLAINED:
-            response = self.error(code, reply.reason)
+        if not reply.body and code >= 400 and code in self._shapes(path).explained:
+            response = self.error(code, reply.reason, path)
         else:
             response = web.Response(body=reply.body, status=code, headers=_labels(reply.format))
         if reply.headers:
@@ -127,11 +126,11 @@ class Answers:
         response.headers["Content-Range"] = f"bytes */{size}"
         return response
 
-    def unrouted(self, allowed: list[str]) -> web.Response:
+    def unrouted(self, allowed: list[str], path: str) -> web.Response:
         """Nothing is here, or nothing but by the methods `allowed`."""
         if not allowed:
-            return self.error(404, "nothing is served here")
-        response = self.error(405, f"use {' or '.join(allowed)} here")
+            return self.error(404, "nothing is served here", path)
+        response = self.error(405, f"use {' or '.join(allowed)} here", path)
         response.headers["Allow"] = ", ".join(allowed)
         return response
 
@@ -147,28 +146,29 @@ class Answers:
         """The answer to every request of a client whose certificate was refused."""
         return self.error(401, _REFUSALS.get(reason, _REFUSED), close=True)
 
-    def bad_body(self, why: BadBody) -> web.Response:
-        response = self.error(why.code, why.message, close=True)
+    def bad_body(self, why: BadBody, path: str = "") -> web.Response:
+        response = self.error(why.code, why.message, path, close=True)
         if why.code == 415:
             response.headers["Accept-Encoding"] = "identity"  # RFC 9110, section 12.5.3
         elif why.code == 503:
             response.headers["Retry-After"] = str(_STOPPING_RETRY_S)
         return response
 
-    def too_large(self, most: int) -> web.Response:
-        """ThingsBoard's own text, a JSON string (contract, section 3)."""
+    def too_large(self, most: int, path: str) -> web.Response:
         response = web.Response(
-            body=f'"Payload size exceeds the limit of {most} bytes"'.encode(),
+            body=self._shapes(path).too_large(most),
             status=413,
             content_type="application/json",
         )
         response.force_close()
         return response
 
-    def error(self, code: int, message: str, *, close: bool = False) -> web.Response:
+    def error(
+        self, code: int, message: str, path: str = "", *, close: bool = False
+    ) -> web.Response:
         """An error that is explained, in the shape the served dialects expect."""
         response = web.Response(
-            body=self._error_body(code, message),
+            body=self._shapes(path).body(code, message),
             status=code,
             content_type="application/json",
             headers={"Server": SERVER},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from enum import Enum
 from typing import Any, Protocol, TypeAlias
 
@@ -11,6 +11,23 @@ from msgspec import Struct, field
 from gateway.core.model import Device, Identity, Peer, Presented, Refused, Vouched
 
 NOTHING: Mapping[str, str] = {}
+
+
+class Query(dict[str, str]):
+    """The parameters of an address. A name given more than once has its values joined by commas, as
+    Spring does it; `pairs` has each as it was given, in order."""
+
+    __slots__ = ("pairs",)
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self.pairs = tuple(pairs)
+        for name, value in self.pairs:
+            self[name] = f"{self[name]},{value}" if name in self else value
+
+
+def pairs_of(query: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Each parameter as it was given."""
+    return query.pairs if isinstance(query, Query) else tuple(query.items())
 
 
 class Status(Enum):
@@ -154,6 +171,18 @@ class Reply(Struct, frozen=True):
         return f"Reply({self.status.value}, {len(self.body)} bytes)"  # a body may hold a secret
 
 
+class ErrorShape(Struct, frozen=True):
+    """How HTTP errors that no handler gave a body are told to the clients of one dialect.
+
+    `body` makes one of a status and a sentence. `explained` are the statuses of replies that get
+    one; the others stay empty. `too_large` is the body of a 413 with a bound in bytes.
+    """
+
+    body: Callable[[int, str], bytes]
+    explained: frozenset[int]
+    too_large: Callable[[int], bytes]
+
+
 class BadPayload(Exception):
     """The payload cannot be served. The message names the field or the rule, never the payload.
 
@@ -207,9 +236,17 @@ class Link(Protocol):
     def version(self) -> int:
         """The protocol level: 3, 4 or 5."""
 
-    def push(self, topic: str, body: bytes, delivered: Callable[[], None] | None = None) -> bool:
-        """Publish to the client, with the granted quality of the matching subscription, else 1.
+    def push(
+        self,
+        topic: str,
+        body: bytes,
+        delivered: Callable[[], None] | None = None,
+        *,
+        unasked: int = 1,
+    ) -> bool:
+        """Publish to the client, with the granted quality of the matching subscription.
 
+        `unasked` is the quality without one. On wires other than MQTT the topic is a command.
         `delivered` is called once when the client acknowledged it; with quality 0, at once.
         False when the session is over, or its outgoing queue is full: it is then closed.
         """
@@ -243,7 +280,7 @@ class Admitted(Struct):
     - `name`: the kind of session, for logs (`provision`, `device`).
     - `device`: who it is; None for a session that may only provision.
     - `router`: serves its PUBLISH packets, by topic (a `gateway.wire.router.Router`).
-    - `filters`: the exact topic filters it may subscribe to.
+    - `filters`: the topic filters it may subscribe to, to be asked with `in`.
     - `conduct`: what to do when a publish ends in another status than OK or REFUSED.
     - `idle_s`: closed when nothing arrives for so long, beside keep-alive; None: never.
     - `linger_s`: closed so long after its last answer was sent; None: never.
@@ -253,7 +290,7 @@ class Admitted(Struct):
 
     name: str
     router: Any
-    filters: frozenset[str]
+    filters: Container[str]
     conduct: Mapping[Status, Conduct]
     device: Device | None = None
     idle_s: float | None = None

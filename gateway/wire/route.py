@@ -24,16 +24,18 @@ Address: TypeAlias = str | tuple[str, ...]
 class Route(Struct, frozen=True, kw_only=True):
     """One operation and where it is found.
 
-    `http` and `coap` are a method and a path template (`POST /api/v1/{token}/telemetry`), `mqtt`
-    is a topic template (`v1/devices/me/attributes/request/{id}`). A template's last segment may
-    be `{rest*}`, which takes whatever follows, nothing included; `{}` takes any one segment, an
-    empty one included, as MQTT's `+` does. `mqtt_reply` is the topic the answer is published on,
-    made from the same names; without it the answer has no body on MQTT.
+    `http` and `coap` are a method and a path template (`POST /api/v1/{token}/telemetry`; what
+    lives at `HEAD` of a path is asked instead of its `GET`), `blynk` is a command, `mqtt` a topic
+    template (`v1/devices/me/attributes/request/{id}`). A template's last segment may be `{rest*}`,
+    which takes whatever follows, nothing included; `{}` takes any one segment, an empty one
+    included, as MQTT's `+` does. `mqtt_reply` is the topic the answer is published on, made from
+    the same names; without it the answer has no body on MQTT.
 
-    `http_codes` and `coap_codes` replace the wire's own number for a status (CoAP 2.01 is
-    written 201). `coap_formats` fixes the Content-Format of a body, None for no label, whatever
-    the request's own was. `quiet` routes are logged at debug level when all went well: telemetry
-    would otherwise drown the log. `conduct` stands above the session's where it names the status.
+    `http_codes`, `coap_codes` and `blynk_codes` replace the wire's own number for a status (CoAP
+    2.01 is written 201). `coap_formats` fixes the Content-Format of a body, None for no label,
+    whatever the request's own was. `quiet` routes are logged at debug level when all went well:
+    telemetry would otherwise drown the log. `conduct` stands above the session's where it names the
+    status.
 
     `patient` routes wait for something that may never come (a long poll): the router's time-out
     does not hold for them, and they are counted apart.
@@ -51,9 +53,11 @@ class Route(Struct, frozen=True, kw_only=True):
     http: tuple[str, ...] = ()
     coap: tuple[str, ...] = ()
     mqtt: tuple[str, ...] = ()
+    blynk: tuple[str, ...] = ()
     mqtt_reply: str | None = None
     http_codes: Mapping[Status, int] = {}
     coap_codes: Mapping[Status, int] = {}
+    blynk_codes: Mapping[Status, int] = {}
     coap_formats: Mapping[Format, int | None] = {}
     conduct: Mapping[Status, Conduct] = {}
     quiet: bool = False
@@ -72,6 +76,8 @@ class Route(Struct, frozen=True, kw_only=True):
                 return self.coap
             case Wire.MQTT:
                 return self.mqtt
+            case Wire.BLYNK:
+                return self.blynk
             case _:
                 return ()
 

@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
+from http_ground import shapes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,7 +53,7 @@ async def url(api):
         return json.dumps({"status": code, "message": message}).encode()
 
     router = Router(api.routes(), Wire.HTTP, Gauge(100))
-    listener = HttpListener(router, host="127.0.0.1", port=0, error_body=error)
+    listener = HttpListener(router, host="127.0.0.1", port=0, shapes=shapes(error))
     await listener.start()
     yield f"http://127.0.0.1:{listener.port}"
     await listener.stop(0)

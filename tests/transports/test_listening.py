@@ -8,6 +8,7 @@ import socket
 
 import pytest
 import uvloop
+from http_ground import shapes
 
 from gateway.core.model import Wire
 from gateway.transports import listening
@@ -19,7 +20,7 @@ from gateway.wire.router import Gauge, Router
 
 def http(host):
     router = Router([], Wire.HTTP, Gauge(1))
-    return HttpListener(router, host=host, port=0, error_body=lambda code, message: b"{}")
+    return HttpListener(router, host=host, port=0, shapes=shapes(lambda code, message: b"{}"))
 
 
 def mqtt(host):

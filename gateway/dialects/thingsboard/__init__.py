@@ -100,13 +100,13 @@ from gateway.dialects.thingsboard.gateway import GatewayApi
 from gateway.dialects.thingsboard.gateway_guest import GatewayGuest
 from gateway.dialects.thingsboard.gateway_messages import gateway_codec_for
 from gateway.dialects.thingsboard.guests import DeviceGuest, Household
-from gateway.dialects.thingsboard.payloads import error_body as thingsboard_error_body
+from gateway.dialects.thingsboard.payloads import error_body
 from gateway.dialects.thingsboard.plans import Plans
 from gateway.dialects.thingsboard.provision import RESPONSE_TOPIC, ProvisionApi
 from gateway.dialects.thingsboard.renewals import Renewals
 from gateway.dialects.thingsboard.rpc import RpcApi
 from gateway.dialects.thingsboard.topics import CERTIFICATE_FILTERS
-from gateway.wire.call import Admitted, Conduct, Hello, Rejected, Status
+from gateway.wire.call import Admitted, Conduct, ErrorShape, Hello, Rejected, Status
 from gateway.wire.route import Route
 from gateway.wire.router import Gauge, Router
 
@@ -318,9 +318,13 @@ class ThingsBoard:
             own.admit(admitted, guest.renewed)
         return admitted
 
-    def error_body(self, status: int, message: str) -> bytes:
-        """The body of an HTTP error, in ThingsBoard's shape (contract, section 3)."""
-        return thingsboard_error_body(status, message, self._clock())
+    def errors(self) -> ErrorShape:
+        """How HTTP errors are told (contract, section 3); 401, 408 and 500 stay empty (11)."""
+        return ErrorShape(
+            body=lambda status, message: error_body(status, message, self._clock()),
+            explained=frozenset({400, 404, 405, 429, 503}),
+            too_large=lambda most: f'"Payload size exceeds the limit of {most} bytes"'.encode(),
+        )
 
 
 def _rejected(hello: Hello) -> Rejected:

@@ -26,7 +26,7 @@ from gateway.transports.coap.message import (
     Settled,
 )
 from gateway.transports.coap.observations import Observation
-from gateway.wire.call import NOTHING
+from gateway.wire.call import NOTHING, Query
 from gateway.wire.route import Address
 
 METHODS: Final = {coap.GET: "GET", coap.POST: "POST", coap.PUT: "PUT", coap.DELETE: "DELETE"}
@@ -138,7 +138,7 @@ def understand(message: Message, peer: str) -> Ask:
         ask.content_format = content_format
         if query:
             ask.raw_query = tuple(query)
-            ask.query = dict(_parameter(part) for part in query)
+            ask.query = Query(_parameter(part) for part in query)
     except UnicodeDecodeError:
         raise Settled(_bad_option(URI_PATH)) from None
     if rare:

@@ -315,12 +315,19 @@ class Connection(Sender):
         assert self._session is not None
         return self._session.version
 
-    def push(self, topic: str, body: bytes, delivered: Callable[[], None] | None = None) -> bool:
+    def push(
+        self,
+        topic: str,
+        body: bytes,
+        delivered: Callable[[], None] | None = None,
+        *,
+        unasked: int = 1,
+    ) -> bool:
         """Publish to the client. See `Link`; False, too, when the client takes none so large."""
         session = self._session
         if self._closed or session is None:
             return False
-        step = session.push(topic, body, delivered)
+        step = session.push(topic, body, delivered, unasked)
         if step is None:
             return False
         self._do(step)

@@ -344,7 +344,9 @@ class Session:
 
     # ── publishes going out ───────────────────────────────────────────────────────────────────
 
-    def push(self, topic: str, body: bytes | Source, delivered: Delivered = None) -> Step | None:
+    def push(
+        self, topic: str, body: bytes | Source, delivered: Delivered = None, unasked: int = 1
+    ) -> Step | None:
         """How to publish to the client; None when it cannot be sent, because it is too large.
 
         A client that said how large a packet it takes gets none that is larger (MQTT 5, section
@@ -355,21 +357,21 @@ class Session:
             return None
         if self._outbox is None:
             self._outbox = Outbox(self.version, self._terms, self._peer_takes)
-        step = self._outbox.add(name, body, self._quality(topic), delivered)
+        step = self._outbox.add(name, body, self._quality(topic, unasked), delivered)
         if step is None:
             return Step(self.farewell(QUOTA_EXCEEDED), close=True)
         return step
 
-    def _quality(self, topic: str) -> int:
-        """QoS of the matching subscription, the exact one first; 1 without any (section 4.3)."""
+    def _quality(self, topic: str, unasked: int) -> int:
+        """QoS of the matching subscription, the exact one first; `unasked` without any."""
         granted = self._granted
         if granted is None:
-            return 1
+            return unasked
         exact = granted.get(topic)
         if exact is not None:
             return exact
         found = [qos for wanted, qos in granted.items() if matches(wanted, topic)]
-        return max(found, default=1)
+        return max(found, default=unasked)
 
 
 def _size(topic: bytes, body: bytes | Source) -> int:

@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from est_desk import Desk, bundle, only
+from http_ground import shapes
 
 from gateway.core.identities import Identities
 from gateway.core.limits import RateLimiter
@@ -63,7 +64,7 @@ class Wires:
             Router(routes, Wire.HTTP, Gauge(100)),
             host="127.0.0.1",
             port=0,
-            error_body=error,
+            shapes=shapes(error),
             tls=TlsServer(self._contexts),
             vouch=self._identities.vouch,
         )

@@ -9,7 +9,7 @@ import ssl
 
 import certs
 import pytest
-from http_ground import ROUTES, error_body, make_listener
+from http_ground import ROUTES, error_body, make_listener, shapes
 
 from gateway.core.model import Identity, RefusalReason, Refused, Secret, Vouched, Wire
 from gateway.transports.http_answers import Answers
@@ -181,7 +181,7 @@ async def test_a_refused_certificate_gets_401_in_words(desk, curl, reason, words
 
 def test_every_reason_has_a_sentence():
     """No reason is told by its name, and none breaks the answer."""
-    answers = Answers(error_body)
+    answers = Answers(shapes(error_body))
     for reason in RefusalReason:
         body = answers.refused(reason).body
         assert b"client certificate" in body

@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from http_ground import error_body, raw
+from http_ground import error_body, raw, shapes
 
 from gateway.core.model import Wire
 from gateway.transports.http import HttpListener
@@ -94,7 +94,7 @@ async def test_an_ipv6_peer_is_in_brackets():
     route = Route(name="see", handler=see, http=("GET /",))
     for host, target, shown in (("::", "127.0.0.1", "127.0.0.1:"), ("::1", "::1", "[::1]:")):
         served = HttpListener(
-            Router([route], Wire.HTTP, Gauge(9)), host=host, port=0, error_body=error_body
+            Router([route], Wire.HTTP, Gauge(9)), host=host, port=0, shapes=shapes(error_body)
         )
         await served.start()
         _, writer = await asyncio.open_connection(target, served.port)

@@ -14,6 +14,7 @@ import json
 from typing import Any
 
 import aiohttp
+from http_ground import shapes
 from msgspec import Struct
 
 from gateway.core.audit import Audit
@@ -134,7 +135,7 @@ class DeskCase:
             router,
             host="127.0.0.1",
             port=0,
-            error_body=lambda status, message: error_body(status, message, self.clock()),
+            shapes=shapes(lambda status, message: error_body(status, message, self.clock())),
         )
         await self.listener.start()
         self.url = f"http://127.0.0.1:{self.listener.port}"
