@@ -24,27 +24,32 @@ from gateway.store.sql_people import SqlPeople
 from gateway.store.sql_store import SqlStore
 
 
-def open_administration(
-    config: Config,
-    store: SqlStore,
-    services: Services,
-    *,
-    nudge: Callable[[], None],
-    logins_ended: defaultdict[str, int],
-) -> Administration:
-    """The REST over `services`. `nudge`: look at once for what was changed. In `logins_ended` it is
-    counted how."""
-    people, inventory, catalogue = services.people, services.inventory, services.catalogue
-    registry = open_registry(store, Peer(Wire.HTTP, "administration"))
-    logins = Logins(
+def open_logins(
+    config: Config, store: SqlStore, services: Services, ended: defaultdict[str, int]
+) -> Logins:
+    """Logins of people. In `ended` it is counted how."""
+    return Logins(
         SqlPeople(store),
         services.hasher,
         clock=now_ms,
         new_token=new_token,
         access_s=config.admin.access_token_s,
         refresh_s=config.admin.refresh_token_s,
-        outcomes=logins_ended,
+        outcomes=ended,
     )
+
+
+def open_administration(
+    config: Config,
+    store: SqlStore,
+    services: Services,
+    *,
+    nudge: Callable[[], None],
+    logins: Logins,
+) -> Administration:
+    """The REST over `services`. `nudge`: look at once for what was changed."""
+    people, inventory, catalogue = services.people, services.inventory, services.catalogue
+    registry = open_registry(store, Peer(Wire.HTTP, "administration"))
     return Administration(
         logins=logins,
         people=people,

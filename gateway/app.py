@@ -25,7 +25,7 @@ from gateway.core.claiming import Claiming
 from gateway.core.errors import ConfigError, GatehouseError, Overloaded, StoreUnavailable
 from gateway.core.feed import Feed
 from gateway.core.identities import Identities
-from gateway.core.limits import UNLIMITED, Limits, RateLimiter, limits_of
+from gateway.core.limits import UNLIMITED, Limits, RateLimiter, limits_of, parse_rate
 from gateway.core.methods import Methods
 from gateway.core.model import Event, EventKind, Outcome, Peer, Wire
 from gateway.core.packages import Packages
@@ -37,6 +37,10 @@ from gateway.core.rpc import Rpc
 from gateway.core.sessions import Sessions
 from gateway.core.tokens import new_token
 from gateway.core.traffic import Traffic
+from gateway.dialects.blynk import Blynk
+from gateway.dialects.blynk.profile import Templates
+from gateway.dialects.blynk.words import ERRORS as BLYNK_ERRORS
+from gateway.dialects.blynk.words import PATHS as BLYNK_PATHS
 from gateway.dialects.est import Est
 from gateway.dialects.thingsboard import ThingsBoard
 from gateway.dialects.thingsboard.device import DeviceLimits
@@ -50,7 +54,7 @@ from gateway.store.retention import Retention
 from gateway.store.search import SearchIndexer
 from gateway.store.sql_store import SqlStore
 from gateway.tracing import open_tracing
-from gateway.wire.call import Admitted, Hello, Rejected
+from gateway.wire.call import Admitted, ErrorShape, Hello, Rejected
 from gateway.wire.meters import Meters
 from gateway.wire.route import Route
 from gateway.wire.router import Gauge, Router
@@ -135,6 +139,7 @@ class Gateway:
         self.feed = Feed(store, self.sessions, self.rpc, forget=self._forget)
         self.packages = Packages(store, open_packages(config), now_ms)
         self._limiter = make_limiter(config)
+        self._templates = Templates(store, now_ms)
         self._provisioner = Provisioner(
             store,
             clock=now_ms,
@@ -142,11 +147,13 @@ class Gateway:
             readable=certificate_readable,
             certifier=self.certifier,
             births=self._births,
+            templates=self._templates,
         )
         self._administration = LateRoutes(self._admin_routes)
         self._services: Services | None = None
         self.metrics = self._make_metrics()
         self._dialect = self._make_dialect()
+        self._blynk = self._make_blynk()
         self._est = self._make_est()
         self._lists = RevocationLists(
             store, self.authorities, now_ms, lifetime_ms=config.ca.crl_hours * 3_600_000
@@ -185,6 +192,26 @@ class Gateway:
             provision_idle_s=config.mqtt.provision_idle_s,
             session_idle_s=config.mqtt.session_idle_s,
             max_children=config.limits.max_children,
+        )
+
+    def _make_blynk(self) -> Blynk:
+        config, store = self.config, self.store
+        return Blynk(
+            provisioner=self._provisioner,
+            store=store,
+            access=self.access,
+            templates=self._templates,
+            traffic=Traffic(store, now_ms),
+            sessions=self.sessions,
+            rpc=self.rpc,
+            attendance=self.attendance,
+            limiter=self._limiter,
+            clock=now_ms,
+            gauge=self._gauge,
+            bad_tokens=parse_rate(config.blynk.bad_tokens),
+            timeout_s=config.limits.core_timeout_s,
+            claim_s=config.blynk.claim_s,
+            session_idle_s=config.mqtt.session_idle_s,
         )
 
     def _make_est(self) -> Est:
@@ -270,6 +297,7 @@ class Gateway:
             if isinstance(error, Exception):
                 log.error("listener.stop_failed", exc_info=error)
         await self._dialect.stop()
+        await self._blynk.stop()
         await self.rpc.stop()
         if await self._administration.settle() and self._services is not None:
             self._services.close()
@@ -286,7 +314,8 @@ class Gateway:
             log.warning("gateway.last_words_lost", reason=str(exc) or "the store takes too long")
 
     def _make_listeners(self) -> Listeners:
-        config, dialect = self.config, self._dialect
+        config = self.config
+        self._thingsboard_errors, self._blynk_errors = self._dialect.errors(), BLYNK_ERRORS
         self.routes = routes = self._routes()
         return Listeners(
             config,
@@ -300,7 +329,8 @@ class Gateway:
                     later=self._later if wire.plain is Wire.HTTP else None,
                 ),
                 greet=self._greet,
-                error_body=dialect.error_body,
+                greet_blynk=self._blynk.connect_stream,
+                error_shapes=self._errors,
                 links=("/api/v1/provision",),
                 secure_links=tuple(self._est.links()),
                 identities=self.identities,
@@ -313,6 +343,7 @@ class Gateway:
         documentation = Documentation(title="Gatehouse", version=__version__, later=self._later)
         routes = (
             *self._dialect.routes(),
+            *self._blynk.routes(),
             *self._est.routes(),
             *self._revocation.routes(),
             *self._health.routes(),
@@ -333,18 +364,19 @@ class Gateway:
 
     def _admin_routes(self) -> tuple[Route, ...]:
         """In a thread, once."""
-        from gateway.administration import open_administration
+        from gateway.administration import open_administration, open_logins
+        from gateway.platform_api import open_platform
         from gateway.services import open_services
 
-        self._services = open_services(self.store)
-        administration = open_administration(
-            self.config,
-            self.store,
-            self._services,
-            nudge=self.feed.nudge,
-            logins_ended=self._logins_ended,
+        config, store = self.config, self.store
+        self._services = services = open_services(store)
+        logins = open_logins(config, store, services, self._logins_ended)
+        nudge = self.feed.nudge
+        administration = open_administration(config, store, services, nudge=nudge, logins=logins)
+        platform = open_platform(
+            config, store, services, logins=logins, sessions=self.sessions, nudge=nudge
         )
-        return administration.routes()
+        return (*administration.routes(), *platform)
 
     def _metrics_routes(self) -> tuple[Route, ...]:
         settings = self.config.metrics
@@ -356,7 +388,17 @@ class Gateway:
             raise ConfigError(f"[metrics] networks: {exc}. Write `10.0.0.0/8`.") from exc
 
     async def _greet(self, hello: Hello) -> Admitted | Rejected:
-        return await self._dialect.connect(hello)
+        """Blynk's devices are known by their user name, which others may have for themselves."""
+        if not self._blynk.speaks(hello):
+            return await self._dialect.connect(hello)
+        verdict = await self._blynk.connect(hello)
+        if isinstance(verdict, Admitted):
+            return verdict
+        other = await self._dialect.connect(hello)
+        return other if isinstance(other, Admitted) else verdict
+
+    def _errors(self, path: str) -> ErrorShape:
+        return self._blynk_errors if path.startswith(BLYNK_PATHS) else self._thingsboard_errors
 
     def reload_certificates(self) -> bool:
         """Read the server's certificate and key again; True: they are taken up."""
@@ -372,6 +414,7 @@ class Gateway:
         """Somebody's credentials changed, or a device or a profile did."""
         self.access.forget()
         self.identities.forget()
+        self._templates.forget()
         self._lists.forget()
 
     def _report(self, reason: str, peer: Peer, count: int) -> None:

@@ -18,6 +18,8 @@ from gateway.settings import (
     MEMORY,
     SECTIONS,
     AdminSettings,
+    BlynkSettings,
+    BlynkTcpSettings,
     CaSettings,
     ClaimsSettings,
     CoapSettings,
@@ -74,6 +76,8 @@ class Config(Struct, frozen=True, kw_only=True):
     limits: LimitsSettings = LimitsSettings()
     rpc: RpcSettings = RpcSettings()
     claims: ClaimsSettings = ClaimsSettings()
+    blynk: BlynkSettings = BlynkSettings()
+    blynk_tcp: BlynkTcpSettings = BlynkTcpSettings()
     packages: PackagesSettings = PackagesSettings()
     admin: AdminSettings = AdminSettings()
     metrics: MetricsSettings = MetricsSettings()
@@ -181,11 +185,21 @@ def _unknown_section(file: TomlFile, name: str, table: object) -> ConfigError:
 
 def _lay_environ(values: dict[str, dict[str, Any]], environ: Mapping[str, str]) -> None:
     for variable in sorted(environ):
-        section, _, key = variable.removeprefix(_PREFIX).lower().partition("_")
-        if not variable.startswith(_PREFIX) or section not in SECTIONS or not key:
+        section, key = _place(variable)
+        if not section or not key:
             continue  # other people's, or one of ours that is no setting (GATEHOUSE_MASTER_KEY)
         if variable not in _NO_SETTINGS:
             values[section][key] = _from_environ(variable, section, key, environ)
+
+
+def _place(variable: str) -> tuple[str, str]:
+    """The section and the key that a variable names; "" for one that names no section of ours."""
+    if not variable.startswith(_PREFIX):
+        return "", ""
+    name = variable.removeprefix(_PREFIX).lower()
+    found = [one for one in SECTIONS if name.startswith(f"{one}_")]
+    section = max(found, key=len, default="")
+    return section, name.removeprefix(f"{section}_")
 
 
 def _from_environ(variable: str, section: str, key: str, environ: Mapping[str, str]) -> Any:

@@ -44,7 +44,16 @@ def _prove_thingsboard(section: Mapping[str, Any], transport: ProfileTransport) 
     prove_section(section, transport)
 
 
-VALIDATORS: Mapping[str, Validator] = {"thingsboard": _prove_thingsboard}
+def _prove_blynk(section: Mapping[str, Any], transport: ProfileTransport) -> None:
+    from gateway.dialects.blynk.profile import prove_section
+
+    prove_section(section, transport)
+
+
+VALIDATORS: Mapping[str, Validator] = {
+    "thingsboard": _prove_thingsboard,
+    "blynk": _prove_blynk,
+}
 """Who proves a dialect's table in a profile file. Compiling a schema takes a tenth of a second."""
 
 

@@ -364,6 +364,45 @@ class ClaimsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hours)."""
 
 
+class BlynkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[blynk]`: devices and programs that speak Blynk's API, on the same HTTP, MQTT and CoAP."""
+
+    ticket_days: Annotated[float, Meta(ge=0.001, le=3650)] = 7
+    """Days a provision token stands until a device claims it: 0.001 to 3650."""
+    max_tickets: Count = 100_000
+    """Provision tokens of one organisation that wait at once: 1 to 10000000."""
+    revoke_on_issue: bool = False
+    """The old token of a device that is provisioned anew is gone when the new one is issued, not
+    when it is first used."""
+    bad_tokens: RateText = "100:60"
+    """How often one address may show a token that is nobody's; "" is any number."""
+    requests: RateText = "10000:60"
+    """Calls of the Platform API, of each organisation (Blynk's are 10,000 a minute)."""
+    access_token_s: Annotated[int, Meta(ge=60, le=31_536_000)] = 86_400
+    """Seconds an OAuth access token is good: 60 to 31536000 (Blynk's are 24 hours)."""
+    refresh_token_s: Annotated[int, Meta(ge=60, le=31_536_000)] = 86_400
+    """Seconds a refresh token is good: 60 to 31536000."""
+    claim_s: Wait = 60
+    """Seconds a connection with a provision token may take to claim it: 0.05 to 3600."""
+
+
+class BlynkTcpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[blynk_tcp]`: the listener of Blynk's binary protocol, in the open; off by default."""
+
+    enabled: bool = False
+    host: Host = "0.0.0.0"  # noqa: S104
+    port: Port = 8442
+    max_body_bytes: Annotated[int, Meta(ge=64, le=65_535)] = 4096
+    """Bytes of one message's body: 64 to 65535 (the protocol's own limit)."""
+    max_connections: Count = 20_000
+    """Open connections: 1 to 10000000; each takes a file descriptor."""
+    login_timeout_s: Wait = 10
+    """Seconds until a connection must have logged in: 0.05 to 3600."""
+    heartbeat_s: Annotated[float, Meta(ge=0.05, le=3600)] = 45
+    """Seconds between two signs of life of a device that says nothing else: 0.05 to 3600. It is
+    gone after one and a half times that."""
+
+
 class PackagesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[packages]`: the files of firmware and software."""
 
@@ -426,6 +465,8 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "limits": LimitsSettings,
     "rpc": RpcSettings,
     "claims": ClaimsSettings,
+    "blynk": BlynkSettings,
+    "blynk_tcp": BlynkTcpSettings,
     "packages": PackagesSettings,
     "admin": AdminSettings,
     "metrics": MetricsSettings,

@@ -14,6 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from blynk_ground import BlynkGate, blynk_on
 from inside import Gate, NewGate, serving
 from plant import Plant, plant_in
 
@@ -89,4 +90,14 @@ async def plant(new_plant: NewPlant) -> AsyncIterator[Plant]:
 async def plant_on_disk(new_plant: NewPlant) -> AsyncIterator[Plant]:
     """The same over a database file, which other processes may open beside it."""
     async with new_plant(memory=False) as running:
+        yield running
+
+
+# ── Blynk ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def blynk(gate: Gate) -> AsyncIterator[BlynkGate]:
+    """A gateway with templates."""
+    async with blynk_on(gate) as running:
         yield running

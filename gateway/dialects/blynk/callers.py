@@ -1,0 +1,102 @@
+"""Who calls: the device of a token, and how often strangers may be wrong (contract, 5.2)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.core.access import Access
+from gateway.core.limits import Rate, RateLimiter
+from gateway.core.logins import host_of
+from gateway.core.model import Device, Peer, Secret, Ticket
+from gateway.core.ports import Clock, Store
+from gateway.core.presence import Attendance
+from gateway.core.throttle import Throttle
+from gateway.dialects.blynk.profile import BlynkTemplate, Templates
+from gateway.dialects.blynk.words import INVALID_TOKEN, too_many
+from gateway.wire.call import Call, Reply, pairs_of
+
+TOKEN_CHARACTERS: Final = 32
+MOST_STRANGERS: Final = 10_000
+
+
+class Known(Struct, frozen=True):
+    """A device that calls, and its template; None when its profile is none."""
+
+    device: Device
+    template: BlynkTemplate | None
+
+
+def parameter(call: Call, name: str) -> str:
+    """The first value of a parameter; "" without one (contract, 5.2)."""
+    return next((value for key, value in pairs_of(call.query) if key == name), "")
+
+
+class Strangers:
+    """How often a wrong token may be shown from one address. None: as often as they like."""
+
+    def __init__(self, rate: Rate | None, clock: Clock) -> None:
+        self._throttle = None if rate is None else Throttle(rate, most=MOST_STRANGERS)
+        self._clock = clock
+
+    def wait_s(self, peer: Peer) -> int:
+        """Seconds until this address may try again; 0 for now."""
+        if self._throttle is None or not len(self._throttle):
+            return 0
+        return -(-self._throttle.wait(host_of(peer.address), self._clock()) // 1000)
+
+    def wrong(self, peer: Peer) -> None:
+        """It showed a token that is nobody's."""
+        if self._throttle is not None:
+            self._throttle.spend(host_of(peer.address), self._clock())
+
+
+class Callers:
+    """Finds out who sent a call."""
+
+    def __init__(
+        self,
+        store: Store,
+        access: Access,
+        templates: Templates,
+        attendance: Attendance,
+        limiter: RateLimiter,
+        strangers: Strangers,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._access = access
+        self._templates = templates
+        self._attendance = attendance
+        self._limiter = limiter
+        self._clock = clock
+        self.strangers = strangers
+
+    async def known(self, call: Call) -> Known | Reply:
+        """The device of the call's token; a reply when it is nobody's, or pending."""
+        token = parameter(call, "token")
+        wait_s = self.strangers.wait_s(call.peer)
+        if wait_s:
+            return too_many(wait_s)
+        device = await self._access.by_token(Secret(token)) if token else None
+        if device is None:
+            self.strangers.wrong(call.peer)
+            return INVALID_TOKEN
+        self._attendance.heard(device.id)
+        return Known(device, await self._templates.of(device))
+
+    async def limited(self, known: Known, points: int | None = None) -> Reply | None:
+        """Count one message, with so many values if it has any; a reply when it is too much."""
+        texts = {} if known.template is None else known.template.profile.limits
+        own = self._limiter.own_limits(texts, gateway=known.device.gateway)
+        limited = self._limiter.take(known.device, points, self._clock(), own=own)
+        return None if limited is None else too_many(limited.retry_after_s)
+
+    async def by_token(self, token: Secret) -> Device | Ticket | None:
+        """For connections: the device of a token, or the ticket that waits with it."""
+        device = await self._access.by_token(token) if token else None
+        if device is not None:
+            return device
+        ticket = await self._store.find_ticket(token) if token else None
+        return None if ticket is None or ticket.expired(self._clock()) else ticket

@@ -1,0 +1,87 @@
+"""The claim over HTTP and CoAP: a device shows its token and names its template (section 5)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.core.model import (
+    ProvisionRequest,
+    ProvisionToken,
+    RefusalReason,
+    Refused,
+    Secret,
+    Ticket,
+)
+from gateway.core.provisioning import Provisioner
+from gateway.dialects.blynk import operations
+from gateway.dialects.blynk.callers import Callers, parameter
+from gateway.dialects.blynk.hardware import HTTP_NAMES, hardware_info
+from gateway.dialects.blynk.profile import Templates
+from gateway.dialects.blynk.words import DONE, INVALID_TOKEN, NO_TEMPLATE, too_many
+from gateway.wire.call import Call, Reply
+from gateway.wire.route import Route
+
+PATH: Final = "/external/api/provision"
+_TEMPLATE_REASONS: Final = frozenset({RefusalReason.UNKNOWN_TEMPLATE, RefusalReason.OTHER_TEMPLATE})
+
+
+def refusal(reason: RefusalReason) -> Reply:
+    """Of a claim. Unknown, expired and revoked tokens cannot be told apart (section 3.3)."""
+    return NO_TEMPLATE if reason in _TEMPLATE_REASONS else INVALID_TOKEN
+
+
+class ClaimApi:
+    """One operation on two wires; over HTTP a HEAD only looks."""
+
+    def __init__(self, provisioner: Provisioner, callers: Callers, templates: Templates) -> None:
+        self._provisioner = provisioner
+        self._callers = callers
+        self._templates = templates
+
+    def routes(self) -> tuple[Route, ...]:
+        return (
+            Route(
+                name="blynk.claim",
+                handler=self.claim,
+                http=(f"GET {PATH}",),
+                coap=(f"GET {PATH}", f"POST {PATH}"),
+                operation=operations.CLAIM,
+            ),
+            Route(name="blynk.claim.look", handler=self.look, http=(f"HEAD {PATH}",)),
+        )
+
+    async def claim(self, call: Call) -> Reply:
+        wait_s = self._callers.strangers.wait_s(call.peer)
+        if wait_s:
+            return too_many(wait_s)
+        said = {name: parameter(call, name) for name in HTTP_NAMES}
+        token = Secret(parameter(call, "token"))
+        result = await self._provisioner.provision(
+            ProvisionRequest(
+                proof=ProvisionToken(token, said["templateId"]),
+                peer=call.peer,
+                hardware=hardware_info(said, HTTP_NAMES),
+            )
+        )
+        if not isinstance(result, Refused):
+            return DONE
+        reply = refusal(result.reason)
+        if reply is INVALID_TOKEN:
+            self._callers.strangers.wrong(call.peer)
+        return reply
+
+    async def look(self, call: Call) -> Reply:
+        """What the claim would be answered, and nothing is claimed."""
+        wait_s = self._callers.strangers.wait_s(call.peer)
+        if wait_s:
+            return too_many(wait_s)
+        found = await self._callers.by_token(Secret(parameter(call, "token")))
+        name = parameter(call, "templateId")
+        if found is None:
+            self._callers.strangers.wrong(call.peer)
+            return INVALID_TOKEN
+        if isinstance(found, Ticket):
+            template = await self._templates.find(name, found.path) if name else None
+            return DONE if template is not None else NO_TEMPLATE
+        own = await self._templates.of(found)
+        return DONE if own is not None and own.id == name else NO_TEMPLATE

@@ -1,0 +1,41 @@
+"""Devices over MQTT: who may connect (contract, sections 7.1, 7.2, 7.4)."""
+
+from __future__ import annotations
+
+from gateway.core.ports import Clock
+from gateway.core.presence import Attendance
+from gateway.core.provisioning import Provisioner
+from gateway.core.rpc import Rpc
+from gateway.core.sessions import Sessions
+from gateway.dialects.blynk.callers import Callers
+from gateway.dialects.blynk.data import DeviceData
+from gateway.dialects.blynk.profile import Templates
+from gateway.wire.call import Admitted, Hello, Rejected
+from gateway.wire.router import Gauge
+
+
+class BlynkMqtt:
+    def __init__(
+        self,
+        *,
+        provisioner: Provisioner,
+        callers: Callers,
+        templates: Templates,
+        data: DeviceData,
+        sessions: Sessions,
+        rpc: Rpc,
+        attendance: Attendance,
+        clock: Clock,
+        gauge: Gauge,
+        timeout_s: float,
+        claim_s: float,
+        idle_s: float,
+    ) -> None: ...
+
+    def speaks(self, hello: Hello) -> bool:
+        return hello.username == "device" and hello.password is not None
+
+    async def connect(self, hello: Hello) -> Admitted | Rejected:
+        return Rejected(4, 0x86, "unknown token")
+
+    async def stop(self) -> None: ...
