@@ -126,13 +126,30 @@ class Logins:
 
         Answer and time are the same whether there is such a user or not.
         """
-        ended = await self._login_in_turn(email, password, peer)
-        self._outcomes["success" if isinstance(ended, Session) else ended.reason] += 1
+        known = await self._known_in_turn(email, password, peer)
+        ended = known if isinstance(known, LoginRefusal) else await self._begin(known, peer)
+        self._count(ended)
         return ended
 
-    async def _login_in_turn(
-        self, email: str, password: Secret, peer: Peer
-    ) -> Session | LoginRefusal:
+    async def prove(
+        self, email: str, password: Secret, peer: Peer, *, within: Organisation
+    ) -> KnownUser | LoginRefusal:
+        """Whose password it is, without a session. Raises `Overloaded`.
+
+        As a login in all else. A user who is not at or below `within` has no password there.
+        """
+        known = await self._known_in_turn(email, password, peer, within)
+        if isinstance(known, KnownUser) and _is_over(known.user, self._clock()):
+            known = await self._expired(known.user, peer)
+        self._count(known)
+        return known
+
+    def _count(self, ended: object) -> None:
+        self._outcomes[ended.reason if isinstance(ended, LoginRefusal) else "success"] += 1
+
+    async def _known_in_turn(
+        self, email: str, password: Secret, peer: Peer, within: Organisation | None = None
+    ) -> KnownUser | LoginRefusal:
         account, address = normal_email(email) or "", host_of(peer.address)
         if refused := await self._throttled(account, address, peer):
             return refused
@@ -143,13 +160,17 @@ class Logins:
             # One after another: of many wrong ones at once, none gets past the throttle, and
             # there is but one thread that hashes.
             async with self._turn:
-                known = await self._judge(account, address, password, peer)
+                return await self._judge(account, address, password, peer, within)
         finally:
             self._waiting -= 1
-        return known if isinstance(known, LoginRefusal) else await self._begin(known, peer)
 
     async def _judge(
-        self, account: str, address: str, password: Secret, peer: Peer
+        self,
+        account: str,
+        address: str,
+        password: Secret,
+        peer: Peer,
+        within: Organisation | None,
     ) -> KnownUser | LoginRefusal:
         """Whose password it is."""
         if refused := await self._throttled(account, address, peer):
@@ -159,6 +180,8 @@ class Logins:
         kept = known.password if known is not None and fits else None
         right = await self._hasher.verify(kept, password if fits else Secret(""))
         if known is None or not right or not known.user.enabled:
+            return await self._wrong(account, address, peer)
+        if within is not None and not within.has_below(known.organisation):
             return await self._wrong(account, address, peer)
         return known
 
@@ -194,9 +217,8 @@ class Logins:
 
     async def _begin(self, known: KnownUser, peer: Peer) -> Session | LoginRefusal:
         now, user = self._clock(), known.user
-        if user.password_until is not None and user.password_until <= now:
-            await self._tell_refused(user.email, peer, "password expired")
-            return LoginRefusal.EXPIRED
+        if _is_over(user, now):
+            return await self._expired(user, peer)
         expires_at = now + self.refresh_s * 1000
         event = _event(EventKind.USER_LOGIN, now, _as(user, peer), user)
         session_id = await self._store.begin_session(
@@ -205,6 +227,10 @@ class Logins:
         if session_id is None:
             return LoginRefusal.WRONG
         return await self._session(session_id, known, expires_at)
+
+    async def _expired(self, user: User, peer: Peer) -> LoginRefusal:
+        await self._tell_refused(user.email, peer, "password expired")
+        return LoginRefusal.EXPIRED
 
     async def _session(self, session_id: str, known: KnownUser, expires_at: int) -> Session:
         if self._root is None:
@@ -332,6 +358,11 @@ def _actor(
         user=known.user,
         session=session,
     )
+
+
+def _is_over(user: User, now: int) -> bool:
+    """Whether it has an initial password that is good no more."""
+    return user.password_until is not None and user.password_until <= now
 
 
 def _as(user: User, peer: Peer) -> Peer:

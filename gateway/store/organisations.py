@@ -11,6 +11,7 @@ from gateway.store.driver import Row, Transaction
 from gateway.store.events import event_on, tell
 from gateway.store.identity import uuid7, uuid_text
 from gateway.store.people_rows import organisation_from_row
+from gateway.store.static_tokens import revoke_pairs_of, unclaim_pairs_of
 from gateway.store.writer import SingleDecision
 
 _TAKEN = "an organisation of this name is there already"
@@ -109,13 +110,27 @@ class RemoveOrganisation(SingleDecision[None]):
         await alone(tx, "organisation")
         number = self.organisation.id
         taken_back = await self._unassign(tx) if self.unassign else []
+        await unclaim_pairs_of(tx, number, self.event, devices=False)
+        pairs = await revoke_pairs_of(tx, number)
         revoked = await tx.fetch("revoke_tickets_of_organisation", number)
         if not await tx.fetch("remove_organisation", number):
             await organisation_now(tx, number)
             raise Conflict(Cause.IN_USE, await _uses(tx, number))
         for rest in ("empty_groups", "delete_groups", "delete_roles"):
             await tx.fetch(f"{rest}_of_organisation", number)
-        tell(tx, [*taken_back, *self._revocations(revoked), self.event])
+        clients = await self._end_clients(tx)
+        event = event_on(self.event, None, static_tokens=str(pairs or ""))
+        tell(tx, [*taken_back, *self._revocations(revoked), *clients, event])
+
+    async def _end_clients(self, tx: Transaction) -> list[Event]:
+        """Its programs go with it, and what they were given."""
+        number = self.organisation.id
+        await tx.fetch("end_grants_of_organisation", number)
+        event = structs.replace(self.event, kind=EventKind.OAUTH_CLIENT_REVOKE, object="")
+        return [
+            event_on(structs.replace(event, subject=name), None, label=label)
+            for name, label in await tx.fetch("remove_oauth_clients_of_organisation", number)
+        ]
 
     def _revocations(self, rows: list[Row]) -> list[Event]:
         """Tickets that wait go with it."""
@@ -130,6 +145,7 @@ class RemoveOrganisation(SingleDecision[None]):
             raise Conflict(
                 Cause.IN_USE, f"more than {self.most} devices are assigned to it; take them back"
             )
+        await unclaim_pairs_of(tx, number, self.event, devices=True)
         event = structs.replace(self.event, kind=EventKind.DEVICE_ASSIGN, object="")
         return [
             event_on(structs.replace(event, subject=name), device_id, before=self.organisation.name)

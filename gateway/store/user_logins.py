@@ -14,7 +14,7 @@ from gateway.store.driver import Transaction
 from gateway.store.events import tell
 from gateway.store.identity import uuid7, uuid_text
 from gateway.store.people_rows import permissions_text
-from gateway.store.users import NO_SESSION
+from gateway.store.users import end_access
 from gateway.store.writer import SingleDecision
 
 _FORGOTTEN_AT_ONCE = 100
@@ -79,7 +79,7 @@ class EndSessions(SingleDecision[int]):
         self.event = event
 
     async def decide(self, tx: Transaction) -> int:
-        ended = len(await tx.fetch("end_sessions", self.number, NO_SESSION))
+        ended = await end_access(tx, self.number)
         tell(tx, [structs.replace(self.event, detail={"sessions": str(ended)})])
         return ended
 

@@ -28,6 +28,13 @@ async def _user_now(tx: Transaction, number: int) -> User:
     return user_from_row(found[0])
 
 
+async def end_access(tx: Transaction, number: int, *, spare: bytes = NO_SESSION) -> int:
+    """End the sessions of a user but for `spare`, and what programs may do on its behalf. How many
+    sessions there were."""
+    await tx.fetch("end_grants_of_user", number)
+    return len(await tx.fetch("end_sessions", number, spare))
+
+
 class CreateUser(SingleDecision[User | None]):
     """The insert decides. `first`: only where there is no user at all, else None."""
 
@@ -86,7 +93,7 @@ class UpdateUser(SingleDecision[User]):
             raise Conflict(Cause.NAME_TAKEN, _TAKEN)
         after = await _user_now(tx, self.number)
         if self.draft.password is not None or _standing(before) != _standing(after):
-            await tx.fetch("end_sessions", self.number, NO_SESSION)
+            await end_access(tx, self.number)
         tell(tx, [structs.replace(self.event, object=after.uuid)])
         return after
 
@@ -128,7 +135,7 @@ class RemoveUser(SingleDecision[bool]):
         await tx.fetch("disown_tickets", self.number)
         if not await tx.fetch("remove_user", self.number):
             return False
-        await tx.fetch("end_sessions", self.number, NO_SESSION)
+        await end_access(tx, self.number)
         await tx.fetch("remove_keys", self.number)
         await tx.fetch("disown_devices", self.number)
         tell(tx, [self.event])
@@ -152,7 +159,7 @@ class SetPassword(SingleDecision[bool]):
     async def decide(self, tx: Transaction) -> bool:
         if not await tx.fetch("set_password", self.number, self.kept, self.until):
             return False
-        await tx.fetch("end_sessions", self.number, self.spare)
+        await end_access(tx, self.number, spare=self.spare)
         user = await _user_now(tx, self.number)
         tell(tx, [structs.replace(self.event, object=user.uuid)])
         return True
