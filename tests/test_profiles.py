@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from gateway.core.errors import ConfigError
 from gateway.core.model import ProfileTransport, ProvisionType, Secret
 from gateway.dialects.thingsboard.profile import prove_section
+from gateway.opening import VALIDATORS
 from gateway.profiles import MAX_PROFILES, ProfileFile, look, read_profile, read_profiles, watch
 
 REPOSITORY = Path(__file__).parent.parent
@@ -89,12 +90,11 @@ def test_what_may_be_left_out(tmp_path: Path) -> None:
 
 def test_the_shipped_profiles() -> None:
     """The profiles that come with the product are good, and hold no key and no secret."""
-    profiles, errors = read_profiles(
-        REPOSITORY / "profiles", {}, validators={"thingsboard": prove_section}
-    )
+    profiles, errors = read_profiles(REPOSITORY / "profiles", {}, validators=VALIDATORS)
 
     assert not errors
     assert {p.name: p.provision_type.value for p in profiles} == {
+        "blynk": "DISABLED",
         "demo": "ALLOW_CREATE_NEW_DEVICES",
         "disabled": "DISABLED",
         "pre-provisioned": "CHECK_PRE_PROVISIONED_DEVICES",

@@ -131,17 +131,24 @@ class Templates(Protocol):
     async def named(self, name: str, path: str) -> Template | None:
         """The template of that name for devices of the organisation with that path."""
 
+    async def everywhere(self, name: str) -> Template | None:
+        """The template of that name if it is the same for devices of all organisations."""
+
     def names(self, profile: DeviceProfile) -> Sequence[str]:
-        """What devices of this profile may name; nothing for one that is no template."""
+        """What devices of this profile name; nothing for one that is no template."""
+
+    def fits(self, profile: DeviceProfile, name: str) -> bool:
+        """Whether a device of this profile may name that template."""
 
 
 class TicketClaim(Struct, frozen=True, kw_only=True):
-    """A device shows the token of `ticket`. Its number takes the place of `{id}` in its name.
+    """A device shows a token: that of `ticket`, or (None) one that may be of a new device of any
+    organisation. The device's number takes the place of `{id}` in its name.
 
     `spare`: what is added to the name when it is taken. `hardware` is a JSON object.
     """
 
-    ticket: Ticket
+    ticket: Ticket | None
     token: Secret
     template: Template
     spare: str
@@ -260,6 +267,18 @@ class Store(Protocol):
 
     async def latest(self, device: Device, keys: Sequence[str] | None = None) -> list[Reading]:
         """The latest reading of each key, or of these; as of everything saved before this call."""
+
+    async def forget_latest(self, device: Device, keys: Sequence[str]) -> None:
+        """A device takes the latest readings of these keys back; they stay as history.
+
+        Raises `CredentialsGone`.
+        """
+
+    async def device_path(self, device_id: int) -> str:
+        """The path of the organisation the device is in; "" when there is no such device."""
+
+    async def owner_email(self, device: Device) -> str:
+        """The address of the user who owns it; "" when nobody does."""
 
     # ── certificates ──────────────────────────────────────────────────────────────────────────
 

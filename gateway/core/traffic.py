@@ -49,5 +49,13 @@ class Traffic:
         """The latest reading of each key, or of these."""
         return await self._store.latest(device, keys)
 
+    async def forget_latest(self, device: Device, keys: Sequence[str]) -> None:
+        """Take the latest readings of these keys back. Raises `CredentialsGone`."""
+        await self._store.forget_latest(device, keys)
+
+    async def owner_email(self, device: Device) -> str:
+        """The address of the user who owns it; "" when nobody does."""
+        return await self._store.owner_email(device)
+
     async def attributes(self, device: Device, selection: AttributesSelection) -> Attributes:
         return await self._store.attributes(device, selection)

@@ -4,57 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiocoap import Message
 from aiocoap.numbers.types import Type
 from inside import Gate
 from operating import Operator
-from wires import GET, HOST, POST, Coap, coap, dotted
+from wires import GET, POST, coap, dotted, observing
 
 from gateway.core.model import AttributeScope, ClaimResult, Secret
-
-WAIT_S = 5.0
-
-
-class Observing(Coap):
-    """A UDP port whose answers wait in a queue for each token."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.queues: dict[bytes, asyncio.Queue[Message]] = {}
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        super().datagram_received(data, addr)
-        message = Message.decode(data)
-        if message.code and message.token in self.queues:
-            self.queues[message.token].put_nowait(message)
-
-    def observe(self, path: str, kind: Any = Type.CON) -> bytes:
-        """Register; the token of the observation."""
-        data, fresh = self.datagram(GET, path, kind=kind, observe=0)
-        self.queues[fresh] = asyncio.Queue()
-        self.transport.sendto(data)
-        return fresh
-
-    async def next(self, token: bytes) -> Message:
-        async with asyncio.timeout(WAIT_S):
-            return await self.queues[token].get()
-
-
-@asynccontextmanager
-async def observing(port: int) -> AsyncIterator[Observing]:
-    loop = asyncio.get_running_loop()
-    transport, device = await loop.create_datagram_endpoint(Observing, remote_addr=(HOST, port))
-    try:
-        yield device
-    finally:
-        transport.close()
-        await asyncio.sleep(0)
-
 
 # ── requests ──────────────────────────────────────────────────────────────────────────────────
 

@@ -342,6 +342,42 @@ async def coap(port: int) -> AsyncIterator[Coap]:
         await asyncio.sleep(0)
 
 
+class Observing(Coap):
+    """A UDP port whose answers wait in a queue for each token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queues: dict[bytes, asyncio.Queue[Message]] = {}
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        super().datagram_received(data, addr)
+        message = Message.decode(data)
+        if message.code and message.token in self.queues:
+            self.queues[message.token].put_nowait(message)
+
+    def observe(self, path: str, kind: Any = CON, query: Sequence[str] = ()) -> bytes:
+        """Register; the token of the observation."""
+        data, fresh = self.datagram(GET, path, query=query, kind=kind, observe=0)
+        self.queues[fresh] = asyncio.Queue()
+        self.transport.sendto(data)
+        return fresh
+
+    async def next(self, token: bytes) -> Message:
+        async with asyncio.timeout(WAIT_S):
+            return await self.queues[token].get()
+
+
+@asynccontextmanager
+async def observing(port: int) -> AsyncIterator[Observing]:
+    loop = asyncio.get_running_loop()
+    transport, device = await loop.create_datagram_endpoint(Observing, remote_addr=(HOST, port))
+    try:
+        yield device
+    finally:
+        transport.close()
+        await asyncio.sleep(0)
+
+
 def dotted(message: Message) -> str:
     """`4.00` and the like."""
     return f"{message.code >> 5}.{message.code & 31:02}"
@@ -362,6 +398,7 @@ class Ports(NamedTuple):
     https: int = 0
     mqtts: int = 0
     coaps: int = 0
+    blynk_tcp: int = 0
 
 
 async def provision(ports: Ports, wire: str, body: bytes, *, success: bool | None = None) -> bytes:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from gateway.core.access import Access
 from gateway.core.limits import Rate, RateLimiter
 from gateway.core.logins import host_of
-from gateway.core.model import Device, Peer, Secret, Ticket
+from gateway.core.model import Device, Package, PackageKind, Peer, Secret, Ticket
 from gateway.core.ports import Clock, Store
 from gateway.core.presence import Attendance
 from gateway.core.throttle import Throttle
@@ -28,8 +28,13 @@ class Known(Struct, frozen=True):
     template: BlynkTemplate | None
 
 
+def parameters(call: Call) -> dict[str, str]:
+    """Of each parameter the first value (contract, 5.2)."""
+    return dict(reversed(pairs_of(call.query)))
+
+
 def parameter(call: Call, name: str) -> str:
-    """The first value of a parameter; "" without one (contract, 5.2)."""
+    """The first value of a parameter; "" without one."""
     return next((value for key, value in pairs_of(call.query) if key == name), "")
 
 
@@ -84,13 +89,31 @@ class Callers:
             self.strangers.wrong(call.peer)
             return INVALID_TOKEN
         self._attendance.heard(device.id)
+        return await self.with_template(device)
+
+    async def with_template(self, device: Device) -> Known:
         return Known(device, await self._templates.of(device))
 
-    async def limited(self, known: Known, points: int | None = None) -> Reply | None:
-        """Count one message, with so many values if it has any; a reply when it is too much."""
+    async def is_elsewhere(self, device: Device, node: int) -> bool:
+        """Whether another gateway process than `node` has a live connection of the device."""
+        return await self._store.is_elsewhere(device.id, node, self._clock())
+
+    async def path(self, device: Device) -> str:
+        """That of the organisation the device is in; "" when it is gone."""
+        return await self._store.device_path(device.id)
+
+    async def firmware(self, device: Device) -> Package | None:
+        """What it is to run."""
+        return await self._store.package_for(device, PackageKind.FIRMWARE)
+
+    async def limited(
+        self, known: Known, points: int | None = None, *, gateway: Device | None = None
+    ) -> Reply | None:
+        """Count one message, with so many values if it has any; a reply when it is too much.
+        `gateway` is the one that speaks for the device."""
         texts = {} if known.template is None else known.template.profile.limits
         own = self._limiter.own_limits(texts, gateway=known.device.gateway)
-        limited = self._limiter.take(known.device, points, self._clock(), own=own)
+        limited = self._limiter.take(known.device, points, self._clock(), own=own, gateway=gateway)
         return None if limited is None else too_many(limited.retry_after_s)
 
     async def by_token(self, token: Secret) -> Device | Ticket | None:
@@ -99,4 +122,7 @@ class Callers:
         if device is not None:
             return device
         ticket = await self._store.find_ticket(token) if token else None
-        return None if ticket is None or ticket.expired(self._clock()) else ticket
+        if ticket is None:
+            # It may have been claimed between the two looks; a device becomes no ticket again.
+            return await self._access.by_token(token) if token else None
+        return None if ticket.expired(self._clock()) else ticket

@@ -14,7 +14,7 @@ from gateway.core.model import (
 )
 from gateway.core.provisioning import Provisioner
 from gateway.dialects.blynk import operations
-from gateway.dialects.blynk.callers import Callers, parameter
+from gateway.dialects.blynk.callers import Callers, parameter, parameters
 from gateway.dialects.blynk.hardware import HTTP_NAMES, hardware_info
 from gateway.dialects.blynk.profile import Templates
 from gateway.dialects.blynk.words import DONE, INVALID_TOKEN, NO_TEMPLATE, too_many
@@ -54,11 +54,11 @@ class ClaimApi:
         wait_s = self._callers.strangers.wait_s(call.peer)
         if wait_s:
             return too_many(wait_s)
-        said = {name: parameter(call, name) for name in HTTP_NAMES}
-        token = Secret(parameter(call, "token"))
+        said = parameters(call)
+        token = Secret(said.get("token", ""))
         result = await self._provisioner.provision(
             ProvisionRequest(
-                proof=ProvisionToken(token, said["templateId"]),
+                proof=ProvisionToken(token, said.get("templateId", "")),
                 peer=call.peer,
                 hardware=hardware_info(said, HTTP_NAMES),
             )

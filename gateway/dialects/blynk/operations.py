@@ -21,6 +21,13 @@ class ErrorEnvelope(Struct):
     error: ErrorText
 
 
+class MetaAnswer(Struct):
+    """A field of metadata. Numbers are numbers, everything else is text."""
+
+    type: str
+    value: str | int | float
+
+
 TOKEN: Final = Query("token", "The device's auth token.", required=True)
 _BAD: Final = Answer("The token is nobody's, or something else is wrong.", ErrorEnvelope)
 _MANY: Final = Answer("Too much from this address or device; see Retry-After.", ErrorEnvelope)
@@ -57,3 +64,50 @@ CLAIM: Final = device_operation(
     Query("boType", "Type of the board."),
     about="The device is born with this token as its own; the call may be repeated.",
 )
+
+_TEXT: Final = "text/plain"
+_PIN: Final = Query("v1", "The value of pin 1; other pins likewise, one or more of them.")
+_PIN_NAME: Final = Query("pin", "The pin, such as v1.")
+_STREAM_ID: Final = Query("dataStreamId", "The datastream by its id, in place of pins.", int)
+_FIELD_ID: Final = Query("metaFieldId", "The field by its id.", int)
+_FIELD_NAME: Final = Query("metaFieldName", "The field by its name, in place of its id.")
+_VALUE: Final = Query("value", "The value; twice for a location, longitude first.")
+
+IS_CONNECTED: Final = device_operation(
+    "Whether the device has a live connection",
+    answer=bool,
+    about="By MQTT, the binary protocol or an observation. False while the token is pending.",
+)
+GET: Final = device_operation(
+    "Read datastreams",
+    Query("v1", "Asks for pin 1; other pins likewise, one or more of them. It needs no value."),
+    _STREAM_ID,
+    media=_TEXT,
+    about="The value alone for one (`100.00000`), an object by pin for several.",
+)
+GET_ALL: Final = device_operation(
+    "Read all datastreams", answer=dict[str, Any], about="By pin; without one by name."
+)
+UPDATE: Final = device_operation("Write datastreams", _PIN, _STREAM_ID, _VALUE)
+BATCH_UPDATE: Final = device_operation("Write several datastreams", _PIN, media=_TEXT)
+BATCH: Final = device_operation(
+    "Write many values of one datastream",
+    _PIN_NAME,
+    _STREAM_ID,
+    media=_TEXT,
+    body=list[tuple[int, int | float | str | list[float]]],
+    about="Each with its time in milliseconds; at most 10000. They are history: nobody is told.",
+)
+SET_PROPERTY: Final = device_operation(
+    "Set properties of a datastream",
+    _PIN_NAME,
+    _STREAM_ID,
+    Query("label", "A property, here `label`; others likewise, one or more of them."),
+)
+LOG_EVENT: Final = device_operation(
+    "Tell of an event",
+    Query("code", "The event's code in the template.", required=True),
+    Query("description", "What happened."),
+)
+META: Final = device_operation("Read metadata", _FIELD_ID, _FIELD_NAME, answer=MetaAnswer)
+SET_META: Final = device_operation("Write metadata", _FIELD_ID, _FIELD_NAME, _VALUE)

@@ -149,7 +149,8 @@ class Resources:
         code = _code(route, reply, ask.method)
         body = reply.body
         later = status is Status.OVERLOADED or status is Status.LIMITED
-        if ask.plain and not later and len(body) <= WHOLE.size and reply.source is None:
+        kept = not reply.headers or reply.headers.get("Cache-Control") != "no-store"
+        if ask.plain and not later and kept and len(body) <= WHOLE.size and reply.source is None:
             if not body:
                 return Answer(code)
             return Answer(code, encode_options(_label(route, reply, ask)), body)
@@ -157,6 +158,8 @@ class Resources:
         if later and code in _SAY_WHEN:
             age = min(max(reply.retry_after_s, 1), _LONGEST_AGE)
             options = (*options, (coap.MAX_AGE, encode_uint(age)))
+        elif not kept:  # nor is it where nothing is said for 60 s (RFC 7252, section 5.10.5)
+            options = (*options, (coap.MAX_AGE, encode_uint(0)))
         if reply.source is not None:
             options = ((coap.ETAG, _source_etag(ask, reply, reply.source)), *options)
             return await self._read(ask, Stored(code, options, source=reply.source))

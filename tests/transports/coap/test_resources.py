@@ -194,6 +194,20 @@ async def test_a_rate_limit_says_when_to_return(desk, asked: int, age: bytes) ->
     assert answer.payload == b"slow down"
 
 
+@pytest.mark.parametrize("method", [coap.GET, coap.POST])
+async def test_what_nobody_may_keep_says_so(desk, method: int) -> None:
+    """`no-store` is Max-Age 0: without it an answer may be kept for a minute (RFC 7252, 5.10.5)."""
+    headers = {"Cache-Control": "no-store"}
+    desk.service.reply = Reply(b"{}", format=Format.JSON, headers=headers)
+    answer = await desk.ask(desk.request(method, "plain"))
+    assert answer.options == [(coap.CONTENT_FORMAT, b"\x32"), (coap.MAX_AGE, b"")]
+    desk.service.reply = Reply(status=Status.BAD_REQUEST, headers=headers)
+    answer = await desk.ask(desk.request(method, "plain"))
+    assert answer.options == [(coap.MAX_AGE, b"")]
+    desk.service.reply = Reply(headers={"Cache-Control": "max-age=60"})
+    assert not (await desk.ask(desk.request(method, "plain"))).options
+
+
 async def test_a_route_may_call_a_limit_an_error(desk) -> None:
     """With the route's own 5.00 for LIMITED there is no Max-Age: it would mean something else."""
     desk.service.reply = Reply(status=Status.LIMITED, retry_after_s=7)
