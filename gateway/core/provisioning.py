@@ -151,35 +151,51 @@ class Provisioner:
         self, request: ProvisionRequest, proof: ProvisionToken
     ) -> tuple[TicketKind | None, ProvisionResult]:
         """A ticket of one device. Whoever shows its token again, later, gets the same device."""
+        template = await self._everywhere(proof)
+        if template is not None:
+            # Most: claimed without being looked for first, a third less to do.
+            result = await self._store.claim_ticket(self._claim_of(request, proof, template, None))
+            if not isinstance(result, Refused):
+                return TicketKind.SINGLE, result
         ticket = await self._store.find_ticket(proof.token) if proof.token else None
         if ticket is None:
             return None, await self._again(request, proof)
-        at = self._clock()
-        if ticket.expired(at):
+        if ticket.expired(self._clock()):
             return ticket.kind, await self._refuse(request, RefusalReason.TICKET_EXPIRED, ticket)
         template = await self._template(proof.template, ticket.path)
         if template is None:
             return ticket.kind, await self._refuse(request, RefusalReason.UNKNOWN_TEMPLATE, ticket)
         if ticket.profile_id not in (None, template.profile.id):
             return ticket.kind, await self._refuse(request, RefusalReason.OTHER_TEMPLATE, ticket)
-        claim = TicketClaim(
+        result = await self._store.claim_ticket(self._claim_of(request, proof, template, ticket))
+        if isinstance(result, Refused):
+            return ticket.kind, await self._refuse(request, result.reason, ticket)
+        return ticket.kind, result
+
+    async def _everywhere(self, proof: ProvisionToken) -> Template | None:
+        if self._templates is None or not (proof.template and proof.token):
+            return None
+        return await self._templates.everywhere(proof.template)
+
+    def _claim_of(
+        self,
+        request: ProvisionRequest,
+        proof: ProvisionToken,
+        template: Template,
+        ticket: Ticket | None,
+    ) -> TicketClaim:
+        return TicketClaim(
             ticket=ticket,
             token=proof.token,
             template=template,
             spare=self._new_token()[-_SPARE_CHARACTERS:],
             hardware=request.hardware,
             peer=request.peer,
-            at=at,
+            at=self._clock(),
         )
-        result = await self._store.claim_ticket(claim)
-        if isinstance(result, Refused):
-            return ticket.kind, await self._refuse(request, result.reason, ticket)
-        return ticket.kind, result
 
     async def _template(self, name: str, path: str) -> Template | None:
-        if self._templates is None or not name:
-            return None
-        return await self._templates.named(name, path)
+        return None if self._templates is None else await self._templates.named(name, path)
 
     async def _again(self, request: ProvisionRequest, proof: ProvisionToken) -> ProvisionResult:
         """The token of a device that is there: what it says of its hardware is noted."""
@@ -188,10 +204,14 @@ class Provisioner:
             return await self._refuse(request, RefusalReason.UNKNOWN_TOKEN)
         device = known.device
         profile = await self._store.profile(device.profile_id)
-        names = self._templates.names(profile) if self._templates and profile else ()
-        if proof.template not in names:
-            reason = RefusalReason.OTHER_TEMPLATE if names else RefusalReason.UNKNOWN_TEMPLATE
-            return await self._refuse(request, reason, device_id=device.id, subject=device.name)
+        templates = self._templates
+        if not (templates and profile and templates.fits(profile, proof.template)):
+            return await self._refuse(
+                request,
+                RefusalReason.OTHER_TEMPLATE,
+                device_id=device.id,
+                subject=device.name,
+            )
         if request.hardware is not None:
             hardware = {HARDWARE_INFO: request.hardware}
             try:

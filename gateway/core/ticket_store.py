@@ -7,8 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from gateway.core.inventory_store import Sight
-from gateway.core.model import Event, Order, Secret, Ticket, TicketRecord
-from gateway.core.people_store import KnownUser
+from gateway.core.model import Event, Order, Secret, Ticket, TicketRecord, User
 
 
 class NewTicket(Struct, frozen=True, kw_only=True):
@@ -43,7 +42,9 @@ class TicketStore(Protocol):
     """Each change is one transaction with its event."""
 
     async def issue(self, new: NewTicket) -> Ticket:
-        """Reserve a device number, never used for another device, and keep the token."""
+        """Reserve a device number, never used for another device, and keep the token.
+
+        Raises `Conflict` GONE when the organisation or the owner went meanwhile."""
 
     async def renew(self, renewal: Renewal) -> Ticket:
         """Decides: the device's earlier pending token, if any, is gone. Raises `Conflict` GONE."""
@@ -69,4 +70,4 @@ class TicketStore(Protocol):
 
         Raises `Conflict` GONE."""
 
-    async def known_user_numbered(self, number: int) -> KnownUser | None: ...
+    async def user_numbered(self, number: int) -> User | None: ...

@@ -6,11 +6,12 @@ What is issued here is claimed in `gateway.core.provisioning`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 from msgspec import Struct
 
-from gateway.core.errors import Cause, Conflict, Invalid, Overloaded
+from gateway.core.errors import Cause, Conflict, Forbidden, Invalid, Overloaded
 from gateway.core.inventory_store import sight_for_viewing
 from gateway.core.model import (
     Actor,
@@ -37,6 +38,38 @@ MOST_DAYS = 3650
 _DAY_MS = 86_400_000
 _COUNTED_MS = 5000
 """How long a count of waiting tickets is trusted, with what was issued here since."""
+_FULL_MS = 500
+"""The same while there is no room: many are counted slowly, and not for each refusal."""
+_MOST_ROOMS = 10_000
+
+
+def lacked_to_issue(actor: Actor, owner_id: int | None) -> Permission | None:
+    """What the actor may not, of what a ticket for a device of that owner takes."""
+    if not actor.may(Permission.PROVISION_DEVICES):
+        return Permission.PROVISION_DEVICES
+    own = owner_id is None or (actor.user is not None and owner_id == actor.user.id)
+    return None if own or actor.may(Permission.ORG_VIEW_USERS) else Permission.ORG_VIEW_USERS
+
+
+def lacked_for_device(actor: Actor) -> Permission | None:
+    """What the actor may not, of what telling a device something takes, and a new token for it."""
+    if not actor.may(Permission.PROVISION_DEVICES):
+        return Permission.PROVISION_DEVICES
+    seen = actor.may(Permission.ORG_DEVICES_VIEW, Permission.OWN_DEVICES_VIEW)
+    return None if seen else Permission.OWN_DEVICES_VIEW
+
+
+def may_own(actor: Actor, organisation: Organisation, owner: User) -> bool:
+    """Whether the actor may name this user as the owner of a device of that organisation: a member
+    of it, or of one above it up to the actor's."""
+    above = {int(one) for one in organisation.path.strip("/").split("/")}
+    hidden = {int(one) for one in actor.organisation.path.strip("/").split("/")[:-1]}
+    return owner.organisation_id in above - hidden
+
+
+def _refuse(lacked: Permission | None) -> None:
+    if lacked is not None:
+        raise Forbidden(f"this needs the permission {lacked.value}")
 
 
 class Issued(Struct, frozen=True):
@@ -44,6 +77,33 @@ class Issued(Struct, frozen=True):
 
     ticket: Ticket
     token: Secret
+
+
+class _Room:
+    """How many tickets of an organisation wait, for as long as that is worth knowing: never fewer
+    than there are."""
+
+    __slots__ = ("counted", "counted_at", "since", "under_way")
+
+    def __init__(self) -> None:
+        self.counted = 0
+        self.counted_at = -_COUNTED_MS
+        self.since = 0
+        """Issued here since they were counted."""
+        self.under_way = 0
+
+    @property
+    def waiting(self) -> int:
+        return self.counted + self.since
+
+    def count(self, counted: int, now: int) -> None:
+        """What is under way may be among those counted, or not."""
+        self.counted, self.counted_at = counted, now
+        self.since = self.under_way
+
+    def enter(self) -> None:
+        self.since += 1
+        self.under_way += 1
 
 
 class Tickets:
@@ -72,8 +132,8 @@ class Tickets:
         self._days = days
         self._most_waiting = most_waiting
         self._revoke_on_issue = revoke_on_issue
-        self._counts: dict[int, tuple[int, int]] = {}
-        """Of an organisation: how many wait, and when they were counted."""
+        self._rooms: dict[int, _Room] = {}
+        """By the number of an organisation."""
 
     # ── issuing ─────────────────────────────────────────────────────────────────────────────
 
@@ -91,18 +151,16 @@ class Tickets:
         somebody else's device), `Conflict` GONE (the organisation is out of sight, or the owner is
         not a member of it or of one above it that the actor reaches), `Invalid`, `Overloaded`.
         """
-        need(actor, Permission.PROVISION_DEVICES)
-        if owner is not None and (actor.user is None or owner.id != actor.user.id):
-            need(actor, Permission.ORG_VIEW_USERS)
+        _refuse(lacked_to_issue(actor, None if owner is None else owner.id))
         if not actor.organisation.has_below(organisation):
             raise Conflict(Cause.GONE, "there is no such organisation")
-        if owner is not None and not await self._may_own(actor, organisation, owner):
+        if owner is not None and not may_own(actor, organisation, owner):
             raise Conflict(Cause.GONE, "there is no such user")
         now = self._clock()
         until = self._until(now, days)
-        await self._make_room(organisation.id, now)
+        room = await self._room(organisation.id, now)
         token = Secret(self._new_token())
-        detail = {"organisation": organisation.name}
+        detail = {"organisation": organisation.name, "until": utc_text(until)}
         if owner is not None:
             detail["owner"] = owner.email
         event = Event(kind=EventKind.TICKET_ISSUE, at=now, peer=actor.peer, detail=detail)
@@ -114,14 +172,11 @@ class Tickets:
             expires_at=until,
             event=event,
         )
-        return Issued(await self._store.issue(new), token)
-
-    @staticmethod
-    async def _may_own(actor: Actor, organisation: Organisation, owner: User) -> bool:
-        """A member of the organisation, or of one above it up to the actor's."""
-        above = {int(one) for one in organisation.path.strip("/").split("/")}
-        hidden = {int(one) for one in actor.organisation.path.strip("/").split("/")[:-1]}
-        return owner.organisation_id in above - hidden
+        room.enter()
+        try:
+            return Issued(await self._store.issue(new), token)
+        finally:
+            room.under_way -= 1
 
     def _until(self, now: int, days: float | None) -> int:
         found = self._days if days is None else days
@@ -129,15 +184,20 @@ class Tickets:
             raise Invalid(f"a ticket stands for more than 0 and at most {MOST_DAYS} days.")
         return now + round(found * _DAY_MS)
 
-    async def _make_room(self, organisation_id: int, now: int) -> None:
-        count, at = self._counts.get(organisation_id, (0, -_COUNTED_MS))
-        if now - at >= _COUNTED_MS or count >= self._most_waiting:
-            if len(self._counts) >= 10_000:
-                self._counts.clear()
-            count, at = await self._store.waiting(organisation_id), now
-        self._counts[organisation_id] = count + 1, at
-        if count >= self._most_waiting:
+    async def _room(self, organisation_id: int, now: int) -> _Room:
+        """Where one more fits. Raises `Overloaded`."""
+        room = self._rooms.get(organisation_id)
+        if room is None:
+            if len(self._rooms) >= _MOST_ROOMS:
+                self._rooms = {key: one for key, one in self._rooms.items() if one.under_way}
+            room = self._rooms[organisation_id] = _Room()
+        full = room.waiting >= self._most_waiting
+        if now - room.counted_at >= (_FULL_MS if full else _COUNTED_MS):
+            counted = await self._store.waiting(organisation_id)
+            room.count(counted, now)
+        if room.waiting >= self._most_waiting:
             raise Overloaded("too many tickets of this organisation wait for their devices")
+        return room
 
     async def reprovision(
         self, actor: Actor, record: DeviceRecord, *, days: float | None = None
@@ -147,8 +207,9 @@ class Tickets:
         Until the new token is first used the old one works, unless `revoke_on_issue`. Raises
         `Forbidden`, `Conflict` GONE, `Invalid`.
         """
-        self._need_device(actor)
+        _refuse(lacked_for_device(actor))
         now = self._clock()
+        until = self._until(now, days)
         token = Secret(self._new_token())
         event = Event(
             kind=EventKind.TICKET_ISSUE,
@@ -156,23 +217,17 @@ class Tickets:
             peer=actor.peer,
             device_id=record.device.id,
             subject=record.device.name,
+            detail={"until": utc_text(until)},
         )
         renewal = Renewal(
             token=token,
             device_id=record.device.id,
             sight=sight_for_viewing(actor),
-            expires_at=self._until(now, days),
+            expires_at=until,
             at_once=self._revoke_on_issue,
             event=event,
         )
         return Issued(await self._store.renew(renewal), token)
-
-    @staticmethod
-    def _need_device(actor: Actor) -> None:
-        """May provision, and look at devices at all."""
-        need(actor, Permission.PROVISION_DEVICES)
-        if not actor.may(Permission.ORG_DEVICES_VIEW):
-            need(actor, Permission.OWN_DEVICES_VIEW)
 
     # ── orders ──────────────────────────────────────────────────────────────────────────────
 
@@ -183,7 +238,7 @@ class Tickets:
 
         Nothing is kept for one that is away. Raises `Forbidden`, `Conflict` GONE, `Invalid`.
         """
-        self._need_device(actor)
+        _refuse(lacked_for_device(actor))
         if len(argument) > MOST_ARGUMENT or not argument.isprintable():
             raise Invalid(f"an argument has at most {MOST_ARGUMENT} printable characters.")
         if (order is Order.REDIRECT) != bool(argument):
@@ -208,8 +263,7 @@ class Tickets:
 
     async def owner(self, number: int) -> User | None:
         """The user of that number, whoever asks; None when there is none."""
-        known = await self._store.known_user_numbered(number)
-        return None if known is None else known.user
+        return await self._store.user_numbered(number)
 
     async def waiting(
         self, actor: Actor, *, after_id: int = 0, limit: int = 100, device_id: int | None = None
@@ -241,3 +295,8 @@ class Tickets:
         )
         if not await self._store.revoke(ticket, event):
             raise Conflict(Cause.GONE, "the ticket was claimed, revoked or swept meanwhile")
+
+
+def utc_text(at: int) -> str:
+    """A time as events tell it: `2026-11-28T18:23:36Z`."""
+    return datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -121,6 +121,13 @@ SELECT u.id, u.uuid, u.organisation_id, u.email, u.role, u.first_name, u.last_na
   FROM user_account u JOIN organisation o ON o.id = u.organisation_id
  WHERE u.id = ?1;
 
+-- device_path
+SELECT o.path FROM device d
+  JOIN organisation o ON o.id = COALESCE(d.customer_id, d.organisation_id) WHERE d.id = ?1;
+
+-- owner_email
+SELECT u.email FROM device d JOIN user_account u ON u.id = d.owner_id WHERE d.id = ?1;
+
 -- known_by_email
 SELECT u.id, u.uuid, u.organisation_id, u.email, u.role, u.first_name, u.last_name, u.enabled,
        u.password_until, u.last_login_at, u.created_at, u.info, u.version,

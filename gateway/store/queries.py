@@ -8,7 +8,7 @@ from importlib import resources
 _NAME = re.compile(r"^-- (\w+)$", re.MULTILINE)
 _COLUMNS = re.compile(r"INSERT INTO \w+\s*\(([^)]*)\)")
 _PLACE = re.compile(r"\?(\d+)")
-_LIST = re.compile(r"\b(numbers|texts)\(\?(\d+)\)")
+_LIST = re.compile(r"\b(numbers|texts|digests)\(\?(\d+)\)")
 _POSTGRES = "queries.postgres.sql"
 
 
@@ -42,7 +42,17 @@ def _read(name: str) -> dict[str, str]:
 
 def sqlite_words(statement: str) -> str:
     """A statement with its lists, which are given as JSON, as SQLite reads them."""
-    return _LIST.sub(r"(SELECT value FROM json_each(?\2))", statement)
+    return _LIST.sub(_sqlite_list, statement)
+
+
+def _sqlite_list(found: re.Match[str]) -> str:
+    value = f"?{found[2]}"
+    if found[1] != "digests":
+        return f"(SELECT value FROM json_each({value}))"  # noqa: S608 - our own words
+    return (
+        "(WITH RECURSIVE digest_at(at) AS (SELECT 1 UNION ALL SELECT at + 32 FROM digest_at "  # noqa: S608 - our own words
+        f"WHERE at + 32 <= length({value})) SELECT substr({value}, at, 32) FROM digest_at)"
+    )
 
 
 def postgres_words(statement: str) -> str:
@@ -51,6 +61,12 @@ def postgres_words(statement: str) -> str:
 
 
 def _postgres_list(found: re.Match[str]) -> str:
+    if found[1] == "digests":
+        whole = f"CAST(?{found[2]} AS bytea)"
+        return (
+            f"(SELECT substring({whole} FROM at FOR 32) "  # noqa: S608 - our own words
+            f"FROM generate_series(1, length({whole}), 32) AS at)"
+        )
     value = "CAST(value AS bigint)" if found[1] == "numbers" else "value"
     return f"(SELECT {value} FROM json_array_elements_text(?{found[2]}) AS listed (value))"  # noqa: S608 - our own words
 

@@ -1,6 +1,6 @@
 -- Every statement under the name it is called by. `insert … VALUES` without a list takes many rows.
--- `numbers(?1)` and `texts(?1)` are what a JSON list holds, said as each database reads it; what else
--- PostgreSQL has to say in other words stands under the same name in queries.postgres.sql.
+-- `numbers(?1)` and `texts(?1)` are what a JSON list holds, `digests(?1)` those that one after another
+-- fill some bytes, said as each database reads it; what else PostgreSQL has to say in other words stands under the same name in queries.postgres.sql.
 -- Children, claims, calls, packages, presence and notices are in queries.fleet.sql, certificates and
 -- changes of credentials in queries.certificates.sql.
 
@@ -286,6 +286,9 @@ DELETE FROM attribute
 
 -- latest
 SELECT ts, key, kind, whole, real, text FROM latest_reading WHERE device_id = ?1 ORDER BY key;
+
+-- forget_latest_of
+DELETE FROM latest_reading WHERE device_id = ?1 AND key IN texts(?2);
 
 -- latest_of_keys
 SELECT ts, key, kind, whole, real, text FROM latest_reading

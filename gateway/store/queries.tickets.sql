@@ -12,10 +12,18 @@ INSERT INTO ticket
      created_at, issuer)
 VALUES (*);
 
+-- living_organisations
+SELECT id FROM organisation WHERE id IN numbers(?1);
+
+-- living_users
+SELECT id FROM user_account WHERE id IN numbers(?1);
+
 -- take_tickets
--- Those of devices that are not born yet. Whoever deletes one gives birth to its device.
+-- Those of devices that are not born yet, and may be of this profile. Whoever deletes one gives
+-- birth to its device.
 DELETE FROM ticket
- WHERE id IN numbers(?1) AND kind = 'single' AND (expires_at IS NULL OR expires_at > ?2)
+ WHERE digest IN digests(?1) AND kind = 'single' AND coalesce(expires_at, 9223372036854775807) > ?2
+   AND coalesce(profile_id, ?3) = ?3
 RETURNING id, organisation_id, owner_id, device_id, digest, sealed_key;
 
 -- take_rotation
@@ -51,17 +59,20 @@ DELETE FROM ticket
 RETURNING id, device_id, kind;
 
 -- count_tickets
-SELECT count(*) FROM ticket WHERE organisation_id = ?1 AND device_id IS NOT NULL;
+-- Less those of static tokens, which wait for as long as it takes.
+SELECT count(*) FROM ticket
+ WHERE organisation_id = ?1 AND kind <> 'fleet' AND coalesce(profile_id, 0) = 0;
 
 -- waiting_tickets
--- In the order they were issued; of one device, or of all.
+-- In the order they were issued; of one device, or of all. Less those of static tokens.
 SELECT t.id, t.kind, t.organisation_id, t.device_id, o.path, t.owner_id, t.profile_id, t.issuer,
        t.created_at, t.expires_at, o.name, u.email, d.name
   FROM ticket t
   JOIN organisation o ON o.id = t.organisation_id
   LEFT JOIN user_account u ON u.id = t.owner_id
   LEFT JOIN device d ON d.id = t.device_id
- WHERE t.kind <> 'fleet' AND o.path LIKE ?1 AND t.id > ?2 AND (?4 = 0 OR t.device_id = ?4)
+ WHERE t.kind <> 'fleet' AND t.profile_id IS NULL AND o.path LIKE ?1 AND t.id > ?2
+   AND (?4 = 0 OR t.device_id = ?4)
  ORDER BY t.id LIMIT ?3;
 
 -- waiting_ticket
@@ -71,7 +82,7 @@ SELECT t.id, t.kind, t.organisation_id, t.device_id, o.path, t.owner_id, t.profi
   JOIN organisation o ON o.id = t.organisation_id
   LEFT JOIN user_account u ON u.id = t.owner_id
   LEFT JOIN device d ON d.id = t.device_id
- WHERE t.id = ?1 AND t.kind <> 'fleet' AND o.path LIKE ?2;
+ WHERE t.id = ?1 AND t.kind <> 'fleet' AND t.profile_id IS NULL AND o.path LIKE ?2;
 
 -- revoke_tickets_of_organisation
-DELETE FROM ticket WHERE organisation_id = ?1 AND device_id IS NOT NULL RETURNING id, device_id;
+DELETE FROM ticket WHERE organisation_id = ?1 AND kind <> 'fleet' RETURNING id, device_id;

@@ -74,7 +74,7 @@ from gateway.store.notices import notice_from_row
 from gateway.store.outside_names import fill_outside_names
 from gateway.store.placements import Placed, PlaceDevice
 from gateway.store.presence import NODE_LIVES_MS, EnterNode, SavePresence
-from gateway.store.readings import SaveReadings
+from gateway.store.readings import ForgetLatest, SaveReadings
 from gateway.store.records import (
     call_from_row,
     package_from_row,
@@ -235,8 +235,8 @@ class SqlStore(CertificateStore):
     async def claim_ticket(self, claim: TicketClaim) -> ProvisionResult:
         digest = self.vault.digest(claim.token.reveal())
         decision: Decision[Device | RefusalReason]
-        if claim.ticket.kind is TicketKind.ROTATE:
-            decision = TakeRotation(claim, digest)
+        if claim.ticket is not None and claim.ticket.kind is TicketKind.ROTATE:
+            decision = TakeRotation(claim, claim.ticket, digest)
         else:
             decision = ClaimTicket(claim, uuid7(claim.at), digest)
         result = await self.writer.submit(decision)
@@ -307,6 +307,17 @@ class SqlStore(CertificateStore):
             listed = msgspec.json.encode(keys).decode()
             rows = await self.driver.rows("latest_of_keys", device.id, listed)
         return [Reading(ts, key, from_columns(*columns)) for ts, key, *columns in rows]
+
+    async def forget_latest(self, device: Device, keys: Sequence[str]) -> None:
+        await self.writer.submit(ForgetLatest(device, keys))
+
+    async def device_path(self, device_id: int) -> str:
+        row = await self.driver.point("device_path", device_id)
+        return "" if row is None else str(row[0])
+
+    async def owner_email(self, device: Device) -> str:
+        row = await self.driver.point("owner_email", device.id)
+        return "" if row is None else str(row[0])
 
     async def attributes(self, device: Device, selection: AttributesSelection) -> Attributes:
         await self.writer.settled()

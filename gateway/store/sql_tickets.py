@@ -9,11 +9,11 @@ from gateway.core.model import (
     Order,
     Ticket,
     TicketRecord,
+    User,
 )
-from gateway.core.people_store import KnownUser
 from gateway.core.ticket_store import NewTicket, Renewal
 from gateway.store.logins import kept_login
-from gateway.store.people_rows import known_from_row
+from gateway.store.people_rows import user_from_row
 from gateway.store.sql_people import at_or_below
 from gateway.store.sql_store import SqlStore
 from gateway.store.tickets import (
@@ -63,6 +63,6 @@ class SqlTickets:
     ) -> None:
         await self._writer.submit(OrderDevice(device_id, sight, order, argument, event))
 
-    async def known_user_numbered(self, number: int) -> KnownUser | None:
-        row = await self._driver.point("known_user_numbered", number)
-        return None if row is None else known_from_row(row)
+    async def user_numbered(self, number: int) -> User | None:
+        row = await self._driver.point("user_by_number", number)
+        return None if row is None else user_from_row(row)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from gateway.core.errors import Cause, Conflict
 from gateway.core.inventory_store import Sight
 from gateway.core.model import (
     HARDWARE_INFO,
@@ -92,6 +93,20 @@ class IssueTicket(Decision[Ticket]):
 
     @classmethod
     async def decide_all(cls, tx: Transaction, decisions: Sequence[IssueTicket]) -> list[Any]:
+        places = await _living_places(tx, decisions)
+        fit = [one for one in decisions if one.place in places]
+        made = iter(await cls._issue(tx, fit))
+        return [next(made) if one.place in places else Conflict(Cause.GONE) for one in decisions]
+
+    @property
+    def place(self) -> tuple[int, int | None]:
+        """The organisation and the owner it is for."""
+        return self.new.organisation_id, self.new.owner_id
+
+    @classmethod
+    async def _issue(cls, tx: Transaction, decisions: Sequence[IssueTicket]) -> list[Ticket]:
+        if not decisions:
+            return []
         many = len(decisions)
         last = (await tx.fetch("next_ids", "ticket", many))[0][0]
         last_device = (await tx.fetch("next_ids", "device", many))[0][0]
@@ -126,6 +141,18 @@ class IssueTicket(Decision[Ticket]):
             created_at=new.event.at,
             expires_at=new.expires_at,
         )
+
+
+async def _living_places(
+    tx: Transaction, decisions: Sequence[IssueTicket]
+) -> set[tuple[int, int | None]]:
+    """The organisations and owners that are still there: they were looked up before."""
+    places = {one.place for one in decisions}
+    organisations = _listed([one for one, _ in places])
+    owners = _listed([one for _, one in places if one is not None])
+    known = {row[0] for row in await tx.fetch("living_organisations", organisations)}
+    people = {row[0] for row in await tx.fetch("living_users", owners)}
+    return {(one, owner) for one, owner in places if one in known and owner in (None, *people)}
 
 
 def ticket_row(ticket: Ticket, login: Login) -> Row:
@@ -194,6 +221,7 @@ class Taken(Struct, frozen=True):
     """A ticket that was taken just now, and whose claim it was."""
 
     claim: ClaimTicket
+    ticket: int
     owner_id: int | None
     number: int
     digest: bytes
@@ -273,24 +301,34 @@ class ClaimTicket(Decision[Device | RefusalReason]):
     @classmethod
     async def decide_all(cls, tx: Transaction, decisions: Sequence[ClaimTicket]) -> list[Any]:
         living = await _living_profiles(tx, decisions)
-        mine: dict[int, ClaimTicket] = {}
+        mine: dict[int, dict[bytes, ClaimTicket]] = {profile: {} for profile in living}
         for one in decisions:
-            if one.claim.template.profile.id in living:
-                mine.setdefault(one.claim.ticket.id, one)
-        taken = await _take(tx, mine)
+            profile_id = one.claim.template.profile.id
+            if profile_id in living:
+                mine[profile_id].setdefault(one.digest, one)
+        taken = [one for profile in mine for one in await _take(tx, profile, mine[profile])]
         born = await _bear(tx, taken)
-        results = [
+        tell(
+            tx,
+            [
+                _born_event(one.claim.claim, one.ticket, born[id(one.claim)])
+                for one in taken
+                if id(one.claim) in born
+            ],
+        )
+        return [
             born.get(id(one)) or await one._found(tx, one.claim.template.profile.id in living)
             for one in decisions
         ]
-        tell(tx, [_born_event(one.claim, born[id(one)]) for one in decisions if id(one) in born])
-        return results
 
     async def _found(self, tx: Transaction, living: bool) -> Device | RefusalReason:
         """Somebody else took the ticket: is the device there, and is it of this template?"""
         if not living:
             return RefusalReason.UNKNOWN_TEMPLATE
-        return await device_of_token(tx, self.digest, self.claim.template.profile.id)
+        found = await device_of_token(tx, self.digest, self.claim.template.profile.id)
+        if isinstance(found, Device):
+            await _note_hardware(tx, found.id, self.claim)
+        return found
 
 
 async def _living_profiles(tx: Transaction, decisions: Sequence[ClaimTicket]) -> set[int]:
@@ -299,13 +337,14 @@ async def _living_profiles(tx: Transaction, decisions: Sequence[ClaimTicket]) ->
     return {row[0] for row in await tx.fetch("living_profiles", _listed(wanted))}
 
 
-async def _take(tx: Transaction, wanted: Mapping[int, ClaimTicket]) -> list[Taken]:
-    if not wanted:
-        return []
+async def _take(
+    tx: Transaction, profile_id: int, wanted: Mapping[bytes, ClaimTicket]
+) -> list[Taken]:
+    """The tickets with these digests, from now on gone."""
     now = max(one.claim.at for one in wanted.values())
-    rows = await tx.fetch("take_tickets", _listed(list(wanted)), now)
+    rows = await tx.fetch("take_tickets", b"".join(wanted), now, profile_id)
     return [
-        Taken(wanted[number], owner_id, device_id, digest, sealed, organisation_id)
+        Taken(wanted[bytes(digest)], number, owner_id, device_id, digest, sealed, organisation_id)
         for number, organisation_id, owner_id, device_id, digest, sealed in rows
     ]
 
@@ -355,14 +394,14 @@ async def _insert_devices(tx: Transaction, taken: Sequence[Taken]) -> dict[int, 
     return names
 
 
-def _born_event(claim: TicketClaim, device: Device) -> Event:
+def _born_event(claim: TicketClaim, ticket: int, device: Device) -> Event:
     return Event(
         kind=EventKind.DEVICE_PROVISION,
         at=claim.at,
         peer=claim.peer,
         subject=device.name,
         device_id=device.id,
-        detail={_TICKET: str(claim.ticket.id)},
+        detail={_TICKET: str(ticket)},
     )
 
 
@@ -378,30 +417,36 @@ async def device_of_token(
     return device if device.profile_id == profile_id else RefusalReason.OTHER_TEMPLATE
 
 
+async def _note_hardware(tx: Transaction, number: int, claim: TicketClaim) -> None:
+    """What a device that is there says of its hardware now."""
+    if claim.hardware is not None:
+        columns = (*to_columns(claim.hardware), claim.at)
+        row = (number, AttributeScope.CLIENT.value, HARDWARE_INFO, *columns)
+        await tx.insert_rows("insert_attributes", [row])
+
+
 class TakeRotation(SingleDecision[Device | RefusalReason]):
     """The first use of a device's new token: the old one is gone, and its sessions end."""
 
-    __slots__ = ("claim", "digest")
+    __slots__ = ("claim", "digest", "ticket")
 
-    def __init__(self, claim: TicketClaim, digest: bytes) -> None:
+    def __init__(self, claim: TicketClaim, ticket: Ticket, digest: bytes) -> None:
         self.claim = claim
+        self.ticket = ticket
         self.digest = digest
 
     async def decide(self, tx: Transaction) -> Device | RefusalReason:
         claim, profile = self.claim, self.claim.template.profile
-        taken = await tx.fetch("take_rotation", claim.ticket.id, claim.at, profile.id)
+        taken = await tx.fetch("take_rotation", self.ticket.id, claim.at, profile.id)
         if not taken:
             return await self._why_not(tx)
         number, digest, sealed = taken[0]
         if await change_login(tx, number, Login(_TOKEN, digest, sealed), claim.at) is None:
             return RefusalReason.UNKNOWN_TOKEN
-        if claim.hardware is not None:
-            columns = (*to_columns(claim.hardware), claim.at)
-            row = (number, AttributeScope.CLIENT.value, HARDWARE_INFO, *columns)
-            await tx.insert_rows("insert_attributes", [row])
+        await _note_hardware(tx, number, claim)
         device = await device_of_token(tx, digest, profile.id)
         assert isinstance(device, Device)
-        event = _born_event(claim, device)
+        event = _born_event(claim, self.ticket.id, device)
         tell(tx, [event_on(event, number, older="ended")])
         return device
 

@@ -47,8 +47,9 @@ DEVICE = Peer(Wire.MQTT, "192.0.2.50:40000")
 class OneTemplate:
     """Profiles known by their own name, with one shared attribute."""
 
-    def __init__(self, registry):
+    def __init__(self, registry, *, open_to_all=True):
         self.registry = registry
+        self.open = open_to_all
 
     async def named(self, name, path):
         profile = await self.registry.profile(name)
@@ -56,14 +57,17 @@ class OneTemplate:
             return None
         return Template(profile=profile, device_name=f"{name} {{id}}", attributes={"Place": "hall"})
 
-    def names(self, profile):
-        return (profile.name,)
+    async def everywhere(self, name):
+        return await self.named(name, "") if self.open else None
+
+    def fits(self, profile, name):
+        return profile.name == name
 
 
 class Ground:
     """A store with a template `meter`, the service, and a provisioner that knows the template."""
 
-    def __init__(self, store, registry, clock, actor):
+    def __init__(self, store, registry, clock, actor, *, open_to_all):
         self.store, self.registry, self.clock, self.actor = store, registry, clock, actor
         self.online = set()
         self.inventory = Inventory(
@@ -74,7 +78,7 @@ class Ground:
             clock=clock,
             new_token=counted_tokens(),
             readable=lambda _: True,
-            templates=OneTemplate(registry),
+            templates=OneTemplate(registry, open_to_all=open_to_all),
         )
         self.tickets = self.service()
 
@@ -124,10 +128,11 @@ async def crowd(store, clock):
     made.close()
 
 
-@pytest.fixture
-async def ground(store, registry, clock, crowd):
+@pytest.fixture(params=[True, False], ids=["open", "restricted"])
+async def ground(store, registry, clock, crowd, request):
+    """Once with a template that is for all organisations, once with one that need not be."""
     await registry.save_profile(ProfileDraft(profile=DeviceProfile(id=0, name="meter")))
-    return Ground(store, registry, clock, crowd.operator)
+    return Ground(store, registry, clock, crowd.operator, open_to_all=request.param)
 
 
 # ── births ────────────────────────────────────────────────────────────────────────────────────
@@ -245,8 +250,11 @@ class _Found:
     async def named(self, name, path):
         return self.template
 
-    def names(self, profile):
-        return ()
+    async def everywhere(self, name):
+        return self.template
+
+    def fits(self, profile, name):
+        return False
 
 
 # ── devices that exist ────────────────────────────────────────────────────────────────────────
@@ -356,7 +364,17 @@ async def test_an_organisation_has_so_many_tickets_at_once(ground, crowd):
     await tickets.issue(ground.actor, crowd.globex, None)
     (first, *_) = await tickets.waiting(ground.actor)
     await tickets.revoke(ground.actor, first)
+    ground.clock.now += 1000
     await tickets.issue(ground.actor, crowd.acme, None)
+
+
+async def test_the_bound_holds_in_a_crowd(ground, crowd):
+    """Of twenty at once as many are issued as there is room for."""
+    tickets = ground.service(most_waiting=3)
+    tries = (tickets.issue(ground.actor, crowd.acme, None) for _ in range(20))
+    made = await asyncio.gather(*tries, return_exceptions=True)
+    assert sum(not isinstance(one, Overloaded) for one in made) == 3
+    assert len(await tickets.waiting(ground.actor)) == 3
 
 
 @pytest.mark.parametrize("days", [0, -1, 4000])
@@ -425,3 +443,14 @@ async def test_refusals_tell_the_operator_why(ground):
     ]
     assert (refused.reason, refused.device_id) == ("unknown_template", issued.ticket.device_id)
     assert issued.token.reveal() not in repr(refused)
+
+
+async def test_an_owner_who_went_meanwhile_gets_no_ticket(ground, crowd):
+    """The user was found, and removed before the ticket was written; others are not in the way."""
+    owner = crowd.users["user@globex"]
+    await crowd.people.remove_user(ground.actor, owner)
+    gone, made = await asyncio.gather(
+        ground.issue(crowd.globex, owner), ground.issue(crowd.acme), return_exceptions=True
+    )
+    assert isinstance(gone, Conflict)
+    assert made.ticket.organisation_id == crowd.acme.id
