@@ -1,13 +1,16 @@
-"""Tickets over one store, as the configuration says."""
+"""Tickets and static tokens over one store, as the configuration says."""
 
 from __future__ import annotations
 
 from gateway.clock import now_ms
 from gateway.config import Config
+from gateway.core.ports import Templates
 from gateway.core.sessions import Sessions
+from gateway.core.static_tokens import StaticTokens
 from gateway.core.tickets import IsOnline, Tickets
 from gateway.core.tokens import new_url_token
 from gateway.store.sql_registrar import SqlRegistrar
+from gateway.store.sql_static_tokens import SqlStaticTokens
 from gateway.store.sql_store import SqlStore
 from gateway.store.sql_tickets import SqlTickets
 
@@ -24,6 +27,11 @@ def open_tickets(config: Config, store: SqlStore, is_online: IsOnline | None = N
         most_waiting=blynk.max_tickets,
         revoke_on_issue=blynk.revoke_on_issue,
     )
+
+
+def open_static_tokens(store: SqlStore, templates: Templates) -> StaticTokens:
+    """Pairs of tokens that devices are made and claimed with."""
+    return StaticTokens(SqlStaticTokens(store), templates, clock=now_ms, new_token=new_url_token)
 
 
 def online_as_written(store: SqlStore) -> IsOnline:

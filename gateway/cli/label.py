@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 import click
 
 from gateway.cli.label_files import LabelFiles
+from gateway.cli.label_pairs import PairLabels, print_pairs
+from gateway.cli.label_sheets import draw, draw_codes
 from gateway.cli.label_subjects import Subjects, find_subjects
 from gateway.cli.options import (
     config_option,
@@ -28,7 +30,7 @@ from gateway.config import Config
 from gateway.core.labelling import Labelling, new_claim_code
 from gateway.core.model import RefusalReason
 from gateway.core.ports import KnownCredentials
-from gateway.labels import PAPER, Label, LabelTrouble, Sheet, pages, pdf, qr_matrix, svg
+from gateway.labels import PAPER, Label, LabelTrouble, Sheet
 
 _YEAR_MS: Final = 365 * 86_400_000
 _AT_ONCE: Final = 200
@@ -85,6 +87,14 @@ def _size(_: click.Context, __: click.Parameter, text: str) -> tuple[float, floa
     help="The devices named in a CSV file, in its column `name` or else its first.",
 )
 @click.option(
+    "--static-tokens",
+    is_flag=True,
+    help="Of pairs of static tokens: those numbered, or the unclaimed of --profile.",
+)
+@click.option(
+    "--with-org", is_flag=True, help="Those of --static-tokens with their maker's number."
+)
+@click.option(
     "--output",
     "-o",
     required=True,
@@ -119,6 +129,8 @@ def command(
     profile: str | None,
     group: str | None,
     csv_file: Path | None,
+    static_tokens: bool,
+    with_org: bool,
     output: Path,
     columns: int,
     rows: int,
@@ -142,15 +154,21 @@ def command(
     label is made anew with --replace. A wrong code ends the offer (so says ThingsBoard's contract),
     and --replace makes another.
 
+    With --static-tokens the QR code is the claim token of a pair (see `gatehouse static-token`),
+    `+` and the number of the organisation that made it behind it with --with-org. Such labels can
+    be printed again at any time.
+
     \b
     Examples:
       gatehouse label kitchen-1 kitchen-2 -o labels.pdf
       gatehouse label --profile meter -o meters.pdf --columns 4 --rows 10 --frame
       gatehouse label --csv sold.csv -o tag.svg --size 62x29 --columns 1 --rows 1 --margin 1
       gatehouse label --group lot-7 -o lot-7.pdf --url-template 'https://example.com/c/{name}/{code}'
+      gatehouse label --static-tokens --profile "Water Meter" -o lot-7.pdf
+      gatehouse label --static-tokens 17 20-31 -o some.svg --with-org
     """
     chosen = [bool(names), profile is not None, group is not None, csv_file is not None]
-    if sum(chosen) != 1:
+    if sum(chosen) != 1 and not static_tokens:
         raise click.UsageError("name devices, or choose one of --profile, --group and --csv.")
     if output.suffix.lower() not in (".pdf", ".svg"):
         raise click.UsageError("--output wants a name that ends in .pdf or .svg.")
@@ -166,6 +184,17 @@ def command(
         gap=gap,
         frame=frame,
     )
+    if static_tokens:
+        if group or csv_file or template or lasts or replace:
+            raise click.UsageError(
+                "--static-tokens goes with numbers or --profile, and its codes are good for ever."
+            )
+        _tell_pairs(
+            config_path, PairLabels(names, profile, with_org, sheet, font), output, as_json=as_json
+        )
+        return
+    if with_org:
+        raise click.UsageError("--with-org is for --static-tokens.")
     wanted = _Wanted(
         subjects=Subjects(names, profile, group, csv_file),
         sheet=sheet,
@@ -179,6 +208,24 @@ def command(
     except LabelTrouble as exc:
         raise click.ClickException(str(exc)) from None
     _tell(made, as_json=as_json)
+
+
+def _tell_pairs(
+    config_path: Path | None, wanted: PairLabels, output: Path, *, as_json: bool
+) -> None:
+    try:
+        files, numbers = run(print_pairs(read_config(config_path), wanted, output))
+    except LabelTrouble as exc:
+        raise click.ClickException(str(exc)) from None
+    if as_json:
+        print_json({"files": [str(one) for one in files], "pairs": numbers})
+    else:
+        _tell_count(len(numbers), files)
+
+
+def _tell_count(count: int, files: Sequence[Path]) -> None:
+    labels = "1 label" if count == 1 else f"{count} labels"
+    click.echo(f"{labels}: {', '.join(map(str, files))}")
 
 
 def _proven(template: str | None) -> str:
@@ -211,8 +258,8 @@ async def _make(config: Config, wanted: _Wanted, output: Path) -> _Made:
         labels = [_label(one, profiles, wanted.template) for one in found]
         kind = output.suffix.lower()
         # Drawn before anything is stored: what cannot be printed is found out here.
-        _draw_codes(labels)
-        drawn = _draw(labels, wanted, kind)
+        draw_codes(labels)
+        drawn = draw(labels, wanted.sheet, kind, wanted.font)
         sheets = -(-len(labels) // wanted.sheet.per_page)
         registrar = SqlRegistrar(bureau.desk.store)
         labelling = Labelling(registrar, clock=now_ms, peer=shell_peer())
@@ -220,7 +267,9 @@ async def _make(config: Config, wanted: _Wanted, output: Path) -> _Made:
             reasons = await _offer(labelling, found, labels, wanted)
             kept = [one for one, reason in zip(labels, reasons, strict=True) if reason is None]
             if kept:
-                files.write(drawn if len(kept) == len(labels) else _draw(kept, wanted, kind))
+                if len(kept) < len(labels):
+                    drawn = draw(kept, wanted.sheet, kind, wanted.font)
+                files.write(drawn)
             return _Made(
                 files=files.full,
                 devices=[one.name for one in kept],
@@ -296,27 +345,6 @@ async def _offer(
     return reasons
 
 
-def _draw_codes(labels: Sequence[Label]) -> None:
-    """The QR codes, which take longest, with a bar where somebody looks. Raises `LabelTrouble`."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ("drawing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    shown_to = console.is_terminal and len(labels) > 1
-    with Progress(*columns, console=console, transient=True, disable=not shown_to) as bar:
-        for label in bar.track(labels):
-            qr_matrix(label.content)
-
-
-def _draw(labels: Sequence[Label], wanted: _Wanted, kind: str) -> list[bytes]:
-    """The files' contents. Raises `LabelTrouble`."""
-    sheets = pages(labels, wanted.sheet)
-    if kind == ".svg":
-        return [svg(placed, wanted.sheet).encode() for placed in sheets]
-    return [pdf(sheets, wanted.sheet, font=wanted.font)]
-
-
 def _tell(made: _Made, *, as_json: bool) -> None:
     if as_json:
         print_json(
@@ -331,9 +359,7 @@ def _tell(made: _Made, *, as_json: bool) -> None:
         for name, why in made.refused:
             click.echo(f"no label for {shown(name)}: {why}", err=True)
         if made.devices:
-            count = "1 label" if len(made.devices) == 1 else f"{len(made.devices)} labels"
-            files = ", ".join(str(one) for one in made.files)
-            click.echo(f"{count}: {files}")
+            _tell_count(len(made.devices), made.files)
             click.echo(f"the codes are good until {when(made.expires_at)}", err=True)
     if not made.devices:
         raise click.ClickException("no label was made; the file is not there.")

@@ -15,7 +15,15 @@ class LabelFiles:
     One PDF holds all sheets; of SVG there is a file for each: FILE.svg, or FILE-1.svg and so on.
     """
 
-    def __init__(self, output: Path, sheets: int) -> None:
+    def __init__(
+        self,
+        output: Path,
+        sheets: int,
+        *,
+        again: str = "The codes are lost: make room and repeat the command with --replace.",
+    ) -> None:
+        """`again` is what to do when a file cannot be written."""
+        self._again = again
         several = output.suffix.lower() == ".svg" and sheets > 1
         digits = len(str(sheets))
         self._paths = (
@@ -52,8 +60,7 @@ class LabelFiles:
                     os.fsync(file.fileno())
             except OSError as exc:
                 raise click.ClickException(
-                    f"{path}: cannot be written ({exc.strerror}). The codes are lost: make room "
-                    "and repeat the command with --replace."
+                    f"{path}: cannot be written ({exc.strerror}). {self._again}"
                 ) from None
             self.full.append(path)
 

@@ -52,7 +52,7 @@ _TOLD: Final[Mapping[Permission, str]] = {
     Permission.SET_AUTH_TOKEN: "See and change devices' credentials.",
     Permission.RPC_CALL: "Call methods of devices.",
     Permission.AUDIT_VIEW: "See what happened.",
-    Permission.MANAGE_STATIC_TOKENS: "Make and revoke keys for scripts.",
+    Permission.MANAGE_STATIC_TOKENS: "Make and revoke keys for scripts, and static tokens.",
 }
 """What each allows. All of it in the user's organisation and in those below."""
 

@@ -8,6 +8,7 @@ from gateway.store.certificates import end_certificates, give_back_keys
 from gateway.store.driver import Transaction
 from gateway.store.events import event_on, tell
 from gateway.store.notices import notify
+from gateway.store.static_tokens import renew_pair_of_device
 from gateway.store.writer import SingleDecision
 
 _ROWS_PER_STEP = 2000
@@ -20,7 +21,6 @@ _OF_A_DEVICE = (
     "delete_calls",
     "delete_downloads",
     "leave_groups",
-    "revoke_rotations",
 )
 """What goes with a device, in the same transaction."""
 
@@ -28,7 +28,8 @@ _OF_A_DEVICE = (
 class RemoveDevice(SingleDecision[bool]):
     """Removes a device and what is kept for it, less its readings: see `ForgetDevice`.
 
-    Its certificates stay, revoked, for whoever asks for their status.
+    Its certificates stay, revoked, for whoever asks for their status. A pair of static tokens that
+    it was made with is unclaimed, and lets the hardware in as another device.
     """
 
     __slots__ = ("device_id", "event")
@@ -47,7 +48,16 @@ class RemoveDevice(SingleDecision[bool]):
             tx, self.device_id, self.event.at, RevocationReason.CESSATION_OF_OPERATION
         )
         await give_back_keys(tx, self.device_id)
-        event = event_on(self.event, self.event.device_id, revoked=revoked)
+        tickets = await tx.fetch("revoke_rotations", self.device_id)
+        pair = await renew_pair_of_device(tx, self.device_id, self.event)
+        waiting = ", ".join(str(row[0]) for row in tickets)
+        event = event_on(
+            self.event,
+            self.event.device_id,
+            revoked=revoked,
+            revoked_tickets=waiting,
+            static_token=pair,
+        )
         tell(tx, [event])
         await notify(tx, NoticeKind.REMOVED, self.event.at, device_id=self.device_id)
         return True

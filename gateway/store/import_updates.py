@@ -22,8 +22,7 @@ from gateway.store.attributes import PROVISION_STATE, ChangeAttributes, state_te
 from gateway.store.driver import Row, Transaction
 from gateway.store.events import tell
 from gateway.store.import_places import Places
-from gateway.store.inventory import end_sessions
-from gateway.store.logins import Login, change_login
+from gateway.store.logins import Login, change_login, end_sessions
 from gateway.store.search import index_again
 from gateway.store.values import from_columns, to_columns
 from gateway.store.vault import Vault

@@ -16,7 +16,6 @@ from gateway.core.model import (
     DeviceRecord,
     Event,
     EventKind,
-    NoticeKind,
     Outcome,
     RefusalReason,
     Secret,
@@ -28,8 +27,7 @@ from gateway.store.device_records import record_of, sighted
 from gateway.store.driver import Transaction
 from gateway.store.events import event_on, tell
 from gateway.store.groups import ensure_groups, put_into_groups
-from gateway.store.logins import Login, login_changed
-from gateway.store.notices import notify
+from gateway.store.logins import Login, end_sessions, login_changed
 from gateway.store.organisations import organisation_now
 from gateway.store.profiles import ensure_default, ensure_profile
 from gateway.store.search import index_again
@@ -272,12 +270,6 @@ class ChangeDevice(SingleDecision[DeviceRecord]):
             await end_sessions(tx, device.id, at)
         if (name, draft.label) != (device.name, old.label):
             await index_again(tx, [device.id])
-
-
-async def end_sessions(tx: Transaction, device_id: int, at: int) -> None:
-    """Let a device log in anew, with the credentials it has, as what it is now."""
-    generation = (await tx.fetch("renew_login", device_id))[0][0]
-    await notify(tx, NoticeKind.LOGIN, at, device_id=device_id, generation=generation)
 
 
 # ── credentials ───────────────────────────────────────────────────────────────────────────────

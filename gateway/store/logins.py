@@ -73,6 +73,12 @@ async def login_changed(
     return ended
 
 
+async def end_sessions(tx: Transaction, device_id: int, at: int) -> None:
+    """Let a device log in anew, with the credentials it has, as what it is now."""
+    generation = (await tx.fetch("renew_login", device_id))[0][0]
+    await notify(tx, NoticeKind.LOGIN, at, device_id=device_id, generation=generation)
+
+
 class ReplaceCredentials(SingleDecision[bool]):
     """New credentials of the next generation; the old ones are gone."""
 

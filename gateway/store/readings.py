@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
+from gateway.core.errors import CredentialsGone
 from gateway.core.model import Device, Reading
 from gateway.store.driver import Row, Transaction
 from gateway.store.values import to_columns
-from gateway.store.writer import Decision
+from gateway.store.writer import Decision, SingleDecision
 
 _json = msgspec.json.Encoder()
 _ROWS_PER_WEIGHT = 16
@@ -63,3 +64,19 @@ def _gather(
         newest = latest.get((device_id, key))
         if newest is None or newest[2] <= ts:
             latest[device_id, key] = row
+
+
+class ForgetLatest(SingleDecision[None]):
+    """A device takes back what it said last; as history it stays."""
+
+    __slots__ = ("device", "keys")
+
+    def __init__(self, device: Device, keys: Sequence[str]) -> None:
+        self.device = device
+        self.keys = keys
+
+    async def decide(self, tx: Transaction) -> None:
+        device = self.device
+        if (device.id, device.credentials_row) not in await good_logins(tx, (device.id,)):
+            raise CredentialsGone
+        await tx.fetch("forget_latest_of", device.id, _json.encode(self.keys).decode())

@@ -94,10 +94,10 @@ class _ForgetEvents(SingleDecision[int]):
 class Retention:
     """`readings_keep_days` and `events_keep_days`, enforced every `every_s` seconds.
 
-    A profile's own `readings_keep_days` stands above the store's. Calls that ended, claims and
-    tickets that expired and notices go after times of their own; so do serial numbers that were
-    reserved for nothing, and certificates `events_keep_days` after their end, or after the longest
-    grace that a profile gives if that is longer.
+    A profile's own `readings_keep_days` stands above the store's. Calls that ended, claims, tickets
+    and grants of programs that expired and notices go after times of their own; so do serial
+    numbers that were reserved for nothing, and certificates `events_keep_days` after their end, or
+    after the longest grace that a profile gives if that is longer.
 
     The newest event always stays, so that sequence numbers never start again; that events were
     forgotten is an event itself, once a day. The latest value
@@ -140,6 +140,7 @@ class Retention:
         await self._forget("forget_calls", 0, now - _CALLS_MS)
         await self._forget("forget_calls", 1, now - _PERSISTENT_CALLS_MS)
         await self._forget("forget_claims", now)
+        await self._forget("forget_grants", now)
         while await self._store.writer.submit(ExpireTickets(now, _ROWS_PER_STEP)):
             await asyncio.sleep(_PAUSE_S)
         await self._forget_certificates("forget_reservations", now)

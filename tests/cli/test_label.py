@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from gateway.cli.bureau import open_bureau
+from gateway.cli.static_token import open_static_token_desk
 from gateway.config import load_config
 from gateway.core.model import AccessToken, ClaimResult, Secret
 from gateway.labels import qr_matrix
@@ -186,3 +187,87 @@ def test_what_cannot_be_done_is_told(shell, devices, tmp_path, args, told):
     assert result.exit_code != 0
     assert told in result.stderr
     assert not list(tmp_path.glob("x.*"))
+
+
+# ── static tokens ─────────────────────────────────────────────────────────────────────────────
+
+
+TEMPLATE = """
+name = "Water Meter"
+provision_type = "DISABLED"
+
+[blynk]
+template_id = "TMPLwater0001"
+"""
+
+
+@pytest.fixture
+def pairs(shell):
+    """Four pairs of a template; the second is claimed."""
+    (shell.folder / "profiles" / "water.toml").write_text(TEMPLATE)
+    shell.ok("org", "add", "Acme")
+    args = ("static-token", "issue", "--profile", "Water Meter", "--count", "4")
+    made = shell.json(*args)
+
+    async def claim():
+        async with open_static_token_desk(load_config(None, shell.env)) as desk:
+            people, token = desk.people, Secret(made[1]["claim_token"])
+            place = await people.organisation("Acme")
+            await desk.static_tokens.claim(people.actor, token, place, None)
+
+    asyncio.run(claim())
+    return made
+
+
+def drawn(path):
+    """How many dark modules an SVG has."""
+    rows = re.findall(r"h([\d.]+)v([\d.]+)h-", path.read_text())
+    return round(sum(float(w) / float(h) for w, h in rows))
+
+
+@pytest.mark.parametrize(("option", "behind"), [((), ""), (("--with-org",), "+1")])
+def test_a_label_of_a_static_token(shell, pairs, tmp_path, option, behind):
+    """Its QR code is the claim token alone, or with the maker's number; below it is what is
+    printed for people. It never holds the device's token, and can be printed again."""
+    number, claim = str(pairs[0]["number"]), pairs[0]["claim_token"]
+    for name in ("one.svg", "again.svg"):
+        shell.ok("label", "--static-tokens", number, "-o", name, *option)
+        assert texts(tmp_path / name)[-2:] == [claim, f"No. {number}"]
+        assert "".join(texts(tmp_path / name)[:-2]) == "Water Meter"
+        dark = sum(map(sum, qr_matrix(claim + behind)))
+        assert drawn(tmp_path / name) == pytest.approx(dark, rel=0.01)
+        assert pairs[0]["device_token"] not in (tmp_path / name).read_text()
+    assert stat.S_IMODE((tmp_path / "one.svg").stat().st_mode) == 0o600
+
+
+def test_labels_of_a_profiles_static_tokens(shell, pairs, tmp_path):
+    """Of those that nobody claimed; by numbers also of others."""
+    args = ("label", "--static-tokens", "--json")
+    told = json.loads(shell.ok(*args, "--profile", "Water Meter", "-o", "all.pdf"))
+    free = [one["number"] for one in (pairs[0], *pairs[2:])]
+    assert told == {"files": ["all.pdf"], "pairs": free}
+    assert (tmp_path / "all.pdf").read_bytes().startswith(b"%PDF-")
+    told = json.loads(shell.ok(*args, "2", "1-3", "-o", "some.pdf"))
+    assert sorted(told["pairs"]) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("--static-tokens",), "by their numbers, or"),
+        (("--static-tokens", "1", "--profile", "Water Meter"), "by their numbers, or"),
+        (("--static-tokens", "x"), "no number of a pair"),
+        (("--static-tokens", "3-1"), "no number of a pair"),
+        (("--static-tokens", "99"), "there is no pair 99"),
+        (("--static-tokens", "98-99"), "there is no pair from 98 to 99"),
+        (("--static-tokens", "--profile", "demo"), "static-token issue"),
+        (("--static-tokens", "1", "--replace"), "good for ever"),
+        (("1", "--with-org"), "is for --static-tokens"),
+    ],
+)
+def test_static_tokens_that_are_not_there(shell, pairs, tmp_path, args, text):
+    """A sentence, and no file."""
+    result = shell("label", *args, "-o", "one.svg")
+    assert result.exit_code in (1, 2)
+    assert text in result.stderr
+    assert not (tmp_path / "one.svg").exists()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.core.errors import CredentialsGone
 from gateway.core.model import Aggregation, Json, Reading, SeriesQuery
 from gateway.store.retention import Retention
 from gateway.store.series import reading_from_interval
@@ -45,6 +47,19 @@ async def test_the_newest_readings_in_the_order_of_time(store, device, ask):
     assert await ask(since=105, until=115) == [(105, 4), (110, 2)]
     assert await ask(key="u") == []
     assert len(await ask(since=-(2**63), until=2**63 - 1)) == 8
+
+
+async def test_a_device_takes_its_latest_readings_back(store, device, ask):
+    """Those of the keys it names; as history they stay, and what is written next is the latest."""
+    await store.save_readings(device, [Reading(100, "t", 1), Reading(100, "u", 2)])
+    await store.forget_latest(device, ["t", "nothing"])
+    assert await store.latest(device) == [Reading(100, "u", 2)]
+    assert await ask() == [(100, 1)]
+    await store.save_readings(device, [Reading(90, "t", 3)])
+    assert await store.latest(device, ["t"]) == [Reading(90, "t", 3)]
+    stale = msgspec.structs.replace(device, credentials_row=device.credentials_row + 1)
+    with pytest.raises(CredentialsGone):
+        await store.forget_latest(stale, ["u"])
 
 
 @pytest.mark.parametrize(
