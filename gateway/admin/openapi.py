@@ -46,6 +46,15 @@ SECURITY: Final[Json] = {
         "description": "The token of a login in the usual header.",
     },
 }
+"""How administrators log in."""
+OTHER_SECURITY: Final[Json] = {
+    "oauth": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An access token of `POST /oauth2/token`, or a key for scripts.",
+    },
+}
+"""Named by the operations that take it (`Operation.security`)."""
 
 
 ANY_TIME: Final[Mapping[int, Answer]] = {
@@ -102,7 +111,7 @@ def document(
         "servers": [{"url": url} for url in servers],
         "tags": [{"name": tag} for tag in tags],
         "paths": paths,
-        "components": {"schemas": schemas.components, "securitySchemes": SECURITY},
+        "components": {"schemas": schemas.components, "securitySchemes": SECURITY | OTHER_SECURITY},
     }
 
 
@@ -172,7 +181,8 @@ def _operation(place: Place, schemas: _Schemas) -> Json:
     if operation.body is not None:
         told["requestBody"] = _body(operation, schemas)
     told["responses"] = _responses(place, schemas)
-    told["security"] = [] if operation.public else [{name: []} for name in SECURITY]
+    needed = operation.security or tuple(SECURITY)
+    told["security"] = [] if operation.public else [{name: []} for name in needed]
     return told
 
 

@@ -73,6 +73,9 @@ class Inventory:
     async def find(self, actor: Actor, uuid: str) -> DeviceRecord | None:
         return await self._inventory.device_at(uuid, sight_for_viewing(actor))
 
+    async def find_numbered(self, actor: Actor, number: int) -> DeviceRecord | None:
+        return await self._inventory.device_numbered(number, sight_for_viewing(actor))
+
     async def find_named(self, actor: Actor, name: str) -> DeviceRecord | None:
         """Of several organisations' devices of one name that which is nearest to the root."""
         return await self._inventory.device_called(name, sight_for_viewing(actor))

@@ -103,6 +103,8 @@ class InventoryStore(Protocol):
 
     async def device_at(self, uuid: str, sight: Sight) -> DeviceRecord | None: ...
 
+    async def device_numbered(self, number: int, sight: Sight) -> DeviceRecord | None: ...
+
     async def device_called(self, name: str, sight: Sight) -> DeviceRecord | None:
         """By its name; of several organisations' the one nearest to the root."""
 

@@ -190,6 +190,10 @@ class SqlInventory:
         row = await self._driver.point("device_record_at", identity)
         return record_from_row(row) if row is not None and is_in_sight(row, sight) else None
 
+    async def device_numbered(self, number: int, sight: Sight) -> DeviceRecord | None:
+        row = await self._driver.point("device_record", number)
+        return record_from_row(row) if row is not None and is_in_sight(row, sight) else None
+
     async def device_called(self, name: str, sight: Sight) -> DeviceRecord | None:
         if not can_occur(name):
             return None

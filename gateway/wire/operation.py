@@ -34,7 +34,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     added by the document. `body` is a Python type for a JSON request body, None for none;
     `body_required` False: it may be left out. `public`: nobody needs to log in for it. `path`
     describes parameters of the path by name (their type, or a description); a name that is not
-    here is a text.
+    here is a text. `security` are names of the document's ways to log in, one of which is needed;
+    none: any of an administrator's.
     """
 
     summary: str
@@ -47,3 +48,4 @@ class Operation(Struct, frozen=True, kw_only=True):
     query: tuple[Query, ...] = ()
     path: Mapping[str, Any] = {}
     public: bool = False
+    security: tuple[str, ...] = ()

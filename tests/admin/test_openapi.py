@@ -138,11 +138,16 @@ def test_other_media():
 
 
 def test_who_must_log_in():
-    """A public operation wants nobody; any other one of the ways to say who one is."""
-    made = told(make("GET /a"), make("GET /b", name="b", public=True))
+    """A public operation wants nobody, any other an administrator, or whom it says."""
+    made = told(
+        make("GET /a"),
+        make("GET /b", name="b", public=True),
+        make("GET /c", name="c", security=("oauth",)),
+    )
     assert made["paths"]["/b"]["get"]["security"] == []
-    ways = made["paths"]["/a"]["get"]["security"]
-    assert {name for way in ways for name in way} == set(made["components"]["securitySchemes"])
+    assert made["paths"]["/c"]["get"]["security"] == [{"oauth": []}]
+    assert made["paths"]["/a"]["get"]["security"] == [{"login": []}, {"bearer": []}]
+    assert {"oauth", "login", "bearer"} == set(made["components"]["securitySchemes"])
 
 
 def test_each_address_has_an_id_of_its_own():

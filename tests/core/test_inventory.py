@@ -241,6 +241,9 @@ async def test_nobody_sees_but_downwards(ground, inventory):
     for actor in (ground.root, ground.north, ground.mill):
         assert await inventory.find(actor, record.device.uuid) == record
         assert await inventory.find_named(actor, "d") == record
+        assert await inventory.find_numbered(actor, record.device.id) == record
+    assert await inventory.find_numbered(ground.south, record.device.id) is None
+    assert await inventory.find_numbered(ground.root, 2**31 - 1) is None
     assert await inventory.find(ground.south, record.device.uuid) is None
     assert await inventory.find_named(ground.south, "d") is None
     await ground.add("of the root")
@@ -268,6 +271,7 @@ async def test_one_sees_ones_own_devices(ground, inventory):
     await ground.offer(record, key)
     assert (await inventory.claim(person, "d", key))[0] is ClaimResult.SUCCESS
     assert (await inventory.find_named(person, "d")).owner_id == 50
+    assert (await inventory.find_numbered(person, record.device.id)).owner_id == 50
     assert await inventory.find_named(person, "other") is None
     with pytest.raises(Forbidden):
         await inventory.update(

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from blynk_ground import BlynkGate, blynk_on
 from inside import Gate, NewGate, serving
 from plant import Plant, plant_in
+from platform_ground import Platform, platform_on
 
 from gateway.settings import StoreSettings
 
@@ -100,4 +101,11 @@ async def plant_on_disk(new_plant: NewPlant) -> AsyncIterator[Plant]:
 async def blynk(gate: Gate) -> AsyncIterator[BlynkGate]:
     """A gateway with templates."""
     async with blynk_on(gate) as running:
+        yield running
+
+
+@pytest.fixture
+async def platform(gate: Gate) -> AsyncIterator[Platform]:
+    """The same, with organisations whose people and programs ask its Platform API."""
+    async with platform_on(gate) as running:
         yield running

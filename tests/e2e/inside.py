@@ -15,6 +15,8 @@ from gateway.core.model import DeviceProfile, Provisioned, ProvisionType, Secret
 from gateway.core.registry import ProfileDraft, Registry
 from gateway.opening import open_store
 from gateway.settings import (
+    BlynkSettings,
+    BlynkTcpSettings,
     CoapSettings,
     CoapsSettings,
     HttpSettings,
@@ -47,7 +49,7 @@ class Gate:
         assert gateway.mqtt is not None
         assert gateway.coap is not None
         self.gateway = gateway
-        self.ports = Ports(*(listener.port for _, listener in gateway.listeners))
+        self.ports = Ports(**{name: listener.port for name, listener in gateway.listeners})
         self.secrets = {name: f"{name}-secret-0001" for name in PROFILES}
 
     @property
@@ -100,6 +102,8 @@ async def serving(folder: Path, **settings: Any) -> AsyncIterator[Gate]:
         mqtts=MqttsSettings(host="127.0.0.1", port=0),
         coaps=CoapsSettings(host="127.0.0.1", port=0, **settings.get("coaps", {})),
         limits=LimitsSettings(**settings.get("limits", {})),
+        blynk=BlynkSettings(**settings.get("blynk", {})),
+        blynk_tcp=BlynkTcpSettings(host="127.0.0.1", port=0, **settings.get("blynk_tcp", {})),
         profiles=ProfilesSettings(dir=str(folder / "profiles"), watch=False),
     )
     async with AsyncExitStack() as stack:

@@ -23,7 +23,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 async def test_every_route_over_http_is_described(gate: Gate) -> None:
     """Whoever adds a route says what it is: none is served that the document leaves out."""
     routes = await gate.gateway.all_routes()
-    silent = [route.name for route in routes if route.http and not route.operation]
+    silent = [
+        route.name
+        for route in routes
+        if route.http and not route.operation and not route.http[0].startswith("HEAD ")
+    ]
     assert silent == []
 
 
