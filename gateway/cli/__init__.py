@@ -19,6 +19,9 @@ _COMMANDS = {
     "org": "Show and change organisations.",
     "user": "Show and change who may log in.",
     "role": "Show and change what users may do.",
+    "oauth-client": "Show and change programs that work for organisations.",
+    "ticket": "Issue, show and revoke tokens that admit one device each.",
+    "static-token": "Make, show and revoke tokens that devices are made with and claimed by.",
     "credential": "Show, revoke and rotate what devices log in with.",
     "cert": "Make and show the certificate this server shows to its clients.",
     "ca": "Show, export and rotate the authority that signs devices' certificates.",
@@ -38,7 +41,7 @@ _COMMANDS = {
 
 def _module(name: str) -> str:
     """Where a command is; a word of Python's own has an underscore behind it."""
-    return f"gateway.cli.{name}{'_' if iskeyword(name) else ''}"
+    return f"gateway.cli.{name.replace('-', '_')}{'_' if iskeyword(name) else ''}"
 
 
 @click.group(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec import structs
 
-from gateway.cli.device_views import plain_event
+from gateway.cli.device_views import plain_event, subject
 from gateway.cli.options import (
     config_option,
     json_option,
@@ -194,7 +194,7 @@ def _row(entry: AuditEntry) -> tuple[str, ...]:
     event = entry.event
     outcome = event.outcome.value + (f" ({event.reason})" if event.reason else "")
     where = f"{event.peer.wire} {event.peer.address}"
-    about = event.subject
+    about = subject(event)
     return str(event.seq), when(event.at), event.kind.value, outcome, about, _who(event.peer), where
 
 

@@ -19,6 +19,7 @@ from msgspec import Struct
 from gateway.config import Config
 from gateway.core.errors import ConfigError
 from gateway.settings import (
+    BlynkTcpSettings,
     CoapSettings,
     CoapsSettings,
     HttpSettings,
@@ -37,7 +38,13 @@ SPARE_FILES = 100
 _ASK_S = 3.0
 
 _Listening: TypeAlias = (
-    HttpSettings | MqttSettings | CoapSettings | HttpsSettings | MqttsSettings | CoapsSettings
+    HttpSettings
+    | MqttSettings
+    | CoapSettings
+    | HttpsSettings
+    | MqttsSettings
+    | CoapsSettings
+    | BlynkTcpSettings
 )
 
 
@@ -108,7 +115,8 @@ def most_connections(config: Config) -> int:
     secure = has_certificate(config)
     http = config.http.enabled + (secure and config.https.enabled)
     mqtt = config.mqtt.enabled + (secure and config.mqtts.enabled)
-    return http * config.http.max_connections + mqtt * config.mqtt.max_connections
+    blynk = config.blynk_tcp.enabled * config.blynk_tcp.max_connections
+    return http * config.http.max_connections + mqtt * config.mqtt.max_connections + blynk
 
 
 def has_certificate(config: Config) -> bool:
@@ -272,6 +280,7 @@ def ports(config: Config) -> Iterator[Finding]:
         ("http", config.http, socket.SOCK_STREAM),
         ("mqtt", config.mqtt, socket.SOCK_STREAM),
         ("coap", config.coap, socket.SOCK_DGRAM),
+        ("blynk_tcp", config.blynk_tcp, socket.SOCK_STREAM),
     )
     secure = (
         ("https", config.https, socket.SOCK_STREAM),

@@ -51,6 +51,10 @@ _ELSEWHERE = {
     "rotate": Lazy("gateway.cli.rotate", "rotate", "Give a device new credentials."),
     "claim": Lazy("gateway.cli.device_owner", "claim", "Take a device for a customer."),
     "unclaim": Lazy("gateway.cli.device_owner", "unclaim", "Take it back from the customer."),
+    "reprovision": Lazy("gateway.cli.device_provisioning", "reprovision", "Issue a new token."),
+    "reconfigure": Lazy("gateway.cli.device_provisioning", "reconfigure", "Go to set-up mode."),
+    "reboot": Lazy("gateway.cli.device_provisioning", "reboot", "Let a device start anew."),
+    "redirect": Lazy("gateway.cli.device_provisioning", "redirect", "Let it connect elsewhere."),
 }
 """The commands of this group that have files of their own."""
 

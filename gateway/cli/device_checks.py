@@ -1,4 +1,4 @@
-"""What `doctor` asks about serving devices: the place of packages, and who answers their calls."""
+"""What `doctor` asks about serving devices: templates, packages, and who answers their calls."""
 
 from __future__ import annotations
 
@@ -11,6 +11,28 @@ from gateway.cli.checks import Finding, doubtful, good, wrong
 from gateway.config import Config
 
 _CONNECT_S = 2.0
+
+
+def templates(config: Config) -> Iterator[Finding]:
+    """Which profile files Blynk's devices may name, and two that have one name."""
+    from gateway.opening import VALIDATORS
+    from gateway.profiles import read_profiles
+
+    check = "templates"
+    files, _ = read_profiles(config.profiles_dir, validators=VALIDATORS)
+    named: dict[str, str] = {}
+    for file in files:
+        name = str(file.sections.get("blynk", {}).get("template_id", ""))
+        if name in named:
+            yield doubtful(
+                check,
+                f"{named[name]} and {file.path} are both template {name}",
+                "Devices get the profile that is older; give one of them another template_id.",
+            )
+        elif name:
+            named[name] = str(file.path)
+    if named:
+        yield good(check, ", ".join(named))
 
 
 def packages(config: Config) -> Iterator[Finding]:

@@ -153,6 +153,11 @@ def plain_event(event: Event) -> dict[str, Any]:
     }
 
 
+def subject(event: Event) -> str:
+    """What an event is about: a name, or the number of a device that has none yet."""
+    return event.subject or (f"device {event.device_id}" if event.device_id else "")
+
+
 def print_events(events: Sequence[Event]) -> None:
     print_table(
         ("seq", "at", "event", "outcome", "subject", "from"),
@@ -162,7 +167,7 @@ def print_events(events: Sequence[Event]) -> None:
                 when(one.at),
                 one.kind.value,
                 one.outcome.value + (f" ({one.reason})" if one.reason else ""),
-                one.subject,
+                subject(one),
                 f"{one.peer.wire} {one.peer.address}",
             )
             for one in events

@@ -27,11 +27,10 @@ _MARKS = {
 def command(config_path: Path | None, as_json: bool) -> None:
     """Check this installation and say what to do.
 
-    Looks at versions, the data folder, the master key, the database, the profiles, the clock,
-    the server's certificate and the authority that signs devices', the packages, the hook, the
-    ports and the limit of open files. It makes nothing that is not there, and may run beside a
-    server. Exit status 1 when something is wrong (✗); a warning (!)
-    alone is none.
+    Looks at versions, the data folder, the master key, the database, the profiles and templates,
+    the clock, the server's certificate and the authority that signs devices', the packages, the
+    hook, the ports and the limit of open files. It makes nothing that is not there, and may run
+    beside a server. Exit status 1 when something is wrong (✗); a warning (!) alone is none.
 
     \b
     Examples:
@@ -69,6 +68,7 @@ def examine(config_path: Path | None) -> Iterator[Finding]:
     yield from checks.master_key(config, os.environ)
     yield from asyncio.run(store_findings(config, os.environ))
     yield from checks.profiles(config)
+    yield from device_checks.templates(config)
     yield from tls_checks.server_certificate(config)
     yield from tls_checks.file_authority(config, os.environ)
     yield from device_checks.packages(config)

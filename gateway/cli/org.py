@@ -29,7 +29,8 @@ def command() -> None:
 
     They form a tree. The root is yours, who runs this gateway; those below it are customers, and
     may have customers of their own. Nobody sees across the tree, only downwards. An organisation
-    is named by its name, or by its UUID where several have that name.
+    is named by its name, or by its UUID where several have that name; its number is the `orgId` of
+    Blynk's API.
 
     \b
     Examples:
@@ -56,8 +57,8 @@ def list_organisations(
     from gateway.cli.tables import print_table
 
     if found:
-        rows = [(o["name"], o["uuid"], at) for o, at in found]
-        print_table(("organisation", "uuid", "place"), rows)
+        rows = [(str(o["id"]), o["name"], o["uuid"], at) for o, at in found]
+        print_table(("number", "organisation", "uuid", "place"), rows)
     below_it = sum(o["parent_id"] is not None for o, _ in found)
     if total == 0:
         click.echo("there is none below it; `gatehouse org add NAME` makes one", err=True)
@@ -114,6 +115,7 @@ def show(name: str, config_path: Path | None, as_json: bool) -> None:
     print_fields(
         [
             ("name", told["name"]),
+            ("number", str(told["id"])),
             ("uuid", told["uuid"]),
             ("place", place),
             ("organisations below", str(told["organisations"])),

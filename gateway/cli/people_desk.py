@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from gateway.cli.options import meant, open_desk, shell_peer, shown
+from gateway.cli.options import Desk, meant, open_desk, shell_peer, shown
 from gateway.config import Config
 from gateway.core.model import Actor, Organisation, Role, User
 
@@ -24,6 +24,7 @@ ROOT = "root"
 class PeopleDesk(NamedTuple):
     """What such a command works with. `actor` is the user of this shell, who may do everything."""
 
+    desk: Desk
     actor: Actor
     people: People
     logins: Logins
@@ -97,6 +98,6 @@ async def open_people(config: Config, *, make: bool = False) -> AsyncIterator[Pe
         try:
             actor = await services.people.operator(shell_peer())
             logins = Logins(SqlPeople(desk.store), services.hasher, clock=now_ms)
-            yield PeopleDesk(actor, services.people, logins)
+            yield PeopleDesk(desk, actor, services.people, logins)
         finally:
             services.close()

@@ -137,16 +137,6 @@ async def _say_ready(gateway: Gateway, *, quiet: bool) -> None:
         from gateway.cli.start_screen import start_screen
 
         click.echo(start_screen(gateway, await gateway.registry.profiles()))
-    listeners = {
-        "http": gateway.http,
-        "mqtt": gateway.mqtt,
-        "coap": gateway.coap,
-        "https": gateway.https,
-        "mqtts": gateway.mqtts,
-        "coaps": gateway.coaps,
-    }
-    click.echo(
-        "gatehouse ready "
-        + " ".join(f"{name}={one.port}" for name, one in listeners.items() if one is not None)
-    )
+    ports = " ".join(f"{name}={one.port}" for name, one in gateway.listeners)
+    click.echo(f"gatehouse ready {ports}")
     sys.stdout.flush()

@@ -17,6 +17,7 @@ from gateway.app import Gateway
 from gateway.cli.tls_checks import secure_wires
 from gateway.config import Config
 from gateway.core.model import DeviceProfile, ProvisionType
+from gateway.transports.blynk import BlynkListener
 from gateway.transports.coap import CoapListener
 from gateway.transports.http import HttpListener
 from gateway.transports.mqtt import MqttListener
@@ -30,7 +31,7 @@ _COAP_CLIENTS = (
     "coap-client-gnutls",
 )
 
-_Listener: TypeAlias = HttpListener | MqttListener | CoapListener | None
+_Listener: TypeAlias = HttpListener | MqttListener | CoapListener | BlynkListener | None
 
 
 def start_screen(gateway: Gateway, profiles: Sequence[DeviceProfile]) -> str:
@@ -48,6 +49,7 @@ def _head(gateway: Gateway, profiles: Sequence[DeviceProfile]) -> Iterator[str]:
         ("HTTP", config.http.host, gateway.http),
         ("MQTT", config.mqtt.host, gateway.mqtt),
         ("CoAP", config.coap.host, gateway.coap),
+        ("Blynk", config.blynk_tcp.host, gateway.blynk_tcp),
     )
     secure = (
         ("HTTPS", config.https.host, gateway.https),

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from gateway.core.advice import about, next_step, wrong_with
-from gateway.core.model import Event, EventKind, Outcome
+from gateway.core.model import Event, EventKind, Outcome, TicketKind
 from gateway.core.model import RefusalReason as R
 
 _SUCCESS: Final[Mapping[EventKind, str]] = {
@@ -32,6 +32,14 @@ _SUCCESS: Final[Mapping[EventKind, str]] = {
     EventKind.DEVICE_ASSIGN: "It was assigned",
     EventKind.DEVICE_GROUP: "Its groups were changed",
     EventKind.DEVICE_IMPORT: "It was imported",
+    EventKind.TICKET_ISSUE: "Its number was reserved, and a token for it issued",
+    EventKind.TICKET_REVOKE: "Its ticket was revoked: the token in it admits nobody any more",
+    EventKind.TICKET_EXPIRE: "Its ticket expired: no device had used the token in time",
+    EventKind.DEVICE_ORDER: "It was told to do something",
+    EventKind.STATIC_TOKEN_CREATE: "A static token was made for it",
+    EventKind.STATIC_TOKEN_CLAIM: "It was claimed with its static token",
+    EventKind.STATIC_TOKEN_UNCLAIM: "It was given back: its static token can be claimed again",
+    EventKind.STATIC_TOKEN_REVOKE: "Its static token was revoked",
 }
 _REFUSED: Final[Mapping[EventKind, str]] = {
     EventKind.DEVICE_PROVISION: "It asked for credentials and was refused",
@@ -41,7 +49,14 @@ _REFUSED: Final[Mapping[EventKind, str]] = {
     EventKind.DEVICE_CLAIM_OFFER: "It offered to be claimed and was refused",
     EventKind.DEVICE_CLAIM: "Somebody tried to claim it and was refused",
     EventKind.HANDSHAKE: "Its secure connection was refused",
+    EventKind.STATIC_TOKEN_CLAIM: "Its static token was shown to claim it, and refused",
 }
+_OF_TOKENS: Final = frozenset(
+    (R.UNKNOWN_TOKEN, R.TICKET_EXPIRED, R.UNKNOWN_TEMPLATE, R.OTHER_TEMPLATE)
+)
+_OLDER: Final = "older"
+"""In the detail: what became of the token a device had before."""
+_TICKET: Final = "ticket"
 _MOST_DETAIL = 300
 
 
@@ -85,6 +100,8 @@ def _what(event: Event) -> str:
         told = _REFUSED.get(event.kind, f"{_name(event.kind)} was refused")
         if _is_label(event):
             told = "No label was made for it"
+        if event.kind is EventKind.DEVICE_PROVISION and event.reason in _OF_TOKENS:
+            told = "It showed its token and was refused"
         return f"{told}, because {wrong_with(event.reason)} ({event.reason})"
     told = _SUCCESS.get(event.kind, f"{_name(event.kind)} took place")
     if _is_label(event):
@@ -93,7 +110,39 @@ def _what(event: Event) -> str:
         told += f", with a warning: {wrong_with(event.reason)}"
     if event.kind is EventKind.DEVICE_ASSIGN and not event.detail.get("customer"):
         told = "It was taken back from its customer"
-    return told + _details(event.detail)
+    return _of_token(event) or told + _details(event.detail)
+
+
+def _of_token(event: Event) -> str:
+    """What is told of tickets and orders in words of their own; "" of anything else."""
+    detail = dict(event.detail)
+    older, kind = detail.pop(_OLDER, ""), detail.pop("kind", "")
+    match event.kind:
+        case EventKind.TICKET_ISSUE if older:
+            told = "A new token was issued for it, and the old one ended at once"
+        case EventKind.TICKET_ISSUE if event.subject:
+            told = "A new token was issued for it; the old one works until the new one is used"
+        case EventKind.DEVICE_PROVISION if older:
+            told = "It used its new token for the first time: the old one ended"
+        case EventKind.DEVICE_PROVISION if _TICKET in detail:
+            told = "It showed its token and came into being"
+        case EventKind.TICKET_EXPIRE if kind == TicketKind.ROTATE:
+            told = "Its new token expired unused; the one it has is good as before"
+        case EventKind.TICKET_EXPIRE:
+            told = _SUCCESS[event.kind]
+        case EventKind.DEVICE_ORDER if order := detail.pop("order", ""):
+            told = f"It was told to {order}"
+            told += f", to {to}" if (to := detail.pop("to", "")) else ""
+            told += _ABOUT_ORDERS.get(detail.pop("online", ""), "")
+        case _:
+            return ""
+    return told + _details(detail)
+
+
+_ABOUT_ORDERS: Final[Mapping[str, str]] = {
+    "yes": " while it was online",
+    "no": ", but it was away and did not hear of it",
+}
 
 
 def _is_label(event: Event) -> bool:
@@ -130,6 +179,8 @@ def to_do(events: Sequence[Event], device: str = "") -> str:
             if event.kind in _CLAIMING:
                 return _about_claim(event, events[:index], events[index + 1 :], device)
             return next_step(event.reason, device)
+        if event.kind is EventKind.TICKET_EXPIRE and event.detail.get("kind") == TicketKind.SINGLE:
+            return next_step(R.TICKET_EXPIRED, device)
         if event.kind in _ENDS_TROUBLE:
             return ""
     return ""
@@ -186,4 +237,6 @@ _ENDS_TROUBLE = (
     EventKind.DEVICE_CLAIM_OFFER,
     EventKind.DEVICE_CREDENTIALS_USE,
     EventKind.DEVICE_CREDENTIALS_RENEW,
+    EventKind.TICKET_ISSUE,
+    EventKind.TICKET_REVOKE,
 )

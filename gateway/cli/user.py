@@ -31,7 +31,8 @@ def command() -> None:
     """Show and change who may log in, and what with.
 
     A user is known by an e-mail address, belongs to one organisation and has one role; what the
-    role allows holds there and in all organisations below.
+    role allows holds there and in all organisations below. A user's number is the `ownerId` of
+    Blynk's API.
 
     \b
     Examples:
@@ -61,9 +62,10 @@ def list_users(
     from gateway.cli.tables import print_table, when
 
     print_table(
-        ("user", "organisation", "role", "state", "last login"),
+        ("number", "user", "organisation", "role", "state", "last login"),
         [
             (
+                str(one["id"]),
                 one["email"],
                 one["organisation"],
                 one["role"],
@@ -91,6 +93,7 @@ async def _plain(desk: PeopleDesk, user: User) -> dict[str, Any]:
     organisation = await desk.people.organisation_numbered(user.organisation_id)
     return {
         "email": user.email,
+        "id": user.id,
         "uuid": user.uuid,
         "organisation": organisation.name if organisation is not None else "",
         "role": user.role,

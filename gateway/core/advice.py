@@ -113,6 +113,29 @@ ADVICE: Final[Mapping[R, tuple[str, str]]] = {
         "its credentials were revoked",
         "If that was a mistake, give it others: `gatehouse credential rotate DEVICE`.",
     ),
+    R.UNKNOWN_TOKEN: (
+        "its token is nobody's: it was never issued here, was revoked or forgotten, or another has "
+        "taken its place",
+        "Look with `gatehouse ticket list` whether one waits for it. If none does, issue another: "
+        "`gatehouse ticket issue`, or for a device that exists `gatehouse device reprovision "
+        "DEVICE`.",
+    ),
+    R.TICKET_EXPIRED: (
+        "its token was not used in time",
+        "Issue another: `gatehouse ticket issue`, or for a device that exists `gatehouse device "
+        "reprovision DEVICE`; `--days` gives it longer.",
+    ),
+    R.UNKNOWN_TEMPLATE: (
+        "it names no template, or one that no profile has or its organisation may not use",
+        "Compare the template id in the firmware with `template_id` in the `[blynk]` table of the "
+        "profile (`gatehouse profile show PROFILE`), and look at `organisations` there. Its token "
+        "is still good.",
+    ),
+    R.OTHER_TEMPLATE: (
+        "it names another template than the one its profile has",
+        "Give it the firmware of its own template; if it is another device in the same place, it "
+        "wants a token of its own: `gatehouse ticket issue`. The token is still good.",
+    ),
     R.CSR_UNREADABLE: (
         "its signing request cannot be read",
         "Let the firmware send a PKCS #10 request, in base64 or DER.",

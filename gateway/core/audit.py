@@ -114,6 +114,13 @@ class AuditStore(Protocol):
     async def audit_named(self, subject: str, limit: int) -> list[Event]:
         """The newest events about this name, oldest first; of devices that never were too."""
 
+    async def audit_numbered(self, device_id: int, limit: int) -> list[Event]:
+        """The newest events about the device of this number, oldest first; also of one that is no
+        more, or not yet."""
+
+    async def audit_ticket(self, number: int) -> int | None:
+        """The device number that a ticket was issued for, while that event is kept."""
+
     async def audit_subjects(self, newest: int) -> list[str]:
         """The names that the newest events are about."""
 
@@ -151,10 +158,19 @@ class Audit:
 
     async def named(self, actor: Actor, subject: str, limit: int = 1000) -> list[Event]:
         """What happened under a name, oldest first, for those who see everything."""
-        _must_view(actor)
-        if not actor.is_root:
-            raise Forbidden("the names of all devices are for the root organisation")
+        _must_see_all(actor)
         return await self._store.audit_named(subject, limit)
+
+    async def numbered(self, actor: Actor, device_id: int, limit: int = 1000) -> list[Event]:
+        """What happened to the device of a number, which may only be reserved, or removed; oldest
+        first, for those who see everything."""
+        _must_see_all(actor)
+        return await self._store.audit_numbered(device_id, limit)
+
+    async def device_of_ticket(self, actor: Actor, number: int) -> int | None:
+        """The device number that a ticket is, or was, for; for those who see everything."""
+        _must_see_all(actor)
+        return await self._store.audit_ticket(number)
 
     async def subjects(self, actor: Actor, newest: int = 10_000) -> list[str]:
         """Names that something happened to lately, for those who see everything."""
@@ -165,6 +181,12 @@ class Audit:
 def _must_view(actor: Actor) -> None:
     if not actor.may(Permission.AUDIT_VIEW):
         raise Forbidden("AUDIT_VIEW is needed")
+
+
+def _must_see_all(actor: Actor) -> None:
+    _must_view(actor)
+    if not actor.is_root:
+        raise Forbidden("what happened to all devices is for the root organisation")
 
 
 def _sight(actor: Actor) -> Sight:

@@ -87,6 +87,14 @@ class SqlAudit:
         rows = await self._driver.rows("audit_named", subject, limit)
         return [event_from_row(row) for row in reversed(rows)]
 
+    async def audit_numbered(self, device_id: int, limit: int) -> list[Event]:
+        rows = await self._driver.rows("last_events_of_device", limit, device_id)
+        return [event_from_row(row) for row in reversed(rows)]
+
+    async def audit_ticket(self, number: int) -> int | None:
+        rows = await self._driver.rows("audit_ticket", f'%"ticket":"{number}"%')
+        return int(rows[0][0]) if rows else None
+
     async def audit_subjects(self, newest: int) -> list[str]:
         return [str(row[0]) for row in await self._driver.rows("audit_like", newest)]
 

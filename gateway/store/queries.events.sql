@@ -78,6 +78,12 @@ SELECT seq, at, kind, outcome, reason, device_id, subject, wire, address, detail
        object
   FROM event WHERE subject = ?1 ORDER BY seq DESC LIMIT ?2;
 
+-- audit_ticket
+-- The device that a ticket was issued for; ?1 finds its number in the detail, which is JSON.
+SELECT device_id FROM event
+ WHERE kind = 'ticket:issue' AND detail LIKE ?1 AND device_id IS NOT NULL
+ ORDER BY seq DESC LIMIT 1;
+
 -- audit_like
 -- Names of whom there is an event, that begin alike; of the newest.
 SELECT DISTINCT subject FROM (SELECT subject FROM event ORDER BY seq DESC LIMIT ?1) AS recent

@@ -261,6 +261,17 @@ def test_a_configuration_that_cannot_be_read_ends_the_examination(shell: Any) ->
     assert told.checks[-1]["check"] == "configuration"
 
 
+def test_templates_are_told_and_twins_found(shell: Any) -> None:
+    """Which profiles Blynk's devices may name; of two with one name only one is ever found."""
+    assert Diagnosis(shell).found("templates") == ""
+    for name in ("a", "b"):
+        path = shell.folder / "profiles" / f"{name}.toml"
+        path.write_text('provision_type = "DISABLED"\n[blynk]\ntemplate_id = "TMPLone000001"\n')
+        told = Diagnosis(shell)
+        assert "TMPLone000001" in told.found("templates")
+        assert told.levels("templates") == ({"ok"} if name == "a" else {"ok", "warning"})
+
+
 def test_the_folder_of_packages_is_looked_at(used: Any) -> None:
     """Not there yet is fine, a file in its place is wrong, and what it holds is told."""
     assert "not yet" in Diagnosis(used).found("packages")

@@ -158,3 +158,71 @@ def test_who_made_the_claim_that_stands_is_told():
     assert not to_do([label, own, refused], "m").startswith("An operator made")
     for before in (label, own):
         assert "gatehouse label m --replace" in to_do([before, refused], "m")
+
+
+def _told(kind, subject, detail):
+    peer = Peer(Wire.MQTT, "192.0.2.7:5")
+    event = Event(kind=kind, at=1, peer=peer, subject=subject, device_id=7, detail=detail)
+    return sentence(chapters([event])[0], str)
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject", "detail", "begins"),
+    [
+        (EventKind.TICKET_ISSUE, "", {"ticket": "5"}, "Its number was reserved, and a token"),
+        (EventKind.TICKET_ISSUE, "m", {"ticket": "5"}, "A new token was issued for it; the old"),
+        (
+            EventKind.TICKET_ISSUE,
+            "m",
+            {"older": "ended at once"},
+            "A new token was issued for it, ",
+        ),
+        (EventKind.DEVICE_PROVISION, "m", {"ticket": "5"}, "It showed its token and came"),
+        (EventKind.DEVICE_PROVISION, "m", {"ticket": "5", "older": "ended"}, "It used its new"),
+        (EventKind.DEVICE_PROVISION, "m", {}, "It was provisioned: it got its credentials"),
+        (EventKind.TICKET_EXPIRE, "", {"kind": "single"}, "Its ticket expired: no device"),
+        (EventKind.TICKET_EXPIRE, "", {"kind": "rotate"}, "Its new token expired unused"),
+        (
+            EventKind.DEVICE_ORDER,
+            "m",
+            {"order": "redirect", "to": "mqtts://b.test", "online": "yes"},
+            "It was told to redirect, to mqtts://b.test while it was online, over",
+        ),
+        (
+            EventKind.DEVICE_ORDER,
+            "m",
+            {"order": "reboot", "online": "no"},
+            "It was told to reboot, but it was away and did not hear of it, over",
+        ),
+    ],
+)
+def test_tickets_are_told_in_words_of_their_own(kind, subject, detail, begins):
+    """What a ticket is for decides how its steps are told."""
+    told = _told(kind, subject, detail)
+    assert told.startswith(begins), told
+    assert "kind " not in told
+    assert "older " not in told
+
+
+def test_a_refused_token_is_told_as_one():
+    """Tokens are shown, where key and secret ask for credentials."""
+    (by_token,) = chapters([_event(reason="ticket_expired")])
+    assert sentence(by_token, str).startswith("It showed its token and was refused, because its")
+    (by_key,) = chapters([_event(reason="wrong_secret")])
+    assert sentence(by_key, str).startswith("It asked for credentials and was refused")
+
+
+def test_a_new_ticket_ends_the_trouble_of_the_old_one():
+    """What to do is told until somebody did it."""
+    refused = _event(reason="ticket_expired", seq=1)
+    issued = _event(EventKind.TICKET_ISSUE, seq=2)
+    revoked = _event(EventKind.TICKET_REVOKE, seq=3)
+    expired, renewed = (
+        _event(EventKind.TICKET_EXPIRE, seq=4, detail={"kind": kind})
+        for kind in ("single", "rotate")
+    )
+    assert "gatehouse device reprovision m" in to_do([issued, refused], "m")
+    assert to_do([refused, issued], "m") == ""
+    assert to_do([refused, revoked], "m") == ""
+    assert "gatehouse ticket issue" in to_do([issued, expired], "m")
+    assert to_do([issued, renewed], "m") == ""

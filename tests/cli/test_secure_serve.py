@@ -28,7 +28,7 @@ def fingerprint(server: Any) -> bytes:
 
 def test_the_ready_line_names_six_wires(secure_server: Any) -> None:
     """With a certificate the secure wires are served, and scripts are told where."""
-    assert set(secure_server.ports) == set(Wire) - {Wire.SHELL}
+    assert set(secure_server.ports) == set(Wire) - {Wire.SHELL, Wire.BLYNK}
 
 
 def test_without_a_certificate_three_are_off(server: Any, shell: Any) -> None:
