@@ -194,6 +194,15 @@ async def test_customer_and_group_are_given_with_the_birth(case: Case) -> None:
     assert event.detail == {"customer": "Acme", "groups": "north, all"}
 
 
+async def test_where_a_device_is(case: Case) -> None:
+    """At the organisation of its profile, or at its customer below; nowhere when it is not."""
+    own = (await (await case.gate()).admitted("a")).device
+    given = (await (await case.gate(customer_id=ACME)).admitted("b")).device
+    assert await case.store.device_path(own.id) == "/1/"
+    assert await case.store.device_path(given.id) == f"/1/{ACME}/"
+    assert await case.store.device_path(10_000) == ""
+
+
 async def test_many_at_once_share_their_group_and_profile(case: Case) -> None:
     """Of a hundred in one transaction, with names twice, each name is born once."""
     gate = await case.gate(groups=("north",))

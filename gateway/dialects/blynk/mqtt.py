@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+from gateway.core.model import Peer, ProfileTransport, Secret, Ticket, Wire
+from gateway.core.oauth_store import OAuthClient, OAuthScope
 from gateway.core.ports import Clock
 from gateway.core.presence import Attendance
 from gateway.core.provisioning import Provisioner
@@ -9,12 +14,51 @@ from gateway.core.rpc import Rpc
 from gateway.core.sessions import Sessions
 from gateway.dialects.blynk.callers import Callers
 from gateway.dialects.blynk.data import DeviceData
+from gateway.dialects.blynk.gateway import GatewayApi
+from gateway.dialects.blynk.gateway_guest import Errands, GatewayGuest
+from gateway.dialects.blynk.guests import DeviceGuest, Household, Place
+from gateway.dialects.blynk.line import Line
+from gateway.dialects.blynk.pending import PendingApi, PendingGuest
 from gateway.dialects.blynk.profile import Templates
-from gateway.wire.call import Admitted, Hello, Rejected
-from gateway.wire.router import Gauge
+from gateway.dialects.blynk.refreshes import Refreshes
+from gateway.dialects.blynk.topics import DownlinkFilters, GatewayFilters, Subscriptions
+from gateway.dialects.blynk.uplink import CONDUCT, Uplink
+from gateway.dialects.blynk.waiting import Waiting
+from gateway.wire.call import Admitted, Call, Hello, Rejected, Reply
+from gateway.wire.route import Route
+from gateway.wire.router import Gauge, Router
+
+DEVICE: Final = "device"
+GATEWAY: Final = "mgmt_device"
+CLIENT: Final = "oa2-client-id_"
+"""What the user name of a device, a gateway device, and an OAuth client is, or begins with."""
+MOST_CLIENT_ID: Final = 64
+CLIENT_LASTS_S: Final = 86_400.0
+"""How long a connection of an OAuth client lasts: as an access token does. It may be revoked."""
+
+_UNKNOWN: Final = Rejected(4, 0x86, "unknown token")
+_UNCLAIMED: Final = Rejected(4, 0x86, "the token is not claimed yet")
+_NO_GATEWAY: Final = Rejected(5, 0x87, "the device's template is not enabled for the gateway API")
+_NOT_HERE: Final = Rejected(3, 0x88, "the device's profile is for another transport")
+_TOO_MANY: Final = Rejected(3, 0x9F, "too many wrong tokens")
+_LIMITED: Final = Rejected(3, 0x9F, "too many messages")
+_LONG_ID: Final = Rejected(2, 0x85, f"a client id has at most {MOST_CLIENT_ID} characters")
+
+
+class Clients(Protocol):
+    """Programs of organisations, by what they log in with."""
+
+    async def authenticate(self, name: str, secret: Secret, scope: str = "") -> OAuthClient | None:
+        """The client, if this is its secret and it has that scope."""
 
 
 class BlynkMqtt:
+    """Opens sessions of devices, of tokens that wait for their claim, and of gateways.
+
+    Without `clients` no OAuth client is known. `max_children`: devices one gateway may speak for
+    in one session. `stop` it before the store is closed.
+    """
+
     def __init__(
         self,
         *,
@@ -30,12 +74,136 @@ class BlynkMqtt:
         timeout_s: float,
         claim_s: float,
         idle_s: float,
-    ) -> None: ...
+        clients: Clients | None = None,
+        max_children: int = 10_000,
+    ) -> None:
+        self._callers = callers
+        self._clients = clients
+        self._claim_s = claim_s
+        self._idle_s = idle_s
+        self._max_children = max_children
+        self._errands = Errands()
+        self._house = Household(sessions, rpc, attendance, Refreshes(templates), Waiting(), clock)
+        uplink = Uplink(provisioner, callers, data, clock)
+        routes = uplink.routes(_own)
+        pending = PendingApi(uplink, callers, self._claimed)
+        gateway = GatewayApi(uplink)
+
+        def router(some: Iterable[Route]) -> Router:
+            return Router(some, Wire.MQTT, gauge, timeout_s=timeout_s)
+
+        self._router = router(routes)
+        self._pending_router = router(pending.routes(routes))
+        self._gateway_router = router(gateway.routes(own=True))
+        self._client_router = router(gateway.routes(own=False))
 
     def speaks(self, hello: Hello) -> bool:
-        return hello.username == "device" and hello.password is not None
+        """Whether this CONNECT is meant for this dialect, by its user name."""
+        name = hello.username or ""
+        return hello.password is not None and (name in (DEVICE, GATEWAY) or name.startswith(CLIENT))
+
+    async def stop(self) -> None:
+        """Nothing is begun any more on behalf of sessions."""
+        await self._house.refreshes.stop()
+        await self._errands.stop()
 
     async def connect(self, hello: Hello) -> Admitted | Rejected:
-        return Rejected(4, 0x86, "unknown token")
+        """Open a session. Touches no other session before its CONNACK is sent."""
+        strangers = self._callers.strangers
+        if strangers.wait_s(hello.peer):
+            return _TOO_MANY
+        if len(hello.client_id) > MOST_CLIENT_ID:
+            return _LONG_ID
+        name = hello.username or ""
+        secret = Secret((hello.password or b"").decode(errors="replace"))
+        find = self._by_client if name.startswith(CLIENT) else self._by_token
+        verdict = await find(name, secret, hello.peer)
+        if verdict is _UNKNOWN:
+            strangers.wrong(hello.peer)
+        return verdict
 
-    async def stop(self) -> None: ...
+    # ── devices, and what may become one ────────────────────────────────────────────────────
+
+    async def _by_token(self, name: str, token: Secret, peer: Peer) -> Admitted | Rejected:
+        found = await self._callers.by_token(token)
+        if found is None:
+            return _UNKNOWN
+        if isinstance(found, Ticket):
+            return self._pending(found, token, peer) if name == DEVICE else _UNCLAIMED
+        if found.transport is ProfileTransport.COAP:
+            return _NOT_HERE
+        known = await self._callers.with_template(found)
+        if await self._callers.limited(known) is not None:
+            return _LIMITED
+        own = DeviceGuest(self._house, Line(self._house.clock), known, token, peer, Subscriptions())
+        if name == DEVICE:
+            return self._device(own)
+        may = known.template is not None and known.template.section.gateway
+        return self._gateway(peer, own=own) if may else _NO_GATEWAY
+
+    def _device(self, own: DeviceGuest) -> Admitted:
+        return Admitted(
+            name="device",
+            router=self._router,
+            filters=DownlinkFilters(own.subscriptions),
+            conduct=CONDUCT,
+            device=own.known.device,
+            idle_s=self._idle_s,
+            guest=own,
+        )
+
+    def _pending(self, ticket: Ticket, token: Secret, peer: Peer) -> Admitted:
+        guest = PendingGuest(self._house, ticket, token, peer)
+        admitted = Admitted(
+            name="pending",
+            router=self._pending_router,
+            filters=DownlinkFilters(guest.subscriptions),
+            conduct=CONDUCT,
+            lasts_s=self._claim_s,
+            guest=guest,
+        )
+        guest.admit(admitted)
+        return admitted
+
+    def _claimed(self, admitted: Admitted, own: DeviceGuest) -> None:
+        admitted.name, admitted.device, admitted.guest = "device", own.known.device, own
+        admitted.router = self._router
+        admitted.lasts_s, admitted.idle_s = None, self._idle_s
+
+    # ── gateways ────────────────────────────────────────────────────────────────────────────
+
+    async def _by_client(self, name: str, secret: Secret, peer: Peer) -> Admitted | Rejected:
+        if self._clients is None:
+            return _UNKNOWN
+        client = await self._clients.authenticate(name, secret, OAuthScope.GATEWAY_API)
+        if client is None:
+            return _UNKNOWN
+        admitted = self._gateway(peer, path=client.organisation.path)
+        admitted.lasts_s = CLIENT_LASTS_S
+        return admitted
+
+    def _gateway(self, peer: Peer, *, own: DeviceGuest | None = None, path: str = "") -> Admitted:
+        guest = GatewayGuest(
+            self._house,
+            self._errands,
+            self._callers,
+            peer,
+            line=Line(self._house.clock) if own is None else own.line,
+            own=own,
+            path=path,
+            most=self._max_children,
+        )
+        return Admitted(
+            name="gateway",
+            router=self._client_router if own is None else self._gateway_router,
+            filters=GatewayFilters(guest.subscriptions, own=own is not None),
+            conduct=CONDUCT,
+            device=guest.device,
+            idle_s=self._idle_s,
+            guest=guest,
+        )
+
+
+async def _own(call: Call) -> Place | Reply:
+    guest: DeviceGuest = call.guest
+    return guest

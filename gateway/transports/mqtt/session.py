@@ -383,6 +383,8 @@ def matches(topic_filter: str, topic: str) -> bool:
     """Whether `topic` is under `topic_filter`, which may hold `+` and end in `#` (section 4.7)."""
     if "+" not in topic_filter and "#" not in topic_filter:
         return topic_filter == topic
+    if "+" not in topic_filter and not topic.startswith(topic_filter[:-1].removesuffix("/")):
+        return False  # soon known: a gateway has thousands of these
     if topic.startswith("$") and topic_filter[0] in "+#":
         return False
     wanted, given = topic_filter.split("/"), topic.split("/")
