@@ -28,6 +28,7 @@ from gateway.core.identities import Identities
 from gateway.core.limits import UNLIMITED, Limits, RateLimiter, limits_of, parse_rate
 from gateway.core.methods import Methods
 from gateway.core.model import Event, EventKind, Outcome, Peer, Wire
+from gateway.core.oauth_clients import OAuthClients
 from gateway.core.packages import Packages
 from gateway.core.pki.revocation import OcspResponder, RevocationLists
 from gateway.core.presence import Attendance
@@ -38,6 +39,8 @@ from gateway.core.sessions import Sessions
 from gateway.core.tokens import new_token
 from gateway.core.traffic import Traffic
 from gateway.dialects.blynk import Blynk
+from gateway.dialects.blynk.oauth_words import ERRORS as OAUTH_ERRORS
+from gateway.dialects.blynk.oauth_words import PATH as OAUTH_PATH
 from gateway.dialects.blynk.profile import Templates
 from gateway.dialects.blynk.words import ERRORS as BLYNK_ERRORS
 from gateway.dialects.blynk.words import PATHS as BLYNK_PATHS
@@ -52,6 +55,7 @@ from gateway.profiles import look, watch
 from gateway.sinks.hook import Hook
 from gateway.store.retention import Retention
 from gateway.store.search import SearchIndexer
+from gateway.store.sql_oauth import SqlOAuth
 from gateway.store.sql_store import SqlStore
 from gateway.tracing import open_tracing
 from gateway.wire.call import Admitted, ErrorShape, Hello, Rejected
@@ -136,7 +140,13 @@ class Gateway:
         self.identities = Identities(
             store, self.sessions, self.profiles, now_ms, births=self._births
         )
-        self.feed = Feed(store, self.sessions, self.rpc, forget=self._forget)
+        self.feed = Feed(
+            store,
+            self.sessions,
+            self.rpc,
+            forget=self._forget,
+            client_revoked=lambda number: self._blynk.client_revoked(number),
+        )
         self.packages = Packages(store, open_packages(config), now_ms)
         self._limiter = make_limiter(config)
         self._templates = Templates(store, now_ms)
@@ -148,6 +158,7 @@ class Gateway:
             certifier=self.certifier,
             births=self._births,
             templates=self._templates,
+            replaced=self._token_replaced,
         )
         self._administration = LateRoutes(self._admin_routes)
         self._services: Services | None = None
@@ -164,6 +175,7 @@ class Gateway:
         self.listeners = made = self._make_listeners()
         self.http, self.mqtt, self.coap = made.http, made.mqtt, made.coap
         self.https, self.mqtts, self.coaps = made.https, made.mqtts, made.coaps
+        self.blynk_tcp = made.blynk_tcp
 
     def _make_dialect(self) -> ThingsBoard:
         config, store = self.config, self.store
@@ -212,6 +224,8 @@ class Gateway:
             timeout_s=config.limits.core_timeout_s,
             claim_s=config.blynk.claim_s,
             session_idle_s=config.mqtt.session_idle_s,
+            clients=OAuthClients(SqlOAuth(store), clock=now_ms),
+            max_children=config.limits.max_children,
         )
 
     def _make_est(self) -> Est:
@@ -374,7 +388,13 @@ class Gateway:
         nudge = self.feed.nudge
         administration = open_administration(config, store, services, nudge=nudge, logins=logins)
         platform = open_platform(
-            config, store, services, logins=logins, sessions=self.sessions, nudge=nudge
+            config,
+            store,
+            services,
+            logins=logins,
+            sessions=self.sessions,
+            templates=self._templates,
+            nudge=nudge,
         )
         return (*administration.routes(), *platform)
 
@@ -398,6 +418,8 @@ class Gateway:
         return other if isinstance(other, Admitted) else verdict
 
     def _errors(self, path: str) -> ErrorShape:
+        if path.startswith(OAUTH_PATH):
+            return OAUTH_ERRORS
         return self._blynk_errors if path.startswith(BLYNK_PATHS) else self._thingsboard_errors
 
     def reload_certificates(self) -> bool:
@@ -409,6 +431,11 @@ class Gateway:
             )
             return False
         return contexts.reload()
+
+    def _token_replaced(self) -> None:
+        """A device's older token is gone, and what was logged in with it is to end."""
+        self.access.forget()
+        self.feed.nudge()
 
     def _forget(self) -> None:
         """Somebody's credentials changed, or a device or a profile did."""

@@ -1,4 +1,4 @@
-"""The wires, made as the configuration says: three in the open, three secure ones."""
+"""The wires, made as the configuration says: four in the open, three secure ones."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from gateway.config import Config
 from gateway.core.errors import ConfigError
 from gateway.core.identities import Identities
 from gateway.core.model import Wire
+from gateway.dialects.blynk.stream_words import SILENT_BEATS
+from gateway.transports.blynk import BlynkListener
 from gateway.transports.coap import CoapListener
 from gateway.transports.http import HttpListener
 from gateway.transports.http_answers import ErrorShapes
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from gateway.transports.coap.dtls import Dtls
     from gateway.transports.tls import Contexts, TlsServer
 
-Listener: TypeAlias = HttpListener | MqttListener | CoapListener
+Listener: TypeAlias = HttpListener | MqttListener | CoapListener | BlynkListener
 
 _MACHINERY: Final = (
     "gateway.core.pki.chain",
@@ -68,6 +70,7 @@ class Listeners:
         self.https: HttpListener | None = None
         self.mqtts: MqttListener | None = None
         self.coaps: CoapListener | None = None
+        self.blynk_tcp = self._blynk() if config.blynk_tcp.enabled else None
         if self.contexts is not None:
             if config.https.enabled:
                 self.https = self._http(self._tls(self.contexts))
@@ -78,7 +81,7 @@ class Listeners:
 
     def __iter__(self) -> Iterator[tuple[str, Listener]]:
         """Those that are there, by the name of their section."""
-        for name in ("http", "mqtt", "coap", "https", "mqtts", "coaps"):
+        for name in ("http", "mqtt", "coap", "https", "mqtts", "coaps", "blynk_tcp"):
             listener: Listener | None = getattr(self, name)
             if listener is not None:
                 yield name, listener
@@ -145,6 +148,18 @@ class Listeners:
             max_under_way=bounds.max_under_way,
             max_observations=bounds.max_observations,
             dtls=dtls,
+        )
+
+    def _blynk(self) -> BlynkListener:
+        settings = self._config.blynk_tcp
+        return BlynkListener(
+            self._served.greet_blynk,
+            host=settings.host,
+            port=settings.port,
+            max_body=settings.max_body_bytes,
+            max_connections=settings.max_connections,
+            login_timeout_s=settings.login_timeout_s,
+            idle_s=SILENT_BEATS * settings.heartbeat_s,
         )
 
     def _tls(self, contexts: Contexts) -> TlsServer:

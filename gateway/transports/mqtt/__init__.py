@@ -25,7 +25,7 @@ classes are the baseline that `gatehouse bench` holds the gateway against over M
   for which, and the values they say it in; no sockets, no clock.
 - `connection` and `sender`: the two halves of one client's socket, and its tasks; `outflow`: the
   bodies that leave it in pieces.
-- `wheel` and `listener`: the deadlines of all, and the listening socket.
+- `listener`: the listening socket, and the deadlines of all.
 """
 
 from gateway.transports.mqtt.listener import MqttListener

@@ -18,7 +18,7 @@ from gateway.transports.mqtt.packets import MAX_PACKET
 from gateway.transports.mqtt.sender import Sender
 from gateway.transports.mqtt.session import SHUTTING_DOWN
 from gateway.transports.mqtt.steps import Terms
-from gateway.transports.mqtt.wheel import Wheel
+from gateway.transports.wheel import Wheel
 from gateway.wire.call import Admitted, Hello, Rejected
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.transports.mqtt.wheel import Wheel
+from gateway.transports.wheel import Wheel
 
 
 def test_the_wheel_turns_up_what_is_due_and_nothing_else() -> None:
