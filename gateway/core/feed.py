@@ -30,7 +30,8 @@ AFTER_FAILURE_S = 1.0
 class Feed:
     """Reads notices in their order and acts on each. One for a process.
 
-    `forget` is called when what is known of a device, its login or its profile is out of date.
+    `forget` is called when what is known of a device, its login or its profile is out of date,
+    `client_revoked` with the number of each program of an organisation that was revoked.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Feed:
         rpc: Rpc,
         *,
         forget: Callable[[], None] = lambda: None,
+        client_revoked: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._sessions = sessions
         self._rpc = rpc
         self._forget = forget
+        self._client_revoked = client_revoked
         self._seen = 0
         self._nudged = asyncio.Event()
 
@@ -120,3 +123,5 @@ class Feed:
                 assert notice.profile_id is not None
                 self._forget()
                 sessions.profile_changed(notice.profile_id)
+            case NoticeKind.CLIENT:
+                self._client_revoked(notice.client_id)

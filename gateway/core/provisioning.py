@@ -74,7 +74,7 @@ class Provisioner:
     `readable(text)` tells whether a certificate text can be parsed; only profiles with
     `require_readable_certificate`, and the warning in the event, depend on it. Without a
     `certifier` signing requests are refused, without `templates` all tokens are. `births` is told
-    how each request ended.
+    how each request ended. `replaced` is called when a device's older token is gone.
     """
 
     def __init__(
@@ -87,7 +87,9 @@ class Provisioner:
         certifier: Certifier | None = None,
         births: Births | None = None,
         templates: Templates | None = None,
+        replaced: Callable[[], None] = lambda: None,
     ) -> None:
+        self._replaced = replaced
         self._store = store
         self._templates = templates
         self._clock = clock
@@ -103,8 +105,9 @@ class Provisioner:
         Raises `StoreUnavailable` or `Overloaded`; then nothing happened.
         """
         strategy, result = await self._decide(request)
-        self._births.count(request.peer.wire, strategy, result)
-        self._log(request, result)
+        if isinstance(result, Refused) or not result.again:
+            self._births.count(request.peer.wire, strategy, result)
+            self._log(request, result)
         return result
 
     async def _decide(
@@ -170,6 +173,8 @@ class Provisioner:
         result = await self._store.claim_ticket(self._claim_of(request, proof, template, ticket))
         if isinstance(result, Refused):
             return ticket.kind, await self._refuse(request, result.reason, ticket)
+        if ticket.kind is TicketKind.ROTATE and not result.again:
+            self._replaced()
         return ticket.kind, result
 
     async def _everywhere(self, proof: ProvisionToken) -> Template | None:
@@ -220,7 +225,7 @@ class Provisioner:
                 )
             except CredentialsGone:
                 return await self._refuse(request, RefusalReason.UNKNOWN_TOKEN)
-        return Provisioned(device, known.credentials)
+        return Provisioned(device, known.credentials, again=True)
 
     async def _create(self, profile: DeviceProfile, request: ProvisionRequest) -> ProvisionResult:
         name = (request.device_name or self._new_token()).strip()

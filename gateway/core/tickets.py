@@ -5,8 +5,10 @@ What is issued here is claimed in `gateway.core.provisioning`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -60,11 +62,10 @@ def lacked_for_device(actor: Actor) -> Permission | None:
 
 
 def may_own(actor: Actor, organisation: Organisation, owner: User) -> bool:
-    """Whether the actor may name this user as the owner of a device of that organisation: a member
-    of it, or of one above it up to the actor's."""
-    above = {int(one) for one in organisation.path.strip("/").split("/")}
-    hidden = {int(one) for one in actor.organisation.path.strip("/").split("/")[:-1]}
-    return owner.organisation_id in above - hidden
+    """Whether the actor may name this user as the owner of a device of that organisation, which is
+    the actor's or below it: a member of it, or of one above it up to the actor's."""
+    hidden = actor.organisation.path.rstrip("/").rpartition("/")[0]
+    return f"/{owner.organisation_id}/" in organisation.path[len(hidden) :]
 
 
 def _refuse(lacked: Permission | None) -> None:
@@ -81,25 +82,26 @@ class Issued(Struct, frozen=True):
 
 class _Room:
     """How many tickets of an organisation wait, for as long as that is worth knowing: never fewer
-    than there are."""
+    than there are. Who counts them has the `turn`."""
 
-    __slots__ = ("counted", "counted_at", "since", "under_way")
+    __slots__ = ("counted", "counted_at", "since", "turn", "under_way")
 
     def __init__(self) -> None:
         self.counted = 0
-        self.counted_at = -_COUNTED_MS
+        self.counted_at: int | None = None
         self.since = 0
         """Issued here since they were counted."""
         self.under_way = 0
+        self.turn = asyncio.Lock()
 
     @property
     def waiting(self) -> int:
         return self.counted + self.since
 
-    def count(self, counted: int, now: int) -> None:
-        """What is under way may be among those counted, or not."""
-        self.counted, self.counted_at = counted, now
-        self.since = self.under_way
+    def is_stale(self, now: int, most: int) -> bool:
+        """Whether they are to be counted. A clock that was set back makes it so, too."""
+        stands_ms = _FULL_MS if self.waiting >= most else _COUNTED_MS
+        return self.counted_at is None or not 0 <= now - self.counted_at < stands_ms
 
     def enter(self) -> None:
         self.since += 1
@@ -191,13 +193,23 @@ class Tickets:
             if len(self._rooms) >= _MOST_ROOMS:
                 self._rooms = {key: one for key, one in self._rooms.items() if one.under_way}
             room = self._rooms[organisation_id] = _Room()
-        full = room.waiting >= self._most_waiting
-        if now - room.counted_at >= (_FULL_MS if full else _COUNTED_MS):
-            counted = await self._store.waiting(organisation_id)
-            room.count(counted, now)
+        if room.is_stale(now, self._most_waiting):
+            await self._count(room, organisation_id, now)
         if room.waiting >= self._most_waiting:
             raise Overloaded("too many tickets of this organisation wait for their devices")
         return room
+
+    async def _count(self, room: _Room, organisation_id: int, now: int) -> None:
+        """Count once for all who ask. While it is counted again, what was known is good."""
+        if room.counted_at is not None and room.turn.locked():
+            return
+        async with room.turn:
+            if room.is_stale(now, self._most_waiting):
+                # What is under way, or begins while it is counted, may be among those, or not.
+                done = room.since - room.under_way
+                room.counted = await self._store.waiting(organisation_id)
+                room.since -= done
+                room.counted_at = now
 
     async def reprovision(
         self, actor: Actor, record: DeviceRecord, *, days: float | None = None
@@ -299,4 +311,10 @@ class Tickets:
 
 def utc_text(at: int) -> str:
     """A time as events tell it: `2026-11-28T18:23:36Z`."""
-    return datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _second_text(at // 1000)
+
+
+@lru_cache(maxsize=16)
+def _second_text(second: int) -> str:
+    """Kept, for many tickets are issued in one second."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -18,6 +18,7 @@ class _Body(Struct, omit_defaults=True):
     generation: int = 0
     order: Order | None = None
     argument: str = ""
+    client_id: int = 0
 
 
 _encode = msgspec.json.Encoder().encode
@@ -45,11 +46,14 @@ async def notify(
     generation: int = 0,
     order: Order | None = None,
     argument: str = "",
+    client_id: int = 0,
 ) -> None:
     """Write a notice into this transaction."""
     body = body_of(change, call_id, generation)
     if order is not None:
         body = _encode(_Body(order=order, argument=argument)).decode()
+    elif client_id:
+        body = _encode(_Body(client_id=client_id)).decode()
     # The row of the sequence stays ours until the commit, so nobody is told a later one first.
     seq = (await tx.fetch("next_ids", "notice", 1))[0][0]
     row = (seq, at, kind.value, device_id, profile_id, body)
@@ -75,4 +79,5 @@ def notice_from_row(row: Row) -> Notice:
         generation=body.generation,
         order=body.order,
         argument=body.argument,
+        client_id=body.client_id,
     )

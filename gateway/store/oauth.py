@@ -8,10 +8,11 @@ import msgspec
 from msgspec import Struct, structs
 
 from gateway.core.errors import Cause, Conflict
-from gateway.core.model import Event
+from gateway.core.model import Event, NoticeKind
 from gateway.core.oauth_store import KnownGrant, NewGrant, OAuthClient, OAuthScope
 from gateway.store.driver import Row, Transaction
 from gateway.store.events import event_on, tell
+from gateway.store.notices import notify
 from gateway.store.organisations import organisation_now
 from gateway.store.people_rows import known_from_row, organisation_from_row
 from gateway.store.writer import SingleDecision
@@ -78,7 +79,7 @@ class AddClient(SingleDecision[OAuthClient]):
 
 
 class RemoveClient(SingleDecision[bool]):
-    """With all it was given. The delete decides."""
+    """With all it was given, and its connections. The delete decides."""
 
     __slots__ = ("event", "number")
 
@@ -90,6 +91,7 @@ class RemoveClient(SingleDecision[bool]):
         if not await tx.fetch("remove_oauth_client", self.number):
             return False
         await tx.fetch("end_grants_of_client", self.number)
+        await notify(tx, NoticeKind.CLIENT, self.event.at, client_id=self.number)
         tell(tx, [self.event])
         return True
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from msgspec import structs
 
 from gateway.core.errors import Cause, Conflict
-from gateway.core.model import Event, EventKind, Organisation
+from gateway.core.model import Event, EventKind, NoticeKind, Organisation
 from gateway.core.people_store import OrganisationDraft
 from gateway.store.driver import Row, Transaction
 from gateway.store.events import event_on, tell
 from gateway.store.identity import uuid7, uuid_text
+from gateway.store.notices import notify
 from gateway.store.people_rows import organisation_from_row
 from gateway.store.static_tokens import revoke_pairs_of, unclaim_pairs_of
 from gateway.store.writer import SingleDecision
@@ -123,14 +124,15 @@ class RemoveOrganisation(SingleDecision[None]):
         tell(tx, [*taken_back, *self._revocations(revoked), *clients, event])
 
     async def _end_clients(self, tx: Transaction) -> list[Event]:
-        """Its programs go with it, and what they were given."""
+        """Its programs go with it, what they were given, and their connections."""
         number = self.organisation.id
         await tx.fetch("end_grants_of_organisation", number)
         event = structs.replace(self.event, kind=EventKind.OAUTH_CLIENT_REVOKE, object="")
-        return [
-            event_on(structs.replace(event, subject=name), None, label=label)
-            for name, label in await tx.fetch("remove_oauth_clients_of_organisation", number)
-        ]
+        gone, told = await tx.fetch("remove_oauth_clients_of_organisation", number), list[Event]()
+        for client_id, name, label in gone:
+            await notify(tx, NoticeKind.CLIENT, self.event.at, client_id=client_id)
+            told.append(event_on(structs.replace(event, subject=name), None, label=label))
+        return told
 
     def _revocations(self, rows: list[Row]) -> list[Event]:
         """Tickets that wait go with it."""

@@ -77,7 +77,7 @@ DELETE FROM oauth_grant
  WHERE client_id IN (SELECT id FROM oauth_client WHERE organisation_id = ?1);
 
 -- remove_oauth_clients_of_organisation
-DELETE FROM oauth_client WHERE organisation_id = ?1 RETURNING name, label;
+DELETE FROM oauth_client WHERE organisation_id = ?1 RETURNING id, name, label;
 
 -- forget_grants
 DELETE FROM oauth_grant

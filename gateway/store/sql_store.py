@@ -81,7 +81,7 @@ from gateway.store.records import (
     profile_from_row,
 )
 from gateway.store.sql_certificates import CertificateStore
-from gateway.store.tickets import ClaimTicket, TakeRotation, ticket_from_row
+from gateway.store.tickets import ClaimTicket, TakeRotation, There, ticket_from_row
 from gateway.store.values import from_columns
 from gateway.store.vault import Vault
 from gateway.store.writer import Decision
@@ -234,7 +234,7 @@ class SqlStore(CertificateStore):
 
     async def claim_ticket(self, claim: TicketClaim) -> ProvisionResult:
         digest = self.vault.digest(claim.token.reveal())
-        decision: Decision[Device | RefusalReason]
+        decision: Decision[Device | There | RefusalReason]
         if claim.ticket is not None and claim.ticket.kind is TicketKind.ROTATE:
             decision = TakeRotation(claim, claim.ticket, digest)
         else:
@@ -242,7 +242,9 @@ class SqlStore(CertificateStore):
         result = await self.writer.submit(decision)
         if isinstance(result, RefusalReason):
             return Refused(result)
-        return Provisioned(result, AccessToken(claim.token))
+        again = isinstance(result, There)
+        device = result.device if isinstance(result, There) else result
+        return Provisioned(device, AccessToken(claim.token), again=again)
 
     async def record(self, event: Event) -> None:
         if not self.writer.submit_unawaited(RecordEvent(event)):

@@ -21,6 +21,7 @@ from gateway.core.model import (
     NoticeKind,
     Order,
     Peer,
+    ProfileTransport,
     RefusalReason,
     Ticket,
     TicketKind,
@@ -285,7 +286,13 @@ class Taken(Struct, frozen=True):
         )
 
 
-class ClaimTicket(Decision[Device | RefusalReason]):
+class There(Struct, frozen=True):
+    """A device that has the token already."""
+
+    device: Device
+
+
+class ClaimTicket(Decision[Device | There | RefusalReason]):
     """The delete of its ticket gives birth to a device; whoever comes later finds that device.
 
     `digest` is that of the token.
@@ -321,13 +328,13 @@ class ClaimTicket(Decision[Device | RefusalReason]):
             for one in decisions
         ]
 
-    async def _found(self, tx: Transaction, living: bool) -> Device | RefusalReason:
+    async def _found(self, tx: Transaction, living: bool) -> There | RefusalReason:
         """Somebody else took the ticket: is the device there, and is it of this template?"""
         if not living:
             return RefusalReason.UNKNOWN_TEMPLATE
         found = await device_of_token(tx, self.digest, self.claim.template.profile.id)
-        if isinstance(found, Device):
-            await _note_hardware(tx, found.id, self.claim)
+        if isinstance(found, There):
+            await _note_hardware(tx, found.device.id, self.claim)
         return found
 
 
@@ -405,16 +412,14 @@ def _born_event(claim: TicketClaim, ticket: int, device: Device) -> Event:
     )
 
 
-async def device_of_token(
-    tx: Transaction, digest: bytes, profile_id: int
-) -> Device | RefusalReason:
+async def device_of_token(tx: Transaction, digest: bytes, profile_id: int) -> There | RefusalReason:
     """The device whose token has this digest, if it is of that profile."""
     found = await tx.fetch("known_by_digest", digest)
     if not found:
         return RefusalReason.UNKNOWN_TOKEN
     *columns, transport, _, _, _ = found[0]
-    device = device_from_row(tuple(columns), transport)
-    return device if device.profile_id == profile_id else RefusalReason.OTHER_TEMPLATE
+    device = device_from_row(tuple(columns), ProfileTransport(transport))
+    return There(device) if device.profile_id == profile_id else RefusalReason.OTHER_TEMPLATE
 
 
 async def _note_hardware(tx: Transaction, number: int, claim: TicketClaim) -> None:
@@ -425,7 +430,7 @@ async def _note_hardware(tx: Transaction, number: int, claim: TicketClaim) -> No
         await tx.insert_rows("insert_attributes", [row])
 
 
-class TakeRotation(SingleDecision[Device | RefusalReason]):
+class TakeRotation(SingleDecision[Device | There | RefusalReason]):
     """The first use of a device's new token: the old one is gone, and its sessions end."""
 
     __slots__ = ("claim", "digest", "ticket")
@@ -435,7 +440,7 @@ class TakeRotation(SingleDecision[Device | RefusalReason]):
         self.ticket = ticket
         self.digest = digest
 
-    async def decide(self, tx: Transaction) -> Device | RefusalReason:
+    async def decide(self, tx: Transaction) -> Device | There | RefusalReason:
         claim, profile = self.claim, self.claim.template.profile
         taken = await tx.fetch("take_rotation", self.ticket.id, claim.at, profile.id)
         if not taken:
@@ -444,13 +449,13 @@ class TakeRotation(SingleDecision[Device | RefusalReason]):
         if await change_login(tx, number, Login(_TOKEN, digest, sealed), claim.at) is None:
             return RefusalReason.UNKNOWN_TOKEN
         await _note_hardware(tx, number, claim)
-        device = await device_of_token(tx, digest, profile.id)
-        assert isinstance(device, Device)
-        event = _born_event(claim, self.ticket.id, device)
+        found = await device_of_token(tx, digest, profile.id)
+        assert isinstance(found, There)
+        event = _born_event(claim, self.ticket.id, found.device)
         tell(tx, [event_on(event, number, older="ended")])
-        return device
+        return found.device
 
-    async def _why_not(self, tx: Transaction) -> Device | RefusalReason:
+    async def _why_not(self, tx: Transaction) -> There | RefusalReason:
         """Somebody took it, or the device is of another profile by now."""
         found = await device_of_token(tx, self.digest, self.claim.template.profile.id)
         if found is not RefusalReason.UNKNOWN_TOKEN:

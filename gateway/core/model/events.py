@@ -26,6 +26,8 @@ class NoticeKind(StrEnum):
     """A device, or a profile, is to run another package: the attributes that announce it."""
     ORDER = "order"
     """An operator tells a device to do something at once."""
+    CLIENT = "client"
+    """A program of an organisation was revoked: its connections end."""
 
 
 class Notice(Struct, frozen=True, kw_only=True):
@@ -34,7 +36,7 @@ class Notice(Struct, frozen=True, kw_only=True):
     Written in the transaction of the change, in the order of their numbers. One of a device has
     `device_id`, one of a whole profile `profile_id`. `change` goes with ATTRIBUTES and PACKAGE,
     `call_id` with RPC, `generation` (of the credentials that are good now) with LOGIN, `order` and
-    `argument` with ORDER.
+    `argument` with ORDER, `client_id` with CLIENT.
     """
 
     seq: int
@@ -47,6 +49,7 @@ class Notice(Struct, frozen=True, kw_only=True):
     generation: int = 0
     order: Order | None = None
     argument: str = ""
+    client_id: int = 0
 
 
 class EventKind(StrEnum):

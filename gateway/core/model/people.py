@@ -153,7 +153,7 @@ class Actor(Struct, frozen=True, kw_only=True):
 
     def may(self, *wanted: Permission) -> bool:
         """Whether one of `wanted` is allowed."""
-        return any(one in self.permissions for one in wanted)
+        return not self.permissions.isdisjoint(wanted)
 
     @property
     def is_root(self) -> bool:

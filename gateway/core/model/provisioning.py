@@ -116,12 +116,13 @@ class Provisioned(Struct, frozen=True):
     """The device exists, is on disk, and these are its credentials.
 
     `issuers` goes with a certificate that was signed here: its issuer's, and so on up to but
-    without the root, in DER.
+    without the root, in DER. `again`: nothing but its hardware information was changed just now.
     """
 
     device: Device
     credentials: DeviceCredentials
     issuers: tuple[bytes, ...] = ()
+    again: bool = False
 
 
 class Refused(Struct, frozen=True):

@@ -13,6 +13,7 @@ import structlog
 from gateway.core.errors import GatehouseError
 from gateway.core.limits import parse_rate
 from gateway.core.model import Device, Peer, Secret
+from gateway.core.oauth_store import OAuthClient
 from gateway.core.sessions import Cause
 from gateway.core.throttle import Throttle
 from gateway.dialects.blynk.callers import Callers, Known
@@ -94,19 +95,19 @@ class Child(Place):
 
 
 class GatewayGuest:
-    """`own` is the gateway's own place when it is a device; else `path` is that of the organisation
-    it reaches. At most `most` devices have a place at a time."""
+    """The gateway is a device, with a place of its `own`, or a `client` of an organisation. At most
+    `most` devices have a place at a time."""
 
     __slots__ = (
         "_children",
         "_errands",
         "_house",
         "_most",
-        "_path",
         "_to_enter",
         "_wanted",
         "_wrong",
         "callers",
+        "client",
         "line",
         "own",
         "peer",
@@ -122,13 +123,12 @@ class GatewayGuest:
         *,
         line: Line,
         own: DeviceGuest | None,
-        path: str,
+        client: OAuthClient | None,
         most: int,
     ) -> None:
         assert _WRONG_TOKENS is not None
         self._house = house
         self._errands = errands
-        self._path = path
         self._most = most
         self._children: dict[str, Child] = {}
         self._wanted: dict[str, Subscriptions] = {}
@@ -136,6 +136,7 @@ class GatewayGuest:
         self._to_enter: list[str] = []
         self._wrong = Throttle(_WRONG_TOKENS, most=1)
         self.callers = callers
+        self.client = client
         self.peer = peer
         self.line = line
         self.own = own
@@ -149,6 +150,8 @@ class GatewayGuest:
 
     def opened(self, link: Link) -> None:
         self.line.open(link)
+        if self.client is not None:
+            self._house.programs.enter(self.client.id, self.line)
         if self.own is not None:
             self.own.opened(link)
 
@@ -192,6 +195,8 @@ class GatewayGuest:
 
     def closed(self) -> None:
         self._to_enter.clear()
+        if self.client is not None:
+            self._house.programs.leave(self.client.id, self.line)
         if self.own is not None:
             self.own.closed()
         self.line.close()
@@ -246,12 +251,16 @@ class GatewayGuest:
         found = await self.callers.by_token(token)
         if not isinstance(found, Device):
             return None
-        own = self.device
-        reach = self._path if own is None else await self.callers.path(own)
-        path = await self.callers.path(found)
+        reach, path = await self._reach(), await self.callers.path(found)
         if not reach or not path.startswith(reach):
             return None
         return await self.callers.with_template(found)
+
+    async def _reach(self) -> str:
+        """The path of the organisation whose devices it may speak for; "" for none."""
+        if self.client is not None:
+            return self.client.organisation.path
+        return "" if self.device is None else await self.callers.path(self.device)
 
     def _refused(self, token: str, reply: Reply) -> Reply:
         self.line.note(reply.reason, topic=f"{DEVICES}{token}/{DIAG}")

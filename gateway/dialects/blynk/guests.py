@@ -18,6 +18,7 @@ from gateway.core.sessions import Cause, Session, Sessions
 from gateway.dialects.blynk.callers import Known
 from gateway.dialects.blynk.line import ADMINISTRATIVE, TAKEN_OVER, Line
 from gateway.dialects.blynk.profile import BlynkTemplate, Datastream
+from gateway.dialects.blynk.programs import Programs
 from gateway.dialects.blynk.refreshes import Refreshes
 from gateway.dialects.blynk.topics import (
     DATASTREAMS,
@@ -51,6 +52,7 @@ class Household(Struct, frozen=True):
     attendance: Attendance
     refreshes: Refreshes
     waiting: Waiting
+    programs: Programs
     clock: Clock
 
 

@@ -20,6 +20,7 @@ from gateway.dialects.blynk.guests import DeviceGuest, Household, Place
 from gateway.dialects.blynk.line import Line
 from gateway.dialects.blynk.pending import PendingApi, PendingGuest
 from gateway.dialects.blynk.profile import Templates
+from gateway.dialects.blynk.programs import Programs
 from gateway.dialects.blynk.refreshes import Refreshes
 from gateway.dialects.blynk.topics import DownlinkFilters, GatewayFilters, Subscriptions
 from gateway.dialects.blynk.uplink import CONDUCT, Uplink
@@ -33,8 +34,6 @@ GATEWAY: Final = "mgmt_device"
 CLIENT: Final = "oa2-client-id_"
 """What the user name of a device, a gateway device, and an OAuth client is, or begins with."""
 MOST_CLIENT_ID: Final = 64
-CLIENT_LASTS_S: Final = 86_400.0
-"""How long a connection of an OAuth client lasts: as an access token does. It may be revoked."""
 
 _UNKNOWN: Final = Rejected(4, 0x86, "unknown token")
 _UNCLAIMED: Final = Rejected(4, 0x86, "the token is not claimed yet")
@@ -83,7 +82,9 @@ class BlynkMqtt:
         self._idle_s = idle_s
         self._max_children = max_children
         self._errands = Errands()
-        self._house = Household(sessions, rpc, attendance, Refreshes(templates), Waiting(), clock)
+        self._house = Household(
+            sessions, rpc, attendance, Refreshes(templates), Waiting(), Programs(), clock
+        )
         uplink = Uplink(provisioner, callers, data, clock)
         routes = uplink.routes(_own)
         pending = PendingApi(uplink, callers, self._claimed)
@@ -101,6 +102,10 @@ class BlynkMqtt:
         """Whether this CONNECT is meant for this dialect, by its user name."""
         name = hello.username or ""
         return hello.password is not None and (name in (DEVICE, GATEWAY) or name.startswith(CLIENT))
+
+    def client_revoked(self, client_id: int) -> None:
+        """The connections of an OAuth client end, here."""
+        self._house.programs.revoked(client_id)
 
     async def stop(self) -> None:
         """Nothing is begun any more on behalf of sessions."""
@@ -176,13 +181,11 @@ class BlynkMqtt:
         if self._clients is None:
             return _UNKNOWN
         client = await self._clients.authenticate(name, secret, OAuthScope.GATEWAY_API)
-        if client is None:
-            return _UNKNOWN
-        admitted = self._gateway(peer, path=client.organisation.path)
-        admitted.lasts_s = CLIENT_LASTS_S
-        return admitted
+        return _UNKNOWN if client is None else self._gateway(peer, client=client)
 
-    def _gateway(self, peer: Peer, *, own: DeviceGuest | None = None, path: str = "") -> Admitted:
+    def _gateway(
+        self, peer: Peer, *, own: DeviceGuest | None = None, client: OAuthClient | None = None
+    ) -> Admitted:
         guest = GatewayGuest(
             self._house,
             self._errands,
@@ -190,7 +193,7 @@ class BlynkMqtt:
             peer,
             line=Line(self._house.clock) if own is None else own.line,
             own=own,
-            path=path,
+            client=client,
             most=self._max_children,
         )
         return Admitted(

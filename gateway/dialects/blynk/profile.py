@@ -133,6 +133,7 @@ class Templates:
 
     async def of(self, device: Device) -> BlynkTemplate | None:
         """That of a device's profile, as it is now; None when its profile is no template."""
+        await self._read()
         kept = self._all.get(device.profile_id)
         if kept is not None and kept.profile.revision >= device.profile_revision:
             return kept
