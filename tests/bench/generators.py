@@ -17,7 +17,16 @@ from msgspec import Struct
 from gateway.simulator.processes import FleetPair, on_core
 
 _HERE = Path(__file__).parent
-_OURS = ("telemetry", "audience", "answering", "coap_telemetry", "observers", "csr_mqtt", "probe")
+_OURS = (
+    "telemetry",
+    "audience",
+    "answering",
+    "coap_telemetry",
+    "observers",
+    "csr_mqtt",
+    "newborn",
+    "probe",
+)
 _WITH_OPENSSL = ("keys", "tls_accept", "dtls_handshakes")
 _GIVEN = ("coapgen", "mqttgen")
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
@@ -211,6 +220,39 @@ class Generators:
     def csr_http(self, port: int, requests: Path, connections: int, seconds: float) -> Load:
         more = {"REQUESTS": str(requests)}
         return self._wrk(_HERE / "csr.lua", port, connections, seconds, more)
+
+    # ── onboarding ────────────────────────────────────────────────────────────────────────────
+
+    def births_http(self, port: int, connections: int, seconds: float) -> Load:
+        """New devices by ThingsBoard's way."""
+        return self._wrk(_HERE / "births.lua", port, connections, seconds)
+
+    def issues_http(self, port: int, bearer: str, connections: int, seconds: float) -> Load:
+        """Tokens, for devices of the root organisation and its first administrator."""
+        more = {"BEARER": bearer, "ORG": "1", "OWNER": "1"}
+        return self._wrk(_HERE / "issue.lua", port, connections, seconds, more)
+
+    def claims_http(
+        self, port: int, tokens: Path, template: str, connections: int, seconds: float
+    ) -> Load:
+        more = {"TOKENS": str(tokens), "TEMPLATE": template}
+        return self._wrk(_HERE / "claims.lua", port, connections, seconds, more)
+
+    def claims_mqtt(
+        self, port: int, tokens: Path, template: str, at_once: int, seconds: float
+    ) -> Load:
+        more = {"TOKENS": str(tokens), "TEMPLATE": template}
+        return self._newborn("claim", port, at_once, seconds, more)
+
+    def births_mqtt(self, port: int, at_once: int, seconds: float) -> Load:
+        """By ThingsBoard's way, a connection for each."""
+        return self._newborn("birth", port, at_once, seconds, {})
+
+    def _newborn(
+        self, kind: str, port: int, at_once: int, seconds: float, more: Mapping[str, str]
+    ) -> Load:
+        command = (self._built("newborn"), kind, "127.0.0.1", port, at_once, seconds)
+        return _load(self._run(map(str, command), more))
 
     @contextmanager
     def probing(self, port: int, every_ms: float, seconds: float) -> Iterator[Callable[[], Lag]]:

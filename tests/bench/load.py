@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+import blynk
 import device_api
 import logins
 import secure
@@ -145,6 +146,7 @@ EXPERIMENTS = (
     | device_api.EXPERIMENTS
     | secure.EXPERIMENTS
     | logins.EXPERIMENTS
+    | blynk.EXPERIMENTS
     | {"start": [start]}
 )
 

@@ -6,7 +6,6 @@ A rate is as good as the machine is quiet; the processor's time for each says wh
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from generators import GeneratorError, Load
-from lab import Figures, Lab
+from lab import Figures, Lab, measured
 from stored import add_devices, add_with, count_issued
 
 from gateway.cli.lab_certificate import host_name, make_lab, make_server, utc_now
@@ -64,7 +63,7 @@ def mqtts_accepts(version: str) -> Callable[[Lab], Figures]:
     def run(lab: Lab) -> Figures:
         with secure_gateway(lab) as (server, database):
             who = _tokens(database)
-            return _measured(
+            return measured(
                 f"MQTTS accepts, TLS {version}, {ACCEPTS_AT_ONCE} at once",
                 server,
                 lambda: lab.generators.tls(
@@ -78,7 +77,7 @@ def mqtts_accepts(version: str) -> Callable[[Lab], Figures]:
 def mqtts_accepts_by_certificate(lab: Lab) -> Figures:
     with secure_gateway(lab) as (server, database):
         who = _certificates(lab, database)
-        return _measured(
+        return measured(
             f"MQTTS accepts by certificate, {ACCEPTS_AT_ONCE} at once",
             server,
             lambda: lab.generators.tls(
@@ -102,7 +101,7 @@ def dtls_by_key(lab: Lab) -> Figures:
 def _dtls(lab: Lab, title: str, who: Callable[[Lab, Path], dict[str, str]]) -> Figures:
     with secure_gateway(lab) as (server, database):
         known = who(lab, database)
-        return _measured(
+        return measured(
             f"DTLS handshakes, {title}, {HANDSHAKES_AT_ONCE} at once",
             server,
             lambda: lab.generators.dtls(
@@ -149,7 +148,7 @@ def csr_mqtt(at_once: int) -> Callable[[Lab], Figures]:
                 return told
 
             title = f"signing requests, MQTT open sessions, {at_once} at once"
-            return _measured(title, server, load)
+            return measured(title, server, load)
 
     return run
 
@@ -169,7 +168,7 @@ def csr_http(at_once: int) -> Callable[[Lab], Figures]:
                 return told
 
             title = f"signing requests, HTTP keep-alive, {at_once} at once"
-            return _measured(title, server, load)
+            return measured(title, server, load)
 
     return run
 
@@ -251,23 +250,6 @@ def _lag(lab: Lab, server: Server, kind: str, flood: Callable[[], Load]) -> Figu
         f"{title}: others wait, p99 ms": lag.p99_ms,
         f"{title}: others wait, at most, ms": lag.max_ms,
     }
-
-
-def _measured(title: str, server: Server, load: Callable[[], Load]) -> Figures:
-    before = _processor_s(server)
-    told = load()
-    spent = _processor_s(server) - before
-    return {
-        f"{title}, per second": told.rate,
-        f"{title}, p99 ms": told.p99_ms,
-        f"{title}, ms of the processor each": spent * 1000 / max(1, told.answered),
-    }
-
-
-def _processor_s(server: Server) -> float:
-    """Seconds of the processor that the server took so far, all its threads."""
-    after_name = Path(f"/proc/{server.pid}/stat").read_text("ascii").rpartition(")")[2].split()
-    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
 EXPERIMENTS: dict[str, list[Callable[[Lab], Figures]]] = {

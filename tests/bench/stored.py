@@ -27,9 +27,11 @@ from gateway.core.model import (
 from gateway.core.ports import NewDevice
 from gateway.core.registry import Registry
 from gateway.opening import open_registry, open_store
-from gateway.settings import StoreSettings
+from gateway.services import open_services
+from gateway.settings import BlynkSettings, StoreSettings
 from gateway.simulator.processes import PROFILE
 from gateway.store.sql_store import SqlStore
+from gateway.ticketing import open_tickets
 
 _AT_ONCE = 1000
 """Devices added in one go."""
@@ -103,6 +105,22 @@ async def _add_with(database: Path, credentials: Mapping[str, DeviceCredentials]
         assert all(isinstance(one, Provisioned) for one in added)
 
 
+async def issue(database: Path, wanted: int) -> list[str]:
+    """Tokens for so many new devices of the root organisation, or a few more."""
+    config = Config(blynk=BlynkSettings(max_tickets=10_000_000))
+    async with _store(database) as store:
+        services = open_services(store)
+        try:
+            actor = await services.people.operator(Peer(Wire.SHELL, "bench", "bench"))
+            tickets, found = open_tickets(config, store), list[str]()
+            while len(found) < wanted:
+                new = (tickets.issue(actor, actor.organisation, None) for _ in range(_AT_ONCE))
+                found += [one.token.reveal() for one in await asyncio.gather(*new)]
+            return found
+        finally:
+            services.close()
+
+
 def share(database: Path, key: str, value: Value) -> Changed:
     """Set one shared attribute of all devices of the profile, from this process."""
     return asyncio.run(_share(database, key, value))
@@ -140,6 +158,11 @@ def count_issued(database: Path) -> int:
 def count_readings(database: Path) -> int:
     """Readings of all devices and keys."""
     return _number(database, "SELECT count(*) FROM reading")
+
+
+def count_tickets(database: Path) -> int:
+    """Tokens of single devices that wait to be claimed."""
+    return _number(database, "SELECT count(*) FROM ticket WHERE device_id IS NOT NULL")
 
 
 def count_shared(database: Path, key: str, value: int) -> int:

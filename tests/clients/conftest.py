@@ -24,6 +24,7 @@ from typing import Any
 import certs
 import pytest
 from clients.lab import Lab, Watched
+from clients.office import Office
 from clients.running import (
     CROWD,
     FAILURE,
@@ -150,13 +151,14 @@ def system_program() -> FindProgram:
 
 
 @pytest.fixture(scope="session")
-def python_driver() -> Callable[[str], Program]:
-    """Finds a script of `drivers/`, run by the interpreter ThingsBoard's SDK is installed for."""
+def python_driver() -> Callable[..., Program]:
+    """Finds a script of `drivers/`, run by the interpreter its libraries are installed for: by
+    default ThingsBoard's SDK, with `of="blynk"` those of Blynk."""
 
-    def find(script: str) -> Program:
-        python = PROGRAMS / "python" / "bin" / "python"
-        if not (PROGRAMS / "python" / ".filled-from").exists():
-            missing("tb-mqtt-client", "make clients")
+    def find(script: str, of: str = "python") -> Program:
+        python = PROGRAMS / of / "bin" / "python"
+        if not (PROGRAMS / of / ".filled-from").exists():
+            missing(f"what {script} drives", "make clients")
         return Program(str(python), (str(HERE / "drivers" / script),))
 
     return find
@@ -251,6 +253,18 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     assert status == 0, logged
     assert "Traceback" not in logged
     for _, secret in pairs.values():
+        assert secret not in logged
+
+
+@pytest.fixture(scope="module")
+def office(gate: RunningGateway) -> Iterator[Office]:
+    """Onboards Blynk devices. In the end none of the secrets it was given may be in the log."""
+    made = Office(gate)
+    yield made
+    logged = gate.log
+    assert "blynk" in logged
+    assert made.secrets
+    for secret in made.secrets:
         assert secret not in logged
 
 

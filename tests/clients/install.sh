@@ -42,6 +42,7 @@ python_client python requirements.txt
 python_client iot-gateway requirements-gateway.txt
 python_client rest-4.3 requirements-rest-4.3.txt
 python_client rest-4.4 requirements-rest-4.4.txt
+python_client blynk requirements-blynk.txt
 
 missing=()
 if command -v npm >/dev/null; then

@@ -36,6 +36,21 @@ certificate = { file = "acme.pem" }
 pattern = "^(f-.+)$"
 create = true
 """
+TEMPLATE = "TMPLmeter0001"
+METER = f"""
+provision_type = "DISABLED"
+[blynk]
+template_id = "{TEMPLATE}"
+device_name = "Meter {{id}}"
+datastreams = [
+  {{ pin = 0, name = "Switch", type = "integer", min = 0, max = 1, default = 0 }},
+  {{ pin = 1, name = "temperature" }},
+  {{ pin = 2, name = "Note", type = "string", key = "note" }},
+]
+metadata = [{{ name = "Location", default = "cellar" }}, {{ name = "Hotspot Name" }}]
+events = [{{ code = "overheated" }}]
+"""
+"""A profile that is a template of Blynk's."""
 FAILURE = {"errorMsg": "Failed to provision device!", "status": "FAILURE"}
 
 Answer = dict[str, Any]
@@ -51,6 +66,7 @@ class RunningGateway:
     https: int
     mqtts: int
     coaps: int
+    blynk_tcp: int
     pairs: dict[str, tuple[str, str]]
     database: Path
     environ: dict[str, str]
@@ -84,6 +100,11 @@ class RunningGateway:
         with urlopen(asked, timeout=10) as reply:
             told = reply.read()
         return json.loads(told) if told else None
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return (self.database.parents[1] / "log").read_text()
 
     @property
     def ca(self) -> str:
@@ -231,7 +252,8 @@ def environ_of(
         "GATEHOUSE_LOG_FORMAT": "json",
         "GATEHOUSE_ADMIN_PASSWORD": secrets.token_hex(10),
     }
-    for wire in ("HTTP", "MQTT", "COAP", "HTTPS", "MQTTS", "COAPS"):
+    environ["GATEHOUSE_BLYNK_TCP_ENABLED"] = "true"
+    for wire in ("HTTP", "MQTT", "COAP", "HTTPS", "MQTTS", "COAPS", "BLYNK_TCP"):
         environ[f"GATEHOUSE_{wire}_PORT"] = "0"
         environ[f"GATEHOUSE_{wire}_HOST"] = "127.0.0.1"
     for name, (key, secret) in pairs.items():
@@ -244,6 +266,7 @@ def environ_of(
         )
     (profiles / "acme.pem").write_text(factory.pem)
     (profiles / "factory.toml").write_text(FACTORY)
+    (profiles / "meter.toml").write_text(METER)
     return environ
 
 

@@ -87,7 +87,8 @@ class Gatehouse:
                 log.seek(begins)
                 told = re.search(rb"gatehouse ready (?:\w+=\d+ ?)+\n", log.read())
             if told:
-                self.ports = Ports(*map(int, re.findall(rb"=(\d+)", told[0])))
+                named = re.findall(r"(\w+)=(\d+)", told[0].decode())
+                self.ports = Ports(**{name: int(port) for name, port in named})
                 return
             assert self.process.poll() is None, self.log()
             assert time.monotonic() < give_up, self.log()
