@@ -18,7 +18,7 @@ import click
 
 from gateway.config import Config, load_config
 from gateway.core.errors import Overloaded, StoreUnavailable
-from gateway.core.model import DeviceProfile, FleetTicket, Peer, Secret, Wire
+from gateway.core.model import Device, DeviceProfile, FleetTicket, Peer, Secret, Wire
 from gateway.core.ports import KnownCredentials
 from gateway.core.registry import Registry
 from gateway.profiles import MAX_SECRET_CHARACTERS, MIN_SECRET_CHARACTERS
@@ -160,6 +160,8 @@ def print_json(value: Any) -> None:
 
 _MOST_GUESSES = 2000
 """Device names that are read to find the one that was meant."""
+_MOST_DIGITS = 18
+"""Of a number that a store can look for."""
 
 
 async def the_profile(registry: Registry, name: str) -> DeviceProfile:
@@ -191,10 +193,21 @@ async def the_device(registry: Registry, name: str) -> KnownCredentials:
     known = await registry.device(name)
     if known is not None:
         return known
+    if numbered := await _device_numbered(registry, name):
+        raise click.ClickException(
+            f"there is no device {shown(name)}. The one with this number is {shown(numbered.name)}."
+        )
     near = await registry.devices(limit=_MOST_GUESSES, text=name[:3])
     names = [one.device.name for one in near or await registry.devices(limit=_MOST_GUESSES)]
     see = "`gatehouse device list --search TEXT` finds devices by a part of their name."
     raise click.ClickException(f"there is no device {shown(name)}. {meant(name, names) or see}")
+
+
+async def _device_numbered(registry: Registry, text: str) -> Device | None:
+    """The device whose number, Blynk's `deviceId`, somebody may have meant."""
+    if not (text.isdecimal() and text.isascii() and len(text) <= _MOST_DIGITS):
+        return None
+    return await registry.device_numbered(int(text))
 
 
 def meant(word: str, names: Iterable[str]) -> str:

@@ -26,11 +26,11 @@ class Births:
         self, wire: Wire, strategy: ProvisionType | TicketKind | None, result: ProvisionResult
     ) -> None:
         """One more ended with `result`."""
-        named = "" if strategy is None else strategy.value
+        named = "" if strategy is None else strategy._value_  # `.value` costs four times as much
         if isinstance(result, Refused):
-            self._counts[wire.value, named, _REFUSED, result.reason.value] += 1
+            self._counts[wire._value_, named, _REFUSED, result.reason._value_] += 1
         else:
-            self._counts[wire.value, named, _SUCCESS, ""] += 1
+            self._counts[wire._value_, named, _SUCCESS, ""] += 1
 
     def items(self) -> list[tuple[Birth, int]]:
         """All counts so far."""

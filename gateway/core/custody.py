@@ -26,7 +26,8 @@ class Custody:
     async def revoke(
         self, known: KnownCredentials, reason: RevocationReason = RevocationReason.UNSPECIFIED
     ) -> bool:
-        """Take back all a device has, pending credentials too: nothing lets it in any more.
+        """Take back all a device has, also what is pending and a new token that waits for it:
+        nothing lets it in any more.
 
         False when there is nothing to take back: they are revoked, or the device is no more.
         """

@@ -221,6 +221,10 @@ class Store(Protocol):
     async def find_ticket(self, token: Secret) -> Ticket | None:
         """The ticket of one device with this token, expired or not. None once it was claimed."""
 
+    async def find_token(self, token: Secret) -> Device | Ticket | None:
+        """The device whose access token this is, or the ticket, expired or not, that waits with it:
+        as of one moment, so that a token which is being claimed is never nobody's."""
+
     async def claim_ticket(self, claim: TicketClaim) -> ProvisionResult:
         """Decides: the ticket is used up, and its device is born with its token, or has it now.
 

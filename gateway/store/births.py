@@ -66,6 +66,9 @@ async def bear(tx: Transaction, births: Sequence[Birth]) -> list[Outcome]:
             for number, one in pending.items()
             if number not in fresh and one.new.name in freed
         }
+    if unused := last - max(born, default=first - 1):
+        # Nobody has heard of them: who is refused again and again does not count to their end.
+        await tx.fetch("next_ids", "device", -unused)
     return [
         number
         if number in born
@@ -93,7 +96,8 @@ async def _insert_credentials(tx: Transaction, fresh: Mapping[int, Birth], first
     lost: set[int] = set()
     if await tx.insert_rows("insert_credentials", rows) != len(rows):
         lost = fresh.keys() - {row[0] for row in await tx.fetch("credentials_after", first - 1)}
-    # The index keeps credentials apart, and those pending; here the two are kept apart.
+    # The index keeps credentials apart, and those pending, and the tokens of tickets; here the
+    # three are kept apart.
     for row in await tx.fetch("credentials_pending_elsewhere", first - 1):
         await tx.fetch("delete_credentials", row[0])
         lost.add(row[0])

@@ -162,7 +162,8 @@ class TakeUpPending(SingleDecision[bool]):
 
 
 class RevokeCredentials(SingleDecision[bool]):
-    """Nothing lets the device in any more. `blank` is what it gets instead."""
+    """Nothing lets the device in any more, a new token that waits neither. `blank` is what it gets
+    instead."""
 
     __slots__ = ("blank", "device_id", "event", "reason")
 
@@ -175,13 +176,20 @@ class RevokeCredentials(SingleDecision[bool]):
         self.event = event
 
     async def decide(self, tx: Transaction) -> bool:
+        tickets = await tx.fetch("revoke_rotations", self.device_id)
         ended = await _revoke_login(
             tx, self.device_id, self.blank, self.reason, self.event.at, held=None
         )
-        if ended is None:
+        if ended is None and not tickets:
             return False
         await ban_compromised(tx, self.device_id, self.reason)
-        event = event_on(self.event, self.device_id, reason=self.reason.name.lower(), revoked=ended)
+        event = event_on(
+            self.event,
+            self.device_id,
+            reason=self.reason.name.lower(),
+            revoked=ended or "",
+            revoked_tickets=", ".join(str(row[0]) for row in tickets),
+        )
         tell(tx, [event])
         return True
 

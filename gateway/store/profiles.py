@@ -9,10 +9,11 @@ from gateway.core.errors import KeyTaken
 from gateway.core.model import DeviceProfile, Event, NoticeKind, Secret
 from gateway.core.ports import NewProfile
 from gateway.store.driver import Transaction
-from gateway.store.events import tell
+from gateway.store.events import event_on, tell
 from gateway.store.identity import uuid7
 from gateway.store.notices import notify
 from gateway.store.records import profile_from_row, settings_of
+from gateway.store.static_tokens import pairs_of_profile
 from gateway.store.vault import Vault
 from gateway.store.writer import SingleDecision
 
@@ -137,7 +138,7 @@ class SaveProfile(SingleDecision[DeviceProfile]):
 
 
 class RemoveProfile(SingleDecision[bool]):
-    """Removes a profile that no device uses, and its ticket with it."""
+    """Removes a profile that no device uses, with its ticket and its pairs of static tokens."""
 
     __slots__ = ("event", "profile_id")
 
@@ -146,10 +147,11 @@ class RemoveProfile(SingleDecision[bool]):
         self.event = event
 
     async def decide(self, tx: Transaction) -> bool:
+        pairs = await pairs_of_profile(tx, self.profile_id)
         removed = bool(await tx.fetch("remove_profile", self.profile_id))
         if removed:
             await tx.fetch("delete_assignments", "profile", self.profile_id)
-            tell(tx, [self.event])
+            tell(tx, [event_on(self.event, None, static_tokens=pairs)])
         return removed
 
 

@@ -10,6 +10,7 @@ UPDATE credentials
                                                      AND other.device_id <> ?1)
    AND NOT EXISTS (SELECT 1 FROM pending_credentials other WHERE other.digest = ?3
                                                              AND other.device_id <> ?1)
+   AND NOT EXISTS (SELECT 1 FROM ticket t WHERE t.digest = ?3 AND t.kind <> 'fleet')
 RETURNING generation;
 
 -- enter_by_chain
@@ -67,7 +68,8 @@ SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
 -- credentials_pending_elsewhere
 SELECT c.device_id FROM credentials c
  WHERE c.device_id > ?1
-   AND EXISTS (SELECT 1 FROM pending_credentials x WHERE x.digest = c.digest);
+   AND (EXISTS (SELECT 1 FROM pending_credentials x WHERE x.digest = c.digest)
+        OR EXISTS (SELECT 1 FROM ticket t WHERE t.digest = c.digest AND t.kind <> 'fleet'));
 
 -- ── certificates ────────────────────────────────────────────────────────────────────────────
 

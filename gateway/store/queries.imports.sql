@@ -50,7 +50,9 @@ SELECT d.id, d.name, d.profile_id, d.type, d.gateway, d.customer_id, d.label, d.
 -- import_update_device
 UPDATE device
    SET profile_id = ?2, type = ?3, gateway = ?4, customer_id = ?5, label = ?6, info = ?7,
-       provision_state = ?8, version = version + 1
+       provision_state = ?8, version = version + 1,
+       owner_id = CASE WHEN customer_id = ?5 OR (customer_id IS NULL AND ?5 IS NULL)
+                       THEN owner_id END
  WHERE id = ?1;
 
 -- import_attributes

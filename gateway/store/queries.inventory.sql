@@ -44,10 +44,12 @@ SELECT name FROM device
 UPDATE device SET label = ?2, info = ?3 WHERE id = ?1;
 
 -- change_device
+-- Its owner's it stays where the same organisation has it.
 UPDATE device
    SET name = ?2, organisation_id = ?3, profile_id = ?4, type = ?5, label = ?6, info = ?7,
        gateway = ?8, customer_id = ?9,
-       owner_id = CASE WHEN customer_id = ?9 THEN owner_id END,
+       owner_id = CASE WHEN customer_id = ?9 OR (organisation_id = ?3 AND customer_id IS NULL
+                                                 AND ?9 IS NULL) THEN owner_id END,
        version = version + 1
  WHERE id = ?1 AND (version = ?10 OR ?10 IS NULL)
    AND NOT EXISTS (SELECT 1 FROM device other
@@ -57,7 +59,8 @@ RETURNING version;
 -- assign_device
 UPDATE device
    SET customer_id = ?2,
-       owner_id = CASE WHEN customer_id = ?2 THEN owner_id END,
+       owner_id = CASE WHEN customer_id = ?2 OR (customer_id IS NULL AND ?2 IS NULL)
+                       THEN owner_id END,
        version = version + 1
  WHERE id = ?1
 RETURNING id;
@@ -73,6 +76,7 @@ UPDATE credentials
                                                      AND other.device_id <> ?1)
    AND NOT EXISTS (SELECT 1 FROM pending_credentials other WHERE other.digest = ?3
                                                              AND other.device_id <> ?1)
+   AND NOT EXISTS (SELECT 1 FROM ticket t WHERE t.digest = ?3 AND t.kind <> 'fleet')
 RETURNING generation;
 
 -- ── groups ──────────────────────────────────────────────────────────────────────────────────

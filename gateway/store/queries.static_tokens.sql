@@ -61,6 +61,9 @@ SELECT id, organisation_id, profile_id, digest, sealed, holder_id
 UPDATE static_token SET device_id = ?2, holder_id = NULL, owner_id = NULL, claimed_at = NULL
  WHERE id = ?1;
 
+-- count_static_tokens_of_profile
+SELECT count(*) FROM static_token WHERE profile_id = ?1;
+
 -- static_tokens_held
 -- By an organisation; without ?2 less those whose device is there with it.
 SELECT id, organisation_id, profile_id, device_id, holder_id, owner_id, claimed_at, created_at

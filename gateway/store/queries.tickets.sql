@@ -6,6 +6,24 @@ SELECT t.id, t.kind, t.organisation_id, t.device_id, o.path, t.owner_id, t.profi
   FROM ticket t JOIN organisation o ON o.id = t.organisation_id
  WHERE t.digest = ?1 AND t.kind <> 'fleet';
 
+-- find_token
+-- The columns of `known_by_digest` but for the last three, else those of `find_ticket`: what it is
+-- of at one moment.
+SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
+       d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
+       p.transport,
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+  FROM credentials c
+  JOIN device d ON d.id = c.device_id
+  JOIN device_profile p ON p.id = d.profile_id
+ WHERE c.digest = ?1 AND c.type = 'ACCESS_TOKEN'
+ UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       t.id, t.kind, t.organisation_id, t.device_id, o.path, t.owner_id, t.profile_id, t.issuer,
+       t.created_at, t.expires_at
+  FROM ticket t JOIN organisation o ON o.id = t.organisation_id
+ WHERE t.digest = ?1 AND t.kind <> 'fleet';
+
 -- insert_tickets
 INSERT INTO ticket
     (id, kind, organisation_id, profile_id, device_id, owner_id, digest, sealed_key, expires_at,
@@ -19,11 +37,13 @@ SELECT id FROM organisation WHERE id IN numbers(?1);
 SELECT id FROM user_account WHERE id IN numbers(?1);
 
 -- take_tickets
--- Those of devices that are not born yet, and may be of this profile. Whoever deletes one gives
--- birth to its device.
+-- Those of devices that are not born yet, and may be of this profile, less those whose token is
+-- another device's. Whoever deletes one gives birth to its device.
 DELETE FROM ticket
  WHERE digest IN digests(?1) AND kind = 'single' AND coalesce(expires_at, 9223372036854775807) > ?2
    AND coalesce(profile_id, ?3) = ?3
+   AND NOT EXISTS (SELECT 1 FROM credentials other WHERE other.digest = ticket.digest)
+   AND NOT EXISTS (SELECT 1 FROM pending_credentials other WHERE other.digest = ticket.digest)
 RETURNING id, organisation_id, owner_id, device_id, digest, sealed_key;
 
 -- take_rotation
@@ -32,6 +52,9 @@ DELETE FROM ticket
  WHERE id = ?1 AND kind = 'rotate' AND (expires_at IS NULL OR expires_at > ?2)
    AND EXISTS (SELECT 1 FROM device d WHERE d.id = ticket.device_id AND d.profile_id = ?3)
 RETURNING device_id, digest, sealed_key;
+
+-- waits_no_more
+UPDATE device SET provision_state = 'provisioned' WHERE id = ?1 AND provision_state IS NULL;
 
 -- living_profiles
 SELECT id FROM device_profile WHERE id IN numbers(?1);
@@ -42,9 +65,6 @@ INSERT INTO device
      customer_id, creator_id, owner_id)
 VALUES (*)
 ON CONFLICT DO NOTHING;
-
--- born_among
-SELECT device_id FROM credentials WHERE device_id IN numbers(?1);
 
 -- revoke_ticket
 DELETE FROM ticket WHERE id = ?1 AND kind <> 'fleet' RETURNING device_id;

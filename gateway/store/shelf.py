@@ -8,11 +8,12 @@ from gateway.core.catalogue_store import ProfileChange
 from gateway.core.errors import Cause, Conflict
 from gateway.core.model import DeviceProfile, Event, NoticeKind
 from gateway.store.driver import Transaction
-from gateway.store.events import tell
+from gateway.store.events import event_on, tell
 from gateway.store.identity import uuid7, uuid_text
 from gateway.store.notices import notify
 from gateway.store.profiles import SealedPair, ensure_default, insert_profile, keep_ticket
 from gateway.store.records import profile_from_row, settings_of
+from gateway.store.static_tokens import pairs_of_profile
 from gateway.store.writer import SingleDecision
 
 _MOST_RETYPED = 5_000
@@ -116,7 +117,8 @@ class RetypeDevices(SingleDecision[int]):
 
 
 class DropProfile(SingleDecision[None]):
-    """Removes a profile that no device has and that is not the default, with its ticket."""
+    """Removes a profile that no device has and that is not the default, with its ticket and its
+    pairs of static tokens."""
 
     __slots__ = ("event", "profile_id")
 
@@ -126,10 +128,11 @@ class DropProfile(SingleDecision[None]):
 
     async def decide(self, tx: Transaction) -> None:
         stored = await _stored(tx, self.profile_id)
+        pairs = await pairs_of_profile(tx, self.profile_id)
         if stored.is_default or not await tx.fetch("remove_profile", self.profile_id):
             raise Conflict(Cause.IN_USE)
         await tx.fetch("delete_assignments", "profile", self.profile_id)
-        tell(tx, [self.event])
+        tell(tx, [event_on(self.event, None, static_tokens=pairs)])
 
 
 class SetDefault(SingleDecision[DeviceProfile]):

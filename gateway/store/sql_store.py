@@ -81,7 +81,8 @@ from gateway.store.records import (
     profile_from_row,
 )
 from gateway.store.sql_certificates import CertificateStore
-from gateway.store.tickets import ClaimTicket, TakeRotation, There, ticket_from_row
+from gateway.store.ticket_claims import ClaimTicket, TakeRotation, There
+from gateway.store.tickets import holder_from_row, ticket_from_row
 from gateway.store.values import from_columns
 from gateway.store.vault import Vault
 from gateway.store.writer import Decision
@@ -231,6 +232,10 @@ class SqlStore(CertificateStore):
     async def find_ticket(self, token: Secret) -> Ticket | None:
         row = await self.driver.point("find_ticket", self.vault.digest(token.reveal()))
         return None if row is None else ticket_from_row(row)
+
+    async def find_token(self, token: Secret) -> Device | Ticket | None:
+        row = await self.driver.point("find_token", self.vault.digest(token.reveal()))
+        return None if row is None else holder_from_row(row)
 
     async def claim_ticket(self, claim: TicketClaim) -> ProvisionResult:
         digest = self.vault.digest(claim.token.reveal())

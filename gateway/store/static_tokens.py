@@ -12,7 +12,7 @@ from gateway.core.static_token_store import NewPairs, StaticClaim, StaticToken
 from gateway.store.driver import Row, Transaction
 from gateway.store.events import event_on, tell
 from gateway.store.logins import Login, end_sessions
-from gateway.store.tickets import ticket_row
+from gateway.store.tickets import MOST_DEVICE_NUMBER, ticket_row, used_up
 from gateway.store.writer import SingleDecision
 
 _ROWS_PER_WEIGHT = 4
@@ -69,6 +69,8 @@ class IssuePairs(SingleDecision[list[StaticToken]]):
             (await tx.fetch("next_ids", name, many))[0][0] - many + 1
             for name in ("static_token", "device", "ticket")
         ]
+        if first_device + many - 1 > MOST_DEVICE_NUMBER:
+            raise used_up()
         made = [
             StaticToken(
                 id=first + nth,
@@ -260,6 +262,11 @@ async def unclaim_pairs_of(
     told = structs.replace(event, kind=EventKind.STATIC_TOKEN_UNCLAIM, object="")
     for row in await tx.fetch("static_tokens_held", organisation_id, int(devices)):
         await UnclaimPair(pair_from_row(row), told).decide(tx)
+
+
+async def pairs_of_profile(tx: Transaction, profile_id: int) -> str:
+    """How many pairs go with a profile that is to be removed, as text; "" when none does."""
+    return str((await tx.fetch("count_static_tokens_of_profile", profile_id))[0][0] or "")
 
 
 async def revoke_pairs_of(tx: Transaction, organisation_id: int) -> int:

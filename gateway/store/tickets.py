@@ -1,50 +1,37 @@
-"""Tickets of single devices: issued, claimed, revoked, forgotten. Births by them are set-based."""
+"""Tickets of single devices: issued, revoked, forgotten; and orders to devices."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
-from msgspec import Struct
-
-from gateway.core.errors import Cause, Conflict
+from gateway.core.errors import Cause, Conflict, Overloaded
 from gateway.core.inventory_store import Sight
 from gateway.core.model import (
-    HARDWARE_INFO,
-    PROVISIONED,
-    AttributeScope,
     Device,
-    DeviceCredentialsType,
     Event,
     EventKind,
     NoticeKind,
     Order,
     Peer,
     ProfileTransport,
-    RefusalReason,
     Ticket,
     TicketKind,
     TicketRecord,
-    Value,
     Wire,
 )
-from gateway.core.ports import TicketClaim
 from gateway.core.ticket_store import NewTicket, Renewal
 from gateway.store.device_records import sighted
 from gateway.store.driver import Row, Transaction
 from gateway.store.events import event_on, tell
-from gateway.store.identity import uuid_text
-from gateway.store.logins import Login, change_login
+from gateway.store.logins import Login
 from gateway.store.notices import notify
 from gateway.store.records import device_from_row
-from gateway.store.search import index_again
-from gateway.store.values import to_columns
+from gateway.store.ticket_claims import TICKET, listed, take_up
 from gateway.store.writer import Decision, SingleDecision
 
-_TOKEN: Final = DeviceCredentialsType.ACCESS_TOKEN.value
-_TICKET: Final = "ticket"
-_json = msgspec.json.Encoder()
+MOST_DEVICE_NUMBER: Final = 2**31 - 1
+"""Blynk's clients take an int32 (contract, section 1)."""
 
 
 def ticket_from_row(row: Row) -> Ticket:
@@ -65,6 +52,13 @@ def ticket_from_row(row: Row) -> Ticket:
     )
 
 
+def holder_from_row(row: Row) -> Device | Ticket:
+    """A row of `find_token`."""
+    if row[0] is None:
+        return ticket_from_row(row[14:])
+    return device_from_row(row[:13], ProfileTransport(row[13]))
+
+
 def ticket_record_from_row(row: Row) -> TicketRecord:
     """A row of `waiting_tickets`."""
     organisation, owner, device = row[10:]
@@ -74,10 +68,6 @@ def ticket_record_from_row(row: Row) -> TicketRecord:
         owner_email=owner or "",
         device_name=device or "",
     )
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return _json.encode(numbers).decode()
 
 
 # ── issuing ───────────────────────────────────────────────────────────────────────────────────
@@ -97,7 +87,10 @@ class IssueTicket(Decision[Ticket]):
         places = await _living_places(tx, decisions)
         fit = [one for one in decisions if one.place in places]
         made = iter(await cls._issue(tx, fit))
-        return [next(made) if one.place in places else Conflict(Cause.GONE) for one in decisions]
+        return [
+            (next(made, None) or used_up()) if one.place in places else Conflict(Cause.GONE)
+            for one in decisions
+        ]
 
     @property
     def place(self) -> tuple[int, int | None]:
@@ -106,25 +99,26 @@ class IssueTicket(Decision[Ticket]):
 
     @classmethod
     async def _issue(cls, tx: Transaction, decisions: Sequence[IssueTicket]) -> list[Ticket]:
+        """As many as there are device numbers for."""
         if not decisions:
             return []
         many = len(decisions)
         last = (await tx.fetch("next_ids", "ticket", many))[0][0]
         last_device = (await tx.fetch("next_ids", "device", many))[0][0]
         offset = last_device - last
+        fit = decisions[: max(many - last_device + MOST_DEVICE_NUMBER, 0)]
         issued = [
-            one._ticket(number, number + offset)
-            for number, one in enumerate(decisions, last - many + 1)
+            one._ticket(number, number + offset) for number, one in enumerate(fit, last - many + 1)
         ]
         await tx.insert_rows(
             "insert_tickets",
-            [ticket_row(made, one.login) for made, one in zip(issued, decisions, strict=True)],
+            [ticket_row(made, one.login) for made, one in zip(issued, fit, strict=True)],
         )
         tell(
             tx,
             [
                 event_on(one.new.event, made.device_id, ticket=str(made.id))
-                for made, one in zip(issued, decisions, strict=True)
+                for made, one in zip(issued, fit, strict=True)
             ],
         )
         return issued
@@ -144,13 +138,18 @@ class IssueTicket(Decision[Ticket]):
         )
 
 
+def used_up() -> Overloaded:
+    """No device number is left that Blynk's clients could name a device by."""
+    return Overloaded("the device numbers of 32 bits are used up")
+
+
 async def _living_places(
     tx: Transaction, decisions: Sequence[IssueTicket]
 ) -> set[tuple[int, int | None]]:
     """The organisations and owners that are still there: they were looked up before."""
     places = {one.place for one in decisions}
-    organisations = _listed([one for one, _ in places])
-    owners = _listed([one for _, one in places if one is not None])
+    organisations = listed([one for one, _ in places])
+    owners = listed([one for _, one in places if one is not None])
     known = {row[0] for row in await tx.fetch("living_organisations", organisations)}
     people = {row[0] for row in await tx.fetch("living_users", owners)}
     return {(one, owner) for one, owner in places if one in known and owner in (None, *people)}
@@ -201,8 +200,8 @@ class RenewToken(SingleDecision[Ticket]):
         replaced = ", ".join(str(one[0]) for one in before)
         told = event_on(event, renewal.device_id, ticket=str(number), replaces=replaced)
         if renewal.at_once:
-            await change_login(tx, renewal.device_id, self.login, event.at)
-            told = event_on(told, renewal.device_id, older="ended at once")
+            ended = await take_up(tx, renewal.device_id, self.login, event.at)
+            told = event_on(told, renewal.device_id, older="ended at once", superseded=ended)
         else:
             await tx.insert_rows("insert_tickets", [ticket_row(ticket, self.login)])
         tell(tx, [told])
@@ -213,255 +212,6 @@ async def sighted_row(tx: Transaction, device_id: int, sight: Sight) -> Row:
     """The row of `device_record` of a device in sight. Raises `Conflict` GONE."""
     await sighted(tx, device_id, sight)
     return (await tx.fetch("device_record", device_id))[0]
-
-
-# ── claiming ──────────────────────────────────────────────────────────────────────────────────
-
-
-class Taken(Struct, frozen=True):
-    """A ticket that was taken just now, and whose claim it was."""
-
-    claim: ClaimTicket
-    ticket: int
-    owner_id: int | None
-    number: int
-    digest: bytes
-    sealed: bytes
-    organisation_id: int
-
-    def device_row(self, name: str) -> Row:
-        claim, profile = self.claim.claim, self.claim.claim.template.profile
-        return (
-            self.number,
-            self.claim.uuid,
-            profile.organisation_id,
-            profile.id,
-            name,
-            profile.name,
-            0,
-            PROVISIONED,
-            claim.at,
-            self.customer_id,
-            None,
-            self.owner_id,
-        )
-
-    @property
-    def customer_id(self) -> int | None:
-        """The organisation the device is in, where that is not the one of its profile."""
-        own = self.claim.claim.template.profile.organisation_id
-        return None if self.organisation_id == own else self.organisation_id
-
-    def name(self) -> str:
-        return self.claim.claim.template.device_name.replace("{id}", str(self.number))
-
-    def attribute_rows(self) -> list[Row]:
-        claim = self.claim.claim
-        rows = [
-            self._attribute(AttributeScope.SHARED, key, value)
-            for key, value in claim.template.attributes.items()
-        ]
-        if claim.hardware is not None:
-            rows.append(self._attribute(AttributeScope.CLIENT, HARDWARE_INFO, claim.hardware))
-        return rows
-
-    def _attribute(self, scope: AttributeScope, key: str, value: Value) -> Row:
-        return (self.number, scope._value_, key, *to_columns(value), self.claim.claim.at)
-
-    def device(self, name: str) -> Device:
-        claim, profile = self.claim.claim, self.claim.claim.template.profile
-        return Device(
-            id=self.number,
-            uuid=uuid_text(self.claim.uuid),
-            name=name,
-            type=profile.name,
-            profile_id=profile.id,
-            organisation_id=profile.organisation_id,
-            provision_state=PROVISIONED,
-            credentials_row=1,
-            transport=profile.transport,
-            created_at=claim.at,
-            customer_id=self.customer_id,
-            profile_revision=profile.revision,
-        )
-
-
-class There(Struct, frozen=True):
-    """A device that has the token already."""
-
-    device: Device
-
-
-class ClaimTicket(Decision[Device | There | RefusalReason]):
-    """The delete of its ticket gives birth to a device; whoever comes later finds that device.
-
-    `digest` is that of the token.
-    """
-
-    __slots__ = ("claim", "digest", "uuid")
-
-    def __init__(self, claim: TicketClaim, uuid: bytes, digest: bytes) -> None:
-        self.claim = claim
-        self.uuid = uuid
-        self.digest = digest
-
-    @classmethod
-    async def decide_all(cls, tx: Transaction, decisions: Sequence[ClaimTicket]) -> list[Any]:
-        living = await _living_profiles(tx, decisions)
-        mine: dict[int, dict[bytes, ClaimTicket]] = {profile: {} for profile in living}
-        for one in decisions:
-            profile_id = one.claim.template.profile.id
-            if profile_id in living:
-                mine[profile_id].setdefault(one.digest, one)
-        taken = [one for profile in mine for one in await _take(tx, profile, mine[profile])]
-        born = await _bear(tx, taken)
-        tell(
-            tx,
-            [
-                _born_event(one.claim.claim, one.ticket, born[id(one.claim)])
-                for one in taken
-                if id(one.claim) in born
-            ],
-        )
-        return [
-            born.get(id(one)) or await one._found(tx, one.claim.template.profile.id in living)
-            for one in decisions
-        ]
-
-    async def _found(self, tx: Transaction, living: bool) -> There | RefusalReason:
-        """Somebody else took the ticket: is the device there, and is it of this template?"""
-        if not living:
-            return RefusalReason.UNKNOWN_TEMPLATE
-        found = await device_of_token(tx, self.digest, self.claim.template.profile.id)
-        if isinstance(found, There):
-            await _note_hardware(tx, found.device.id, self.claim)
-        return found
-
-
-async def _living_profiles(tx: Transaction, decisions: Sequence[ClaimTicket]) -> set[int]:
-    """Those that are still there: a device of none would be nobody's."""
-    wanted = list({one.claim.template.profile.id for one in decisions})
-    return {row[0] for row in await tx.fetch("living_profiles", _listed(wanted))}
-
-
-async def _take(
-    tx: Transaction, profile_id: int, wanted: Mapping[bytes, ClaimTicket]
-) -> list[Taken]:
-    """The tickets with these digests, from now on gone."""
-    now = max(one.claim.at for one in wanted.values())
-    rows = await tx.fetch("take_tickets", b"".join(wanted), now, profile_id)
-    return [
-        Taken(wanted[bytes(digest)], number, owner_id, device_id, digest, sealed, organisation_id)
-        for number, organisation_id, owner_id, device_id, digest, sealed in rows
-    ]
-
-
-async def _bear(tx: Transaction, taken: Sequence[Taken]) -> dict[int, Device]:
-    """The devices of these tickets, by the identity of their claim; less those whose token is
-    another device's by now, which no chance brings about."""
-    if not taken:
-        return {}
-    names = await _insert_devices(tx, taken)
-    rows = [
-        (one.number, 1, _TOKEN, one.digest, one.sealed, one.claim.claim.at)
-        for one in taken
-        if one.number in names
-    ]
-    numbers = _listed([row[0] for row in rows])
-    if await tx.insert_rows("insert_credentials", rows) != len(rows):
-        keyed = {row[0] for row in await tx.fetch("born_among", numbers)}
-        for number in names.keys() - keyed:
-            await tx.fetch("delete_device", number)
-            del names[number]
-    alive = [one for one in taken if one.number in names]
-    attributes = [row for one in alive for row in one.attribute_rows()]
-    if attributes:
-        await tx.insert_rows("insert_attributes", attributes)
-    await index_again(tx, [one.number for one in alive])  # its number is older than its birth
-    return {id(one.claim): one.device(names[one.number]) for one in alive}
-
-
-async def _insert_devices(tx: Transaction, taken: Sequence[Taken]) -> dict[int, str]:
-    """Insert all, under their own name or, where that is taken, with something added. By number."""
-    names: dict[int, str] = {}
-    pending = {one.number: one for one in taken}
-    wanted = {one.number: one.name() for one in taken}
-    for _ in range(2):
-        rows = [one.device_row(wanted[number]) for number, one in pending.items()]
-        if await tx.insert_rows("insert_reserved_devices", rows) == len(rows):
-            there = set(pending)
-        else:
-            there = {row[0] for row in await tx.fetch("living", _listed(list(pending)))}
-        names |= {number: wanted[number] for number in there & pending.keys()}
-        pending = {number: one for number, one in pending.items() if number not in there}
-        if not pending:
-            break
-        for number, one in pending.items():
-            wanted[number] = f"{wanted[number]}-{one.claim.claim.spare}"
-    return names
-
-
-def _born_event(claim: TicketClaim, ticket: int, device: Device) -> Event:
-    return Event(
-        kind=EventKind.DEVICE_PROVISION,
-        at=claim.at,
-        peer=claim.peer,
-        subject=device.name,
-        device_id=device.id,
-        detail={_TICKET: str(ticket)},
-    )
-
-
-async def device_of_token(tx: Transaction, digest: bytes, profile_id: int) -> There | RefusalReason:
-    """The device whose token has this digest, if it is of that profile."""
-    found = await tx.fetch("known_by_digest", digest)
-    if not found:
-        return RefusalReason.UNKNOWN_TOKEN
-    *columns, transport, _, _, _ = found[0]
-    device = device_from_row(tuple(columns), ProfileTransport(transport))
-    return There(device) if device.profile_id == profile_id else RefusalReason.OTHER_TEMPLATE
-
-
-async def _note_hardware(tx: Transaction, number: int, claim: TicketClaim) -> None:
-    """What a device that is there says of its hardware now."""
-    if claim.hardware is not None:
-        columns = (*to_columns(claim.hardware), claim.at)
-        row = (number, AttributeScope.CLIENT.value, HARDWARE_INFO, *columns)
-        await tx.insert_rows("insert_attributes", [row])
-
-
-class TakeRotation(SingleDecision[Device | There | RefusalReason]):
-    """The first use of a device's new token: the old one is gone, and its sessions end."""
-
-    __slots__ = ("claim", "digest", "ticket")
-
-    def __init__(self, claim: TicketClaim, ticket: Ticket, digest: bytes) -> None:
-        self.claim = claim
-        self.ticket = ticket
-        self.digest = digest
-
-    async def decide(self, tx: Transaction) -> Device | There | RefusalReason:
-        claim, profile = self.claim, self.claim.template.profile
-        taken = await tx.fetch("take_rotation", self.ticket.id, claim.at, profile.id)
-        if not taken:
-            return await self._why_not(tx)
-        number, digest, sealed = taken[0]
-        if await change_login(tx, number, Login(_TOKEN, digest, sealed), claim.at) is None:
-            return RefusalReason.UNKNOWN_TOKEN
-        await _note_hardware(tx, number, claim)
-        found = await device_of_token(tx, digest, profile.id)
-        assert isinstance(found, There)
-        event = _born_event(claim, self.ticket.id, found.device)
-        tell(tx, [event_on(event, number, older="ended")])
-        return found.device
-
-    async def _why_not(self, tx: Transaction) -> There | RefusalReason:
-        """Somebody took it, or the device is of another profile by now."""
-        found = await device_of_token(tx, self.digest, self.claim.template.profile.id)
-        if found is not RefusalReason.UNKNOWN_TOKEN:
-            return found
-        waits = await tx.fetch("find_ticket", self.digest)
-        return RefusalReason.OTHER_TEMPLATE if waits else RefusalReason.UNKNOWN_TOKEN
 
 
 # ── the end of tickets ────────────────────────────────────────────────────────────────────────
@@ -503,7 +253,7 @@ class ExpireTickets(SingleDecision[bool]):
                     at=self.now,
                     peer=peer,
                     device_id=device_id,
-                    detail={_TICKET: str(number), "kind": kind},
+                    detail={TICKET: str(number), "kind": kind},
                 )
                 for number, device_id, kind in gone
             ],

@@ -15,6 +15,7 @@ from gateway.core.model import (
     TENANT_ADMIN,
     Event,
     EventKind,
+    NoticeKind,
     Organisation,
     Secret,
     User,
@@ -205,6 +206,25 @@ async def test_with_an_organisation_its_clients_go(
     revoked, removed = await last(2)
     assert (revoked.kind, revoked.subject) == (EventKind.OAUTH_CLIENT_REVOKE, "one")
     assert removed.kind is EventKind.ORGANISATION_REMOVE
+
+
+async def test_gateways_hear_of_revoked_clients(
+    store: SqlStore, oauth: SqlOAuth, people: SqlPeople, acme: Organisation, add: Any, event: Any
+) -> None:
+    """Of each once, whether it was revoked or its organisation removed; not of what failed."""
+    one, two, three = await add(acme, "one"), await add(acme, "two"), await add(acme, "three")
+    seen = await store.last_notice()
+    told = event(EventKind.OAUTH_CLIENT_REVOKE)
+    assert [await oauth.remove_client(two, told) for _ in range(2)] == [True, False]
+    below = await people.create_organisation(acme, OrganisationDraft(name="Below"), told)
+    with pytest.raises(Conflict):
+        await people.remove_organisation(acme, told, unassign=False, most=1)
+    await people.remove_organisation(below, told, unassign=False, most=1)
+    await people.remove_organisation(acme, told, unassign=False, most=1)
+    notices = await store.notices(seen, 100)
+    assert {notice.kind for notice in notices} == {NoticeKind.CLIENT}
+    first, *rest = [notice.client_id for notice in notices]
+    assert (first, sorted(rest)) == (two.id, [one.id, three.id])
 
 
 # ── access ────────────────────────────────────────────────────────────────────────────────────
