@@ -10,11 +10,11 @@ from gateway.core.limits import parse_rate
 from gateway.core.logins import Logins
 from gateway.core.model import Peer, Wire
 from gateway.core.oauth import OAuth
-from gateway.core.ports import Templates
 from gateway.core.sessions import Sessions
 from gateway.dialects.blynk.bearer import Bearers
 from gateway.dialects.blynk.oauth import OAuthRoutes
 from gateway.dialects.blynk.platform import PlatformApi
+from gateway.dialects.blynk.profile import Templates
 from gateway.dialects.blynk.static_tokens import StaticTokenRoutes
 from gateway.opening import open_registry
 from gateway.services import Services
@@ -58,7 +58,9 @@ def open_platform(
         people=services.people,
         inventory=services.inventory,
         registry=open_registry(store, Peer(Wire.HTTP, "platform")),
+        templates=templates,
         is_online=is_online,
+        clock=now_ms,
         nudge=nudge,
     )
     static_tokens = StaticTokenRoutes(authenticate, open_static_tokens(store, templates))

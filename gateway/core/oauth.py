@@ -240,6 +240,8 @@ class OAuth(OAuthClients):
         if scope not in grant.client.scopes:
             return Refusal.SCOPE
         known = grant.user
+        if known is not None and not grant.client.organisation.has_below(known.organisation):
+            return Refusal.TOKEN  # it was moved out of the client's reach as this was given
         if known is None:
             return Actor(
                 peer=_as(grant.client.name, peer),
@@ -256,18 +258,20 @@ class OAuth(OAuthClients):
     async def _grant(self, access: Secret) -> KnownGrant | None:
         text, now = access.reveal(), self._clock()
         kept = self._kept.get(text)
-        if kept is not None and now < kept[1]:
-            return kept[0]
+        if kept is not None:
+            found, at = kept
+            if 0 <= now - at < FRESH_MS and now < found.access_until:
+                return found
         age = self._age
-        found = await self._store.find_grant(access, now) if len(text) <= LONGEST else None
-        if found is None:
+        grant = await self._store.find_grant(access, now) if len(text) <= LONGEST else None
+        if grant is None:
             self._kept.pop(text, None)
             return None
         if age == self._age:  # else it may have ended while we read
             if len(self._kept) >= MOST_KEPT:
                 self._kept.clear()
-            self._kept[text] = found, min(now + FRESH_MS, found.access_until)
-        return found
+            self._kept[text] = grant, now
+        return grant
 
     def forget(self) -> None:
         """Some access ended: look again."""

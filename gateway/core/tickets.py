@@ -229,7 +229,7 @@ class Tickets:
             peer=actor.peer,
             device_id=record.device.id,
             subject=record.device.name,
-            detail={"until": utc_text(until)},
+            detail={} if self._revoke_on_issue else {"until": utc_text(until)},
         )
         renewal = Renewal(
             token=token,

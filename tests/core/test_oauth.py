@@ -433,6 +433,47 @@ async def test_a_change_of_password_ends_what_programs_may_do(
     assert await oauth.refreshed(one.shown, pair.refresh, PEER) is Refusal.GRANT
 
 
+async def test_a_clock_set_back_keeps_no_access_alive(
+    oauth: OAuth, crowd: Crowd, program: Any, clock: Any, store: SqlStore
+) -> None:
+    """What another process revoked opens nothing, though it was known until a later time."""
+    one = await program()
+    pair = await one.access()
+    assert isinstance(await who(oauth, pair.access), Actor)
+    elsewhere = OAuth(SqlOAuth(store), crowd.logins, clock=clock)
+    await elsewhere.revoke(crowd.operator, one.client)
+    clock.now -= 3_600_000
+    assert await who(oauth, pair.access) is Refusal.TOKEN
+
+
+async def test_a_user_moved_away_as_access_was_given(
+    store: SqlStore, crowd: Crowd, clock: Any
+) -> None:
+    """A client acts for nobody who is out of its reach, however that came about."""
+
+    class Moving(Logins):
+        """The user is moved between its password and the access."""
+
+        async def prove(self, *shown: Any, **how: Any) -> Any:
+            known = await super().prove(*shown, **how)
+            user = crowd.users["user@acme"]
+            await crowd.people.save_user(
+                crowd.operator,
+                email=user.email,
+                organisation=crowd.globex,
+                role=user.role,
+                uuid=user.uuid,
+            )
+            return known
+
+    logins = Moving(SqlPeople(store), crowd.passwords, clock=clock)
+    oauth = OAuth(SqlOAuth(store), logins, clock=clock)
+    one = Program(oauth, *await oauth.add(crowd.operator, crowd.acme, "p"))
+    pair = await one.access_for("user@acme")
+    assert isinstance(pair, Pair)
+    assert await who(oauth, pair.access) is Refusal.TOKEN
+
+
 async def test_permissions_are_those_of_now(
     oauth: OAuth, crowd: Crowd, program: Any, clock: Any
 ) -> None:

@@ -92,6 +92,38 @@ async def test_organisations_out_of_reach_are_not_there(platform: Platform, boss
         assert (refused.status, refused.message) == (404, NO_ORGANISATION)
 
 
+async def test_what_was_just_removed_is_not_there(platform: Platform) -> None:
+    """Also within the moment for which it is known without another look; what was just made is."""
+    boss = await platform.caller(platform.root)
+    people, admin = platform.services.people, platform.admin
+    place = await platform.organisation("Passing")
+    owner = await platform.member(platform.root)
+    asked = {"orgId": place.id, "ownerId": owner.id}
+    issued = await platform.post(boss, ISSUE, **asked)
+    assert issued.status == 200
+    await people.remove_user(admin, owner)
+    refused = await platform.post(boss, ISSUE, **asked)
+    assert (refused.status, refused.message) == (404, NO_USER)
+    assert boss.user is not None
+    asked["ownerId"] = boss.user.id
+    assert (await platform.post(boss, ISSUE, **asked)).status == 200
+    await people.remove_organisation(admin, place)
+    refused = await platform.post(boss, ISSUE, **asked)
+    assert (refused.status, refused.message) == (404, NO_ORGANISATION)
+
+
+async def test_who_was_just_moved_here_may_own(platform: Platform) -> None:
+    """What is known of a user from a moment ago refuses nobody who is a member now."""
+    boss = await platform.caller(platform.root)
+    owner = await platform.member(platform.globex)
+    for where in (platform.globex, platform.acme, platform.north):
+        await platform.services.people.save_user(
+            platform.admin, email=owner.email, organisation=where, role=owner.role, uuid=owner.uuid
+        )
+        issued = await platform.post(boss, ISSUE, orgId=where.id, ownerId=owner.id)
+        assert issued.status == 200
+
+
 async def test_too_many_tokens_wait(new_gate: NewGate) -> None:
     """Beyond the bound 429 with Retry-After; a claim makes room once the count is taken anew."""
     async with platform_on(await new_gate(blynk={"max_tickets": 2})) as platform:
@@ -201,7 +233,8 @@ async def test_what_is_told_of_a_device(platform: Platform, boss: Caller) -> Non
 
 
 async def test_a_device_of_another_dialect(gate: Gate, platform: Platform) -> None:
-    """A device that was never claimed here is told of too: nobody's own, and no hardware."""
+    """A device that was never claimed here is told of too: nobody's own, and no hardware. Without a
+    template it could not claim a new token, so it gets none."""
     await gate.add("Valve")
     boss = await platform.caller(platform.root)
     known = await gate.registry.device("Valve")
@@ -209,8 +242,31 @@ async def test_a_device_of_another_dialect(gate: Gate, platform: Platform) -> No
     told = (await platform.get(boss, DEVICE, known.device.id)).body
     assert (told["ownerId"], told["hardwareInfo"]) == (None, {})
     assert (told["orgId"], told["name"]) == (platform.root.id, "Valve")
-    again = await platform.post(boss, REPROVISION, deviceId=known.device.id)
-    assert again.body["deviceId"] == known.device.id
+    refused = await platform.post(boss, REPROVISION, deviceId=known.device.id)
+    assert refused.status == 400
+    assert refused.message == (
+        f"Device with identifier {known.device.id} has no template, "
+        "which it would have to name with its new token."
+    )
+
+
+@pytest.mark.parametrize("said", ['{"x":1e999}', '{"x":-1e-999}', "[1]", '"{"', "7"])
+async def test_whatever_a_device_says_of_its_hardware(
+    platform: Platform, boss: Caller, said: str
+) -> None:
+    """An object is handed on as it is, be there numbers in it that nobody can read; what is none
+    is left out."""
+    token = await platform.issue(platform.acme, boss.user)
+    await platform.claim(token)
+    record = await platform.device(token)
+    assert record is not None
+    body = f'{{"hardwareInfo":{said}}}'.encode()
+    async with http(platform.ports.http) as connection:
+        assert (await connection.ask("POST", f"/api/v1/{token}/attributes", body)).status == 200
+    told = await platform.get(boss, DEVICE, record.id)
+    assert told.status == 200
+    expected = json.loads(said)
+    assert told.body["hardwareInfo"] == (expected if isinstance(expected, dict) else {})
 
 
 # ── what is sent ──────────────────────────────────────────────────────────────────────────────
@@ -243,8 +299,11 @@ async def test_types_are_strict(platform: Platform, boss: Caller) -> None:
 async def test_bodies_that_are_no_object(platform: Platform, boss: Caller) -> None:
     """Empty, no JSON, JSON of another kind, and JSON that is nested too deep."""
     deep = b'{"orgId":1,"ownerId":1,"deviceId":1,"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    fine = json.dumps(whole(boss)).encode()
+    # In a member that is ignored: half a surrogate pair, and what is no UTF-8 at all.
+    unreadable = [fine[:-1] + b',"x":"' + text + b'"}' for text in (b"\xed\xa0\x80", b"\xff")]
     for path in CALLS:
-        for body in (*NO_OBJECTS, deep):
+        for body in (*NO_OBJECTS, deep, *unreadable):
             assert (await platform.call(boss, "POST", path, body)).status == 400, body[:20]
 
 

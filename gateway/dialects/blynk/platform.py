@@ -7,9 +7,9 @@ is in sight. What is out of sight is answered as what is not there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-import msgspec
+from msgspec import Raw
 
 from gateway.core.errors import Conflict
 from gateway.core.inventory import Inventory
@@ -25,6 +25,8 @@ from gateway.core.model import (
     User,
 )
 from gateway.core.people import People
+from gateway.core.ports import Clock
+from gateway.core.recent import Recent
 from gateway.core.registry import Registry
 from gateway.core.tickets import IsOnline, Issued, Tickets, lacked_for_device, lacked_to_issue
 from gateway.dialects.blynk import platform_operations as operations
@@ -44,13 +46,17 @@ from gateway.dialects.blynk.platform_words import (
     missing,
     no_device,
     number_in,
+    refuse,
 )
+from gateway.dialects.blynk.profile import Templates
 from gateway.dialects.blynk.words import NO_ORGANISATION_TEXT, NO_USER_TEXT, answered
 from gateway.wire.call import Call, Reply
 from gateway.wire.route import Route
 
 DEVICE: Final = "/api/v1/organization/device"
 PROVISION: Final = f"{DEVICE}/provision"
+NOT_OF_TEMPLATE_TEXT: Final = "Device with identifier {number} has no template, which it would have to name with its new token."
+_NO_HARDWARE: Final = Raw(b"{}")
 
 
 class PlatformApi:
@@ -65,14 +71,18 @@ class PlatformApi:
         people: People,
         inventory: Inventory,
         registry: Registry,
+        templates: Templates,
         is_online: IsOnline,
+        clock: Clock,
         nudge: Callable[[], None],
     ) -> None:
         self._desk = Desk(authenticate)
         self._tickets = tickets
-        self._people = people
+        self._organisations = Recent(people.organisation_numbered, clock)
+        self._owners = Recent(tickets.owner, clock)
         self._inventory = inventory
         self._registry = registry
+        self._templates = templates
         self._is_online = is_online
         self._nudge = nudge
 
@@ -103,27 +113,31 @@ class PlatformApi:
     async def _issue(self, call: Call, actor: Actor) -> Reply:
         body = body_of(call, IssueBody)
         allow(actor, lacked_to_issue(actor, body.owner_id))
-        organisation = await self._organisation(actor, body.org_id)
-        owner = await self._owner(actor, body.owner_id)
         try:
-            issued = await self._tickets.issue(actor, organisation, owner)
+            return await self._issue_now(actor, body)
+        except Conflict:  # perhaps only by what was known from a moment ago
+            self._organisations.forget(body.org_id)
+            self._owners.forget(body.owner_id)
+        try:
+            return await self._issue_now(actor, body)
         except Conflict:  # the owner is no member of it, nor of one above it in the actor's reach
             missing(NO_USER_TEXT)
-        return _token(issued)
+
+    async def _issue_now(self, actor: Actor, body: IssueBody) -> Reply:
+        organisation = await self._organisation(actor, body.org_id)
+        owner = await self._owner(actor, body.owner_id)
+        return _token(await self._tickets.issue(actor, organisation, owner))
 
     async def _organisation(self, actor: Actor, number: int) -> Organisation:
-        own = actor.organisation
-        if number == own.id:
-            return own
-        found = await self._people.organisation_numbered(number) if number > 0 else None
-        if found is None or not own.has_below(found):
+        found = await self._organisations.find(number) if number > 0 else None
+        if found is None or not actor.organisation.has_below(found):
             missing(NO_ORGANISATION_TEXT)
         return found
 
     async def _owner(self, actor: Actor, number: int) -> User:
         if number == actor.owner_id and actor.user is not None:
             return actor.user
-        found = await self._tickets.owner(number) if number > 0 else None
+        found = await self._owners.find(number) if number > 0 else None
         if found is None:
             missing(NO_USER_TEXT)
         return found
@@ -132,6 +146,8 @@ class PlatformApi:
         number = body_of(call, DeviceBody).device_id
         allow(actor, lacked_for_device(actor))
         record = await self._device(actor, number)
+        if await self._templates.of(record.device) is None:
+            refuse(NOT_OF_TEMPLATE_TEXT.format(number=number))
         try:
             issued = await self._tickets.reprovision(actor, record)
         except Conflict:  # it was removed meanwhile, or taken out of sight
@@ -172,14 +188,14 @@ class PlatformApi:
         )
         return answered(answer)
 
-    async def _hardware(self, record: DeviceRecord) -> dict[str, Any]:
-        """What the device said of itself; empty when it said nothing."""
+    async def _hardware(self, record: DeviceRecord) -> Raw:
+        """What the device said of itself, as it said it; empty when it said nothing."""
         for one in await self._registry.attributes(record):
             said = one.key == HARDWARE_INFO and one.scope is AttributeScope.CLIENT
-            # A device of another dialect may keep anything under that name.
+            # A device may keep any JSON under that name, numbers too large to be read among it.
             if said and isinstance(one.value, Json) and one.value.text.startswith("{"):
-                return msgspec.json.decode(one.value.text, type=dict[str, Any])
-        return {}
+                return Raw(one.value.text)
+        return _NO_HARDWARE
 
     async def _seen(self, call: Call, actor: Actor) -> DeviceRecord:
         number = number_in(call, "deviceId")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from gateway.dialects.blynk.operations import ErrorEnvelope
 from gateway.wire.operation import Answer, Operation, Query
@@ -17,6 +17,10 @@ Int32: TypeAlias = Annotated[
 Int64: TypeAlias = Annotated[
     int, Meta(ge=-(2**63), le=2**63 - 1, extra_json_schema={"format": "int64"})
 ]
+
+
+JsonObject: TypeAlias = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
+"""Text that is one, handed on as it is."""
 
 
 class IssueBody(Struct, rename={"org_id": "orgId", "owner_id": "ownerId"}):
@@ -59,7 +63,7 @@ class DeviceAnswer(Struct, rename="camel"):
     template_id: Int32
     product_name: str
     activated_at: Int64
-    hardware_info: dict[str, Any]
+    hardware_info: JsonObject
     connected: bool
 
 
