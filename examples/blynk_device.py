@@ -2,8 +2,9 @@
 
     python examples/blynk_device.py [http://127.0.0.1:8080 | mqtt://127.0.0.1:1883] [TEMPLATE]
 
-GATEHOUSE_TOKEN holds the token, as `gatehouse ticket issue` printed it. It is the device's only
-credential from the claim on, and claiming it again changes nothing: run this as often as you like.
+GATEHOUSE_TOKEN holds the token, as `gatehouse ticket issue` printed it; mqtt:// needs `paho-mqtt`.
+The token is the device's only credential from the claim on, and claiming it again changes nothing:
+run this as often as you like.
 """
 
 import json
@@ -16,7 +17,9 @@ from urllib.request import urlopen
 
 GATEWAY = urlsplit(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8080")
 TEMPLATE = sys.argv[2] if len(sys.argv) > 2 else "TMPLexample01"
-TOKEN = os.environ["GATEHOUSE_TOKEN"]
+TOKEN = os.environ.get("GATEHOUSE_TOKEN") or sys.exit(
+    "GATEHOUSE_TOKEN is not set: `gatehouse ticket issue` prints a token for it"
+)
 
 
 def over_http() -> None:

@@ -261,14 +261,23 @@ def set_up_again(app, board, old, device):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        usage="%(prog)s [-h] [--scenario NAME] ...",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     names = [*MISTAKES, "reprovision", "abandoned"]
-    parser.add_argument("--scenario", choices=names, default="good")
-    parser.add_argument("--gateway", default="http://127.0.0.1:8080")
-    parser.add_argument("--cloud", type=urlsplit, default=urlsplit("mqtt://127.0.0.1:1883"))
+    parser.add_argument("--scenario", choices=names, default="good", metavar="NAME")
+    parser.add_argument("--gateway", default="http://127.0.0.1:8080", help="the Platform API")
+    parser.add_argument(
+        "--cloud",
+        type=urlsplit,
+        default=urlsplit("mqtt://127.0.0.1:1883"),
+        help="where the board connects: http://, mqtt:// or blynk:// HOST:PORT",
+    )
     parser.add_argument("--org", type=int, default=1, help="the number of the organisation")
     parser.add_argument("--owner", type=int, default=1, help="the number of the user who owns it")
-    parser.add_argument("--template", default="TMPLexample01")
+    parser.add_argument("--template", default="TMPLexample01", help="in the board's firmware")
     given = parser.parse_args()
     setup_s = ABANDONED_S if given.scenario == "abandoned" else 600.0
     board = Board(
@@ -283,7 +292,7 @@ def main():
     except FailedError as failed:
         sys.exit(str(failed))
     except KeyError as missing:
-        sys.exit(f"{missing} is not set")
+        sys.exit(f"{missing} is not set: `gatehouse oauth-client add app` prints what it wants")
     finally:
         board.stop.set()
         life.join()

@@ -168,7 +168,7 @@ async def _list_all(config: Config, which: _Which, *, as_json: bool) -> None:
 
 @command.command()
 @click.argument("name_or_uuid", required=False)
-@click.option("--after", type=click.IntRange(0), metavar="SEQ", help="Only later ones.")
+@click.option("--after", type=click.IntRange(0, 2**63 - 1), metavar="SEQ", help="Only later ones.")
 @click.option("--limit", default=100, type=click.IntRange(1, 10_000), show_default=True)
 @config_option
 @json_option

@@ -20,7 +20,7 @@ from gateway.cli.options import (
     run,
     shown,
 )
-from gateway.cli.story import chapters, sentence, to_do
+from gateway.cli.story import chapters, sentence, to_do, wire_name
 from gateway.cli.tables import when
 from gateway.cli.ticket_views import plain_ticket, until
 from gateway.clock import now_ms
@@ -28,6 +28,7 @@ from gateway.config import Config
 from gateway.core.audit import Audit
 from gateway.core.model import Actor, Event, Presence, Ticket, TicketRecord
 from gateway.core.ports import KnownCredentials
+from gateway.core.presence import ACTIVITY_EVERY, WRITE_EVERY_S
 from gateway.core.registry import Registry
 from gateway.toml_lines import plain
 
@@ -292,8 +293,10 @@ def _renewal(ticket: Ticket) -> str:
 
 def _here(presence: Presence) -> str:
     if not (presence.active_at or presence.connected_at):
-        return "was never heard of with its credentials"
-    where = f", over {presence.wire.value} from {presence.address}" if presence.wire else ""
+        moment = round(WRITE_EVERY_S * ACTIVITY_EVERY)
+        return f"was never heard of with its credentials, as far as was known {moment} s ago"
+    wire = presence.wire
+    where = f", over {wire_name(wire)} from {presence.address}" if wire else ""
     if presence.online:
         return f"is online since {when(presence.connected_at)}{where}"
     return f"is offline, {seen(presence)}{where}"

@@ -67,6 +67,12 @@ def add(
     told = f"added client {shown(made.label)} of {shown(made.organisation.name)}"
     click.echo(f"{told}; its secret is shown this once:", err=True)
     click.echo(f"client_id      {made.name}\nclient_secret  {secret.reveal()}")
+    click.echo(
+        "\nWith them a program gets an access token, `POST /oauth2/token"
+        "?grant_type=client_credentials`;\n`gatehouse org list` and `gatehouse user list` show "
+        "the numbers it needs as orgId and ownerId.",
+        err=True,
+    )
 
 
 async def _add(

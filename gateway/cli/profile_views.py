@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -31,7 +32,9 @@ def print_profile(
     if as_json:
         print_json(fields)
         return
-    print_fields([(key.replace("_", " "), _text(value)) for key, value in fields.items()])
+    sections = fields.pop("sections")
+    rows = [(key.replace("_", " "), _text(value)) for key, value in fields.items()]
+    print_fields([*rows, *_lines_of(sections)])
     if ticket and not reveal:
         click.echo(
             f"\n--reveal shows the key and secret: `{how_to_reveal(profile.name)}`", err=True
@@ -68,6 +71,16 @@ def _chain(rule: ChainRule | None) -> dict[str, Any] | None:
     facts = facts_of_pem(rule.certificate)
     anchor = facts.plain(now_ms()) if facts else None
     return {"pattern": rule.pattern, "create": rule.create, "anchor": anchor}
+
+
+def _lines_of(sections: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The dialects' tables, by dotted names; a list has a line for each of its items."""
+    for section, table in sections.items():
+        for key, value in table.items() if isinstance(table, dict) else [("", table)]:
+            name = f"{section}.{key}" if key else section
+            for item in value if isinstance(value, list) and value else [value]:
+                yield name, _text(item)
+                name = ""
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,7 @@ import click
 
 from gateway import __version__
 from gateway.app import Gateway
+from gateway.cli.templates import template_of
 from gateway.cli.tls_checks import secure_wires
 from gateway.config import Config
 from gateway.core.model import DeviceProfile, ProvisionType
@@ -61,7 +62,7 @@ def _head(gateway: Gateway, profiles: Sequence[DeviceProfile]) -> Iterator[str]:
         yield f"  {_label('listens')}{listening}"
     yield f"  {_label('secure')}{_listening(secure) or _why_off(config)}"
     yield f"  {_label('store')}{_store(config)}"
-    names = [f"{one.name} ({_SHORT[one.provision_type]})" for one in profiles]
+    names = [f"{one.name} ({_open_to(one)})" for one in profiles]
     yield f"  {_label('profiles')}{', '.join(names) or f'none yet; see {config.profiles_dir}'}"
     for error in gateway.profile_errors:
         yield f"  {click.style('!', fg='yellow')} {error}"
@@ -93,6 +94,15 @@ _SHORT = {
     ProvisionType.CHECK_PRE_PROVISIONED_DEVICES: "known names only",
     ProvisionType.X509_CERTIFICATE_CHAIN: "factory certificates",
 }
+
+
+def _open_to(profile: DeviceProfile) -> str:
+    """Whom it lets in. Tokens of Blynk's kind admit devices of a closed profile, too."""
+    if template_of(profile) is None:
+        return _SHORT[profile.provision_type]
+    if profile.provision_type is ProvisionType.DISABLED:
+        return "Blynk tokens"
+    return f"{_SHORT[profile.provision_type]}, Blynk tokens"
 
 
 def _label(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -117,6 +118,13 @@ def issue(
             where = f", written to {output}" if output is not None and sheet.written else ""
             stopped = "" if sheet.written == count else "stopped: "
             click.echo(f"{stopped}made {sheet.written} of {count}{where}", err=True)
+    if not as_json:
+        click.echo(
+            "\nFlash each device_token into its device, with this gateway's address. Labels with "
+            "the\nclaim tokens: `gatehouse label --static-tokens --profile "
+            f"{shlex.quote(profile)} -o labels.pdf`.",
+            err=True,
+        )
 
 
 async def _issue(config: Config, profile: str, org: str, count: int, sheet: PairSheet) -> None:
@@ -138,7 +146,9 @@ async def _issue(config: Config, profile: str, org: str, count: int, sheet: Pair
 @click.option(
     "--state", type=click.Choice([one.value for one in StaticState], case_sensitive=False)
 )
-@click.option("--after", type=click.IntRange(0), default=0, help="Those with a greater number.")
+@click.option(
+    "--after", type=click.IntRange(0, 2**63 - 1), default=0, help="Those with a greater number."
+)
 @click.option("--limit", default=100, type=click.IntRange(1, 10_000), show_default=True)
 @reveal_option
 @config_option

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from gateway.core.advice import about, next_step, wrong_with
-from gateway.core.model import Event, EventKind, Outcome, TicketKind
+from gateway.core.model import Event, EventKind, Outcome, TicketKind, Wire
 from gateway.core.model import RefusalReason as R
 
 _SUCCESS: Final[Mapping[EventKind, str]] = {
@@ -162,10 +162,22 @@ def _details(detail: Mapping[str, str]) -> str:
 def _by(event: Event) -> str:
     peer = event.peer
     who = f"by {peer.actor}" if peer.actor else ""
-    where = f"over {peer.wire.value.upper()} from {peer.address}"
+    where = f"over {wire_name(peer.wire)} from {peer.address}"
     if peer.wire == "shell":
         return f"by {peer.actor or peer.address} on this machine"
     return f"{who} {where}".strip()
+
+
+def wire_name(wire: Wire) -> str:
+    """As people write it."""
+    return _WIRES.get(wire) or wire.value.upper()
+
+
+_WIRES: Final[Mapping[Wire, str]] = {
+    Wire.COAP: "CoAP",
+    Wire.COAPS: "CoAPS",
+    Wire.BLYNK: "Blynk's binary protocol",
+}
 
 
 def to_do(events: Sequence[Event], device: str = "") -> str:

@@ -21,7 +21,7 @@ from gateway.core.model import (
 )
 from gateway.core.tickets import Issued
 
-COLUMNS: Final = ("ticket", "device", "for", "organisation", "owner", "issued", "until", "by")
+COLUMNS: Final = ("ticket", "device", "for", "organisation", "owner", "until", "by")
 CSV_COLUMNS: Final = ("ticket", "device_id", "token", "until")
 _CLAIM: Final = "/external/api/provision"
 _MOST_TEMPLATES: Final = 5
@@ -41,7 +41,6 @@ def row(record: TicketRecord, now: int) -> tuple[str, ...]:
         "a new device" if is_new else f"a new token of {record.device_name}",
         record.organisation_name,
         record.owner_email,
-        when(ticket.created_at),
         until(ticket) + (" (expired)" if ticket.expired(now) else ""),
         ticket.issuer,
     )

@@ -128,7 +128,8 @@ ADVICE: Final[Mapping[R, tuple[str, str]]] = {
     R.UNKNOWN_TEMPLATE: (
         "it names no template, or one that no profile has or its organisation may not use",
         "Compare the template id in the firmware with `template_id` in the `[blynk]` table of the "
-        "profile (`gatehouse profile show PROFILE`), and look at `organisations` there. Its token "
+        "profile (`gatehouse profile show PROFILE`), and look at `organisations` there; clients "
+        "that name none, as Blynk's for Python, need a profile with `fallback = true`. Its token "
         "is still good.",
     ),
     R.OTHER_TEMPLATE: (

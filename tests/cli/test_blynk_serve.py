@@ -8,6 +8,8 @@ import socket
 import struct
 from typing import Any
 
+import pytest
+
 ON = {"GATEHOUSE_BLYNK_TCP_ENABLED": "true", "GATEHOUSE_BLYNK_TCP_PORT": "0"}
 
 
@@ -30,6 +32,32 @@ def test_it_is_shown_and_listens(shell: Any) -> None:
                 device.sendall(struct.pack("!BHH", 29, 1, 5) + b"wrong")
                 assert device.recv(100) == struct.pack("!BHH", 0, 1, 9)
                 assert device.recv(100) == b""
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("strategy", "told"),
+    [
+        ("DISABLED", "Blynk tokens"),
+        ("ALLOW_CREATE_NEW_DEVICES", "open to new devices, Blynk tokens"),
+    ],
+)
+def test_a_template_is_not_called_closed(shell: Any, strategy: str, told: str) -> None:
+    """The start screen says that a profile with a [blynk] table lets tokens in."""
+    (shell.folder / "profiles" / "meter.toml").write_text(
+        f'provision_type = "{strategy}"\n[blynk]\ntemplate_id = "TMPLmeter0001"\n'
+    )
+    with shell.start("serve", stdout=-1, stderr=-3) as process:
+        try:
+            assert process.stdout is not None
+            screen = ""
+            while "gatehouse ready" not in screen:
+                line = process.stdout.readline()
+                assert line, screen
+                screen += line
+            assert f"meter ({told})" in screen
         finally:
             process.terminate()
             assert process.wait(20) == 0

@@ -204,6 +204,35 @@ def test_tickets_are_told_in_words_of_their_own(kind, subject, detail, begins):
     assert "older " not in told
 
 
+@pytest.mark.parametrize(
+    ("wire", "named"),
+    [
+        (Wire.HTTPS, "HTTPS"),
+        (Wire.COAPS, "CoAPS"),
+        (Wire.BLYNK, "Blynk's binary protocol"),
+    ],
+)
+def test_wires_have_their_names(wire, named):
+    """As people write them, not as we do."""
+    event = Event(
+        kind=EventKind.DEVICE_PROVISION, at=1, peer=Peer(wire, "192.0.2.7:5"), subject="m"
+    )
+    (told,) = chapters([event])
+    assert f"over {named} from 192.0.2.7:5" in sentence(told, str)
+
+
+def test_a_number_is_no_name_but_the_device_is_named(shell, waits):
+    """Commands go by names; who gives a device's number is told which that is."""
+    waits(shell)
+    shell.ok("device", "add", "--profile", "valve", "valve-1")
+    number = shell.json("device", "list")[0]["id"]
+    result = shell("device", "show", str(number))
+    assert result.exit_code == 1
+    assert "The one with this number is `valve-1`" in result.output
+    for other in (str(number + 1), "9" * 30, "²"):
+        assert "there is no device" in shell("device", "show", other).output
+
+
 def test_a_refused_token_is_told_as_one():
     """Tokens are shown, where key and secret ask for credentials."""
     (by_token,) = chapters([_event(reason="ticket_expired")])

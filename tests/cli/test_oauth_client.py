@@ -36,6 +36,7 @@ def test_a_client_is_added(acme: Any) -> None:
     result = acme("oauth-client", "add", "Back office", "--org", "Acme")
     assert result.exit_code == 0, result.output
     assert "shown this once" in result.stderr
+    assert "/oauth2/token" in result.stderr
     found = dict(line.split() for line in result.stdout.splitlines())
     assert set(found) == {"client_id", "client_secret"}
     assert found["client_secret"] not in result.stderr

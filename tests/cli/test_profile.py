@@ -253,12 +253,17 @@ def test_every_command_explains_itself(shell: Any, command: str) -> None:
 def test_what_a_profile_says_of_its_devices_is_shown(shell: Any) -> None:
     """Sections and the settings of later versions stand in the table and in JSON."""
     (shell.folder / "profiles" / "demo.toml").write_text(
-        'provision_type = "ALLOW_CREATE_NEW_DEVICES"\n[blynk]\ntemplate_id = "T1"\n'
+        'provision_type = "ALLOW_CREATE_NEW_DEVICES"\n[blynk]\ntemplate_id = "TMPLdemo0001"\n'
+        "events = [{ code = 'leak' }, { code = 'frost' }]\n"
     )
     shown = shell.json("profile", "show", "demo")
-    assert shown["sections"] == {"blynk": {"template_id": "T1"}}
+    events = [{"code": "leak"}, {"code": "frost"}]
+    assert shown["sections"] == {"blynk": {"template_id": "TMPLdemo0001", "events": events}}
     assert (shown["claiming_allowed"], shown["limits"]) == (True, {})
-    assert '{"blynk": {"template_id": "T1"}}' in shell.ok("profile", "show", "demo")
+    lines = [line.split(maxsplit=1) for line in shell.ok("profile", "show", "demo").splitlines()]
+    assert ["blynk.template_id", "TMPLdemo0001"] in lines
+    at = lines.index(["blynk.events", '{"code": "leak"}'])
+    assert lines[at + 1] == ['{"code":', '"frost"}']
 
 
 def test_a_factory_profile_tells_its_anchor(shell: Any) -> None:

@@ -62,7 +62,9 @@ def test_one_pair_is_printed(meters: Any) -> None:
     """As CSV on standard output; the claim token claims it."""
     result = meters(*METERS)
     assert result.exit_code == 0
-    assert result.stderr == "made 1 of 1\n"
+    assert result.stderr.startswith("made 1 of 1\n")
+    label = "`gatehouse label --static-tokens --profile 'Water Meter' -o labels.pdf`"
+    assert label in result.stderr
     [one] = csv.DictReader(result.stdout.splitlines())
     assert list(one) == ["number", "device_id", "claim_token", "device_token"]
     assert (len(one["claim_token"]), len(one["device_token"])) == (36, 32)
@@ -191,3 +193,12 @@ def test_pairs_are_revoked(meters: Any) -> None:
     assert told == f"revoked pair {made[0]}\nrevoked pair {made[1]}\n"
     assert len(meters.json("static-token", "list")) == 1
     assert meters("static-token", "revoke", made[2]).exit_code == 2  # nobody there to ask
+
+
+@pytest.mark.parametrize("command", [("static-token", "list"), ("device", "events")])
+def test_a_place_in_a_list_that_no_number_has(meters: Any, command: tuple[str, ...]) -> None:
+    """It is a wrong word, and not an error of ours: numbers have 63 bits."""
+    assert meters(*command, "--after", str(2**63 - 1)).exit_code == 0
+    result = meters(*command, "--after", str(2**63))
+    assert result.exit_code == 2
+    assert "--after" in result.stderr
