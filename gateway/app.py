@@ -415,7 +415,10 @@ class Gateway:
         if isinstance(verdict, Admitted):
             return verdict
         other = await self._dialect.connect(hello)
-        return other if isinstance(other, Admitted) else verdict
+        if isinstance(other, Admitted) or other.is_passing:
+            return other
+        self._blynk.refused(hello, verdict)
+        return verdict
 
     def _errors(self, path: str) -> ErrorShape:
         if path.startswith(OAUTH_PATH):

@@ -18,7 +18,7 @@ from gateway.transports.coap import CoapListener
 from gateway.transports.http import HttpListener
 from gateway.transports.http_answers import ErrorShapes
 from gateway.transports.mqtt import MqttListener
-from gateway.transports.mqtt.listener import Greet
+from gateway.transports.streams import Greet
 from gateway.wire.call import Report
 from gateway.wire.router import Router
 

@@ -181,12 +181,15 @@ SELECT a.target, a.assigned_at,
  ORDER BY a.target DESC;
 
 -- package_for
+-- Its own, else that of its profile.
 SELECT p.id, p.kind, p.title, p.version, p.tag, p.size, p.checksum, p.algorithm, p.file_name,
        p.file, p.url, p.created_at
-  FROM package_assignment a JOIN package p ON p.id = a.package_id
- WHERE a.kind = ?3
-   AND ((a.target = 'device' AND a.target_id = ?1) OR (a.target = 'profile' AND a.target_id = ?2))
- ORDER BY a.target LIMIT 1;
+  FROM package p
+ WHERE p.id = coalesce(
+       (SELECT a.package_id FROM package_assignment a
+         WHERE a.target = 'device' AND a.target_id = ?1 AND a.kind = ?3),
+       (SELECT a.package_id FROM package_assignment a
+         WHERE a.target = 'profile' AND a.target_id = ?2 AND a.kind = ?3));
 
 -- insert_downloads
 INSERT INTO download (device_id, kind, package_id, sent, at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TypeAlias
 
 from aiohttp import web
@@ -186,11 +187,16 @@ def _labels(kind: Format, otherwise: str | None = None) -> dict[str, str]:
     return {"Server": SERVER, "Content-Type": media_type}
 
 
+@lru_cache(maxsize=256)
+def _is_token(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
 def _sendable(headers: Mapping[str, str]) -> Mapping[str, str]:
     """`headers`, when none can end its line. Raises `ValueError`, which repeats no value."""
     for name, value in headers.items():
-        if not _NAME.fullmatch(name):
+        if not _is_token(name):
             raise ValueError("a header of a reply has a name that is no token")
-        if _CONTROL.search(value):
+        if not value.isprintable() and _CONTROL.search(value):
             raise ValueError(f"the header {name} of a reply holds a control character")
     return headers

@@ -14,15 +14,18 @@ NOTHING: Mapping[str, str] = {}
 
 
 class Query(dict[str, str]):
-    """The parameters of an address. A name given more than once has its values joined by commas, as
-    Spring does it; `pairs` has each as it was given, in order."""
+    """The parameters of an address. A name given more than once has its values `joined` by commas,
+    as Spring does it, else the last; `pairs` has each as it was given, in order."""
 
     __slots__ = ("pairs",)
 
-    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, pairs: Iterable[tuple[str, str]], *, joined: bool = True) -> None:
         self.pairs = tuple(pairs)
-        for name, value in self.pairs:
-            self[name] = f"{self[name]},{value}" if name in self else value
+        super().__init__(self.pairs)
+        if joined and len(self) < len(self.pairs):
+            self.clear()
+            for name, value in self.pairs:
+                self[name] = f"{self[name]},{value}" if name in self else value
 
 
 def pairs_of(query: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -306,6 +309,11 @@ class Rejected(Struct, frozen=True):
     code_v3: int
     code_v5: int
     reason: str = ""
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the client is known, and may be let in later: "server unavailable" (3.1.1)."""
+        return self.code_v3 == 3
 
 
 # ── secure wires ──────────────────────────────────────────────────────────────────────────────

@@ -130,3 +130,25 @@ async def test_what_was_read_before_a_notice_is_not_kept(
     event = Event(kind=EventKind.DEVICE_REMOVE, at=clock.now, peer=PEER, device_id=result.device.id)
     assert await SqlRegistrar(store).remove_device(result.device.id, event)
     assert await access.by_token(token) is None
+
+
+async def test_a_clock_set_back_keeps_no_token(store, new_fleet, clock):
+    """Else a token that was revoked would be good for as long as the clock was set back."""
+    fleet = await new_fleet()
+    device = await fleet.waiting("d")
+    known = await store.known_device(device.id)
+    asked = []
+
+    class Asked:
+        async def find_credentials(self, lookup_id):
+            asked.append(lookup_id)
+            return await store.find_credentials(lookup_id)
+
+    access = Access(Asked(), clock)
+    token = known.credentials.token
+    assert await access.by_token(token) == device
+    assert await access.by_token(token) == device
+    assert len(asked) == 1
+    clock.now -= 3_600_000
+    assert await access.by_token(token) == device
+    assert len(asked) == 2

@@ -19,8 +19,11 @@ from gateway.core.model import (
     Secret,
     Wire,
 )
+from gateway.core.oauth_store import OAuthClient
 from gateway.core.rpc import Rpc
 from gateway.core.sessions import Cause
+from gateway.store.sql_oauth import SqlOAuth
+from gateway.store.sql_people import SqlPeople
 from gateway.store.sql_registrar import SqlRegistrar
 from gateway.store.sql_store import SqlStore
 
@@ -113,6 +116,28 @@ async def test_a_session_with_the_new_credentials_survives_the_notice(
     house.open(known.device, outlet)
     await feed.look()
     assert outlet.ends == []
+
+
+async def test_a_revoked_client_is_told_by_its_number(house: House) -> None:
+    """To whoever keeps its connections."""
+    revoked: list[int] = []
+    rpc = Rpc(house.sessions, house.store, house.clock)
+    feed = Feed(house.store, house.sessions, rpc, client_revoked=revoked.append)
+    root = await SqlPeople(house.store).organisation_numbered(1)
+    assert root is not None
+    oauth, draft = (
+        SqlOAuth(house.store),
+        OAuthClient(name="n", label="l", organisation=root, scopes=frozenset()),
+    )
+    client = await oauth.add_client(
+        draft, Secret("s"), event(EventKind.OAUTH_CLIENT_CREATE), most=1
+    )
+    await feed.look()
+    assert revoked == []
+    await oauth.remove_client(client, event(EventKind.OAUTH_CLIENT_REVOKE))
+    await feed.look()
+    await feed.look()
+    assert revoked == [client.id]
 
 
 async def test_a_stored_call_is_made(house: House, feed: Feed, registrar: SqlRegistrar) -> None:

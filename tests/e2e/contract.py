@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from aiocoap import Message
 from inside import Gate
-from wires import HOST, Coap, Mqtt, mqtt, provisioned
+from wires import Mqtt, mqtt, provisioned
 
 from gateway.core.model import (
     ChecksumAlgorithm,
@@ -101,43 +99,3 @@ async def assign(gate: Gate, package: Package, name: str = "d") -> None:
     known = await gate.registry.device(name)
     assert known is not None
     await gate.registry.assign(package.kind, package, known.device)
-
-
-class Observing(Coap):
-    """A UDP port whose answers wait in a queue for each token; `resets`: answered with RST."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.resets: set[bytes] = set()
-        self.queues: dict[bytes, asyncio.Queue[Any]] = {}
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        message = Message.decode(data)
-        if message.code and message.token in self.resets:
-            self.transport.sendto(b"\x70\x00" + data[2:4])
-        else:
-            super().datagram_received(data, addr)
-        if message.code and message.token in self.queues:
-            self.queues[message.token].put_nowait(message)
-
-    def observe(self, code: Any, path: str, **options: Any) -> bytes:
-        """Register; the token of the observation."""
-        data, fresh = self.datagram(code, path, observe=0, **options)
-        self.queues[fresh] = asyncio.Queue()
-        self.transport.sendto(data)
-        return fresh
-
-    async def next(self, token: bytes, within_s: float = 5.0) -> Any:
-        async with asyncio.timeout(within_s):
-            return await self.queues[token].get()
-
-
-@asynccontextmanager
-async def observing(port: int) -> AsyncIterator[Observing]:
-    loop = asyncio.get_running_loop()
-    transport, device = await loop.create_datagram_endpoint(Observing, remote_addr=(HOST, port))
-    try:
-        yield device
-    finally:
-        transport.close()
-        await asyncio.sleep(0)

@@ -6,20 +6,30 @@ import asyncio
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from blynk_ground import OTHER_TEMPLATE, SECTION, TEMPLATE, BlynkGate, blynk_on
 from inside import serving
-from wires import HttpReply, http
+from wires import GET, HttpReply, coap, dotted, http, http_request
 
 from gateway.core.model import (
     HARDWARE_INFO,
+    PROVISIONED,
     AttributeScope,
+    Certificate,
+    DeviceCredentials,
     DeviceProfile,
     DeviceRecord,
     Json,
+    MqttBasic,
+    Peer,
+    PresharedKey,
+    Provisioned,
     Secret,
+    Wire,
 )
+from gateway.core.ports import NewDevice
 from gateway.core.registry import ProfileDraft
 from gateway.core.tickets import Issued
 
@@ -171,6 +181,40 @@ async def test_the_token_of_a_deleted_device(blynk: BlynkGate) -> None:
     assert answer(await blynk.claim(token)) == (400, INVALID)
 
 
+@pytest.mark.parametrize(
+    "login",
+    [
+        Certificate("MIIBfakecertificate"),
+        MqttBasic("client", "user", Secret("password")),
+        PresharedKey("identity", Secret("00" * 32)),
+    ],
+)
+async def test_what_others_are_known_by_is_no_token(
+    blynk: BlynkGate, login: DeviceCredentials
+) -> None:
+    """The fingerprint of a certificate, or the name of a key, can be learned by anybody."""
+    profile, store = await blynk.gate.profile("Water Meter"), blynk.gateway.store
+    made = await store.create_device(
+        NewDevice(
+            organisation_id=profile.organisation_id,
+            profile_id=profile.id,
+            name="other",
+            type=profile.name,
+            credentials=login,
+            provision_state=PROVISIONED,
+            peer=Peer(Wire.SHELL, "tester"),
+            at=1,
+        )
+    )
+    assert isinstance(made, Provisioned)
+    for method in ("GET", "HEAD"):
+        query = {"token": login.id.reveal(), "templateId": TEMPLATE, "ver": "6.6.6"}
+        assert (await head_or_get(blynk, method, **query)) == 400
+    found = await blynk.services.inventory.find(blynk.admin, made.device.uuid)
+    assert found is not None
+    assert await hardware(blynk, found) == {}
+
+
 async def test_too_many_bad_tokens(blynk: BlynkGate) -> None:
     """After a hundred within a minute: 429 in the envelope, whatever is shown from there."""
     good = await blynk.issue()
@@ -183,6 +227,15 @@ async def test_too_many_bad_tokens(blynk: BlynkGate) -> None:
     assert list(json.loads(reply.body)) == ["error"]
     assert int(reply.headers["retry-after"]) > 0
     assert await blynk.device(good) is None
+
+
+async def test_bad_tokens_in_datagrams_are_counted_apart(blynk: BlynkGate) -> None:
+    """Anybody may write any address on them: whoever is there over HTTP does not suffer for it."""
+    async with coap(blynk.ports.coap) as stranger:
+        query = [f"token={'A' * 32}", f"templateId={TEMPLATE}"]
+        codes = [dotted(await stranger.ask(GET, PATH, query=query)) for _ in range(101)]
+    assert codes == ["4.00"] * 100 + ["4.29"]
+    assert (await blynk.claim(await blynk.issue())).status == 200
 
 
 # ── templates ─────────────────────────────────────────────────────────────────────────────────
@@ -297,9 +350,29 @@ async def test_a_new_token_that_expired(blynk: BlynkGate) -> None:
 async def test_head_does_not_claim(blynk: BlynkGate) -> None:
     token = await blynk.issue()
     query = {"token": token, "templateId": TEMPLATE}
-    reply = await blynk.ask("HEAD", PATH, **query)
-    assert reply.status == 200
+    assert await head_or_get(blynk, "HEAD", **query) == 200
     assert await blynk.device(token) is None
+
+
+async def head_or_get(blynk: BlynkGate, method: str, **query: str) -> int:
+    """The status of the answer."""
+    async with http(blynk.ports.http) as connection:
+        connection.writer.write(http_request(method, f"{PATH}?{urlencode(query)}"))
+        async with asyncio.timeout(5):
+            return int((await connection.reader.readuntil(b"\r\n\r\n")).split()[1])
+
+
+async def test_head_tells_what_get_would(blynk: BlynkGate) -> None:
+    """Of a pending token, of a new one for a device that exists, and of a device's own."""
+    own, record = await blynk.born()
+    for token in (await blynk.issue(), own, (await anew(blynk, record)).token.reveal()):
+        wrong = "TMPLnobody000" if await blynk.device(token) is None else OTHER_TEMPLATE
+        for name in (wrong, "", TEMPLATE):
+            query = {"token": token, "templateId": name}
+            told = await head_or_get(blynk, "HEAD", **query)
+            assert told == await head_or_get(blynk, "GET", **query), name
+    query = {"token": (await anew(blynk, record)).token.reveal(), "templateId": OTHER_TEMPLATE}
+    assert await head_or_get(blynk, "HEAD", **query) == 400
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
@@ -336,6 +409,8 @@ async def test_a_template_to_fall_back_to(blynk: BlynkGate) -> None:
     for name in ("TMPLnobody000", ""):
         token = await blynk.issue()
         for _ in range(2):
+            query = {"token": token, "templateId": name}
+            assert await head_or_get(blynk, "HEAD", **query) == 200
             assert (await blynk.claim(token, name)).status == 200
         device = await blynk.device(token)
         assert device is not None

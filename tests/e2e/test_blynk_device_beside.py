@@ -123,6 +123,8 @@ async def test_metadata_that_does_not_fit(thing: Thing) -> None:
         assert told == "Wrong value"
     told = await thing.refusal("device/meta/update", metaFieldId=1, value="x" * 1025)
     assert told == "Wrong value"
+    assert await thing.refusal("device/meta/update", metaFieldId=1) == "Wrong value"
+    assert json.loads(await thing.done("device/meta", metaFieldId=1))["value"] == "cellar"
 
 
 async def test_metadata_of_other_kinds(blynk: BlynkGate) -> None:
@@ -193,6 +195,8 @@ async def test_a_device_of_another_dialect(blynk: BlynkGate) -> None:
     assert await thing.refusal("get", v1="") == unknown
     assert await thing.refusal("update", v1="1") == NO_PIN
     assert await thing.refusal("device/meta", metaFieldId=1) == NO_FIELD
+    owner = await thing.done("device/meta", metaFieldName="Device Owner")
+    assert owner == b'{"type":"Email","value":""}'
 
 
 async def test_live_connections_hear_what_is_written(thing: Thing) -> None:
@@ -232,6 +236,12 @@ async def test_head_writes_nothing(thing: Thing) -> None:
     assert await thing.latest() == {}
     assert await thing.blynk.gate.registry.attributes(thing.known) == before
     assert await head(thing, f"{API}/getAll?token={thing.token}") == 200
+
+
+async def test_a_get_with_a_body(thing: Thing) -> None:
+    """A body that a GET has means nothing (RFC 9110, section 9.3.1)."""
+    assert (await thing.ask("batch/update", "GET", b"[[1,1]]", v1="3")).body == b"OK"
+    assert await thing.latest() == {"temperature": 3.0}
 
 
 async def test_other_methods(thing: Thing) -> None:

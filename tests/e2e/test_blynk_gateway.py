@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 from blynk_ground import OTHER_TEMPLATE, TEMPLATE, BlynkGate, blynk_on
 from blynk_talk import connected, ended, info, is_online, until
-from inside import NewGate
+from inside import Gate, NewGate, serving
 from operating import Operator
 from wires import PUBACK, Mqtt, Published, mqtt
 
 from gateway.clock import now_ms
-from gateway.core.model import DeviceRecord, Order, Organisation, Secret
+from gateway.core.model import DeviceProfile, DeviceRecord, Order, Organisation, Secret
 from gateway.core.oauth import OAuthClients
-from gateway.core.oauth_store import OAuthScope
+from gateway.core.oauth_store import OAuthClient, OAuthScope
+from gateway.core.registry import ProfileDraft
 from gateway.store.sql_oauth import SqlOAuth
 
 VERSIONS = pytest.mark.parametrize("version", [4, 5])
@@ -122,6 +125,56 @@ async def test_a_subscription_opens_a_place(blynk: BlynkGate, version: int) -> N
         assert await session.unsubscribe(f"dev/{token}/#") in (b"", b"\0")
         await blynk.ask("GET", "/external/api/update", token=token, v0="0")
         assert await session.outcome() == []
+
+
+async def test_subscriptions_of_one_device_stand_for_themselves(blynk: BlynkGate) -> None:
+    """One that is taken back leaves the others, and what was subscribed to again counts also when
+    the device was away in between."""
+    token, _ = await born(blynk)
+    switch = Published(f"dev/{token}/downlink/ds/Switch", b"1", 1)
+    async with gateway(blynk, 5) as (session, _):
+        assert await session.subscribe(f"dev/{token}/#", f"dev/{token}/downlink/#") == [1, 1]
+        assert await session.unsubscribe(f"dev/{token}/#") == b"\0"
+        session.publish(f"dev/{token}/ds/temperature", b"20")
+        await blynk.ask("GET", "/external/api/update", token=token, v0="1")
+        assert await session.published() == switch
+        assert await session.unsubscribe(f"dev/{token}/downlink/#") == b"\0"
+        assert await session.subscribe(f"dev/{token}/downlink/ds/#") == [1]
+        async with connected(blynk, token):
+            assert (await session.published()).topic == f"dev/{token}/downlink/diag"
+        await session.deliver(f"dev/{token}/ds/temperature", b"21")
+        await blynk.ask("GET", "/external/api/update", token=token, v0="1")
+        assert await session.published() == switch
+
+
+async def test_good_tokens_behind_many_wrong_ones(blynk: BlynkGate) -> None:
+    """They have their turn, somewhat later, and nobody else waits for it."""
+    token, record = await born(blynk)
+    async with gateway(blynk, 5) as (session, _):
+        wrong = [f"dev/{number:032}/#" for number in range(102)]
+        assert set(await session.subscribe(*wrong, f"dev/{token}/#")) == {1}
+        await until(lambda: is_online(blynk, record.device), 10)
+    async with gateway(blynk, 5) as (session, _):
+        assert set(await session.subscribe(*wrong, f"dev/{token}/#")) == {1}
+        with suppress(AssertionError):  # there are notes before its answer
+            await session.unsubscribe(f"dev/{token}/#")
+        await asyncio.sleep(2)
+        assert not is_online(blynk, record.device)
+
+
+async def test_a_template_that_is_for_gateways_no_more(blynk: BlynkGate) -> None:
+    """Connections of its devices as gateways end; as devices they come back."""
+    token, _ = await born(blynk, OTHER_TEMPLATE)
+    async with connected(blynk, token, 5, username="mgmt_device") as session:
+        profile = DeviceProfile(
+            id=0, name="Other", sections={"blynk": {"template_id": OTHER_TEMPLATE}}
+        )
+        await blynk.gate.registry.save_profile(ProfileDraft(profile=profile))
+        await ended(session, 0x98)
+    async with mqtt(blynk.ports.mqtt, 5) as session:
+        assert await session.connect("", "mgmt_device", token) == 0x87
+    async with connected(blynk, token, 5):
+        pass
 
 
 async def test_what_a_gateway_says_of_itself(blynk: BlynkGate) -> None:
@@ -263,11 +316,15 @@ async def test_tokens_are_not_logged(blynk: BlynkGate, capsys: pytest.CaptureFix
 # ── OAuth clients ─────────────────────────────────────────────────────────────────────────────
 
 
+def clients_of(gate: Gate) -> OAuthClients:
+    return OAuthClients(SqlOAuth(gate.gateway.store), clock=now_ms)
+
+
 @VERSIONS
 async def test_an_oauth_client(blynk: BlynkGate, version: int) -> None:
     """Client id and secret; it reaches the devices of its organisation and below."""
     north = await blynk.organisation("North")
-    clients = OAuthClients(SqlOAuth(blynk.gateway.store), clock=now_ms)
+    clients = clients_of(blynk.gate)
     client, secret = await clients.add(blynk.admin, north, "north", (OAuthScope.GATEWAY_API,))
     other, other_secret = await clients.add(blynk.admin, north, "other")
     wrong = 0x86 if version == 5 else 4
@@ -294,3 +351,70 @@ async def test_an_oauth_client(blynk: BlynkGate, version: int) -> None:
         assert note.topic == "downlink/diag"
         no = 0x8F if version == 5 else 0x80
         assert await session.subscribe("downlink/#") == [no]
+
+
+@VERSIONS
+async def test_a_client_that_is_revoked(tmp_path: Path, version: int) -> None:
+    """All its connections end at once, in every process; those of another client go on."""
+    async with (
+        serving(tmp_path) as here,
+        serving(tmp_path) as there,
+        blynk_on(here) as blynk,
+    ):
+        token, record = await born(blynk)
+        root, clients = blynk.admin.organisation, clients_of(here)
+        one, one_secret = await clients.add(blynk.admin, root, "one", (OAuthScope.GATEWAY_API,))
+        two, two_secret = await clients.add(blynk.admin, root, "two", (OAuthScope.GATEWAY_API,))
+        async with AsyncExitStack() as stack:
+            ends, stays = [], []
+            for gate in (here, there, there):
+                for name, secret, kept in (
+                    (one.name, one_secret, ends),
+                    (two.name, two_secret, stays),
+                ):
+                    session = await stack.enter_async_context(mqtt(gate.ports.mqtt, version))
+                    assert await session.connect("", name, secret.reveal()) == 0
+                    kept.append(session)
+            await ends[-1].deliver(f"dev/{token}/ds/Switch", b"1")
+            assert there.gateway.sessions.of(record.device.id)
+            await clients_of(there).revoke(blynk.admin, one)
+            for session in ends:
+                await ended(session, 0x98)
+            await until(lambda: not there.gateway.sessions.of(record.device.id))
+            for session in stays:
+                await session.deliver(f"dev/{token}/ds/Switch", b"0")
+        async with mqtt(there.ports.mqtt, version) as session:
+            code = await session.connect("", one.name, one_secret.reveal())
+            assert code == (0x86 if version == 5 else 4)
+
+
+async def test_a_client_whose_organisation_is_removed(blynk: BlynkGate) -> None:
+    """Its connection ends with it."""
+    north = await blynk.organisation("North")
+    client, secret = await clients_of(blynk.gate).add(
+        blynk.admin, north, "north", (OAuthScope.GATEWAY_API,)
+    )
+    async with connected(blynk, secret.reveal(), 5, username=client.name) as session:
+        await blynk.services.people.remove_organisation(blynk.admin, north)
+        await ended(session, 0x98)
+
+
+async def test_a_client_that_is_revoked_while_it_connects(blynk: BlynkGate) -> None:
+    """Between the look at its secret and the CONNACK: the connection ends all the same."""
+    root, clients = blynk.admin.organisation, clients_of(blynk.gate)
+    client, secret = await clients.add(blynk.admin, root, "one", (OAuthScope.GATEWAY_API,))
+    found = blynk.gateway._blynk._mqtt._clients
+    assert found is not None
+
+    class Slow:
+        """Whoever was found is told of a while later."""
+
+        async def authenticate(self, *shown: Any) -> OAuthClient | None:
+            one = await found.authenticate(*shown)
+            await clients.revoke(blynk.admin, client)
+            await blynk.gateway.feed.look()
+            return one
+
+    blynk.gateway._blynk._mqtt._clients = Slow()
+    async with connected(blynk, secret.reveal(), 5, username=client.name) as session:
+        await ended(session, 0x98)

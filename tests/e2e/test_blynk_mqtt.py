@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blynk_ground import OTHER_TEMPLATE, TEMPLATE, BlynkGate, blynk_on
+from blynk_ground import OTHER_TEMPLATE, SECTION, TEMPLATE, BlynkGate, blynk_on
 from blynk_talk import connected, ended, info, is_online, noted, until
-from inside import NewGate, serving
+from inside import PROFILES, NewGate, serving
 from lines import stream_context
 from plant import Plant
 from wires import (
@@ -26,7 +26,16 @@ from wires import (
     publish_packet,
 )
 
-from gateway.core.model import HARDWARE_INFO, AttributesSelection, Device, Order, Secret
+from gateway.core.model import (
+    HARDWARE_INFO,
+    AttributesSelection,
+    Device,
+    DeviceProfile,
+    Order,
+    ProfileTransport,
+    Secret,
+)
+from gateway.core.registry import ProfileDraft
 
 VERSIONS = pytest.mark.parametrize("version", [4, 5])
 UNCLAIMED = b"The token is not claimed yet: publish info/mcu with tmpl first."
@@ -322,6 +331,34 @@ async def test_info_of_a_device_that_is_there(blynk: BlynkGate) -> None:
     assert again.profile_id == record.device.profile_id
 
 
+async def test_a_template_for_another_transport(blynk: BlynkGate) -> None:
+    """Its tokens may be claimed here, and no more: nor does a connection outlast the change."""
+
+    async def save(transport: ProfileTransport) -> None:
+        profile = DeviceProfile(
+            id=0, name="Water Meter", transport=transport, sections={"blynk": SECTION}
+        )
+        await blynk.gate.registry.save_profile(ProfileDraft(profile=profile))
+
+    old, _ = await blynk.born()
+    async with connected(blynk, old, 5) as session:
+        await session.deliver("ds/Switch", b"1")
+        await save(ProfileTransport.COAP)
+        await ended(session, 0x98)
+    token = await blynk.issue()
+    async with connected(blynk, token, 5) as session:
+        session.publish("info/mcu", info(), 1)
+        assert (await session.expect(PUBACK)).body[:2] == b"\0\1"
+        await ended(session, 0x98)
+    assert await blynk.device(token) is not None
+    for one in (token, old):
+        async with mqtt(blynk.ports.mqtt, 5) as session:
+            assert await session.connect("", "device", one) == 0x88
+    await save(ProfileTransport.DEFAULT)
+    async with connected(blynk, token, 5) as session:
+        await session.deliver("ds/Switch", b"1")
+
+
 # ── provisioned anew ──────────────────────────────────────────────────────────────────────────
 
 
@@ -446,6 +483,64 @@ async def test_names_of_others_stay_theirs(new_gate: NewGate) -> None:
         assert await session.subscribe("v1/devices/me/attributes") == [1]
 
 
+async def test_names_of_others_are_no_wrong_tokens(blynk: BlynkGate) -> None:
+    """However many of them log in, devices of ours may from the same address; and one that sends
+    too much hears that, not that it is unknown."""
+    await blynk.gate.registry.save_profile(
+        ProfileDraft(
+            profile=DeviceProfile(
+                id=0, name="slow", limits={"messages": "1:3600"}, **PROFILES["create"]
+            ),
+            key=Secret("slow-key-0001"),
+            secret=Secret("slow-secret-0001"),
+        )
+    )
+    for name, secret in (("basic", "create"), ("slow", "slow")):
+        request = {
+            "deviceName": name,
+            "provisionDeviceKey": f"{secret}-key-0001",
+            "provisionDeviceSecret": f"{secret}-secret-0001",
+            "credentialsType": "MQTT_BASIC",
+            "clientId": name,
+            "username": "device",
+            "password": f"{name}-1",
+        }
+        assert (await provisioned(blynk.ports, "http", request))["status"] == "SUCCESS"
+    for _ in range(150):
+        async with mqtt(blynk.ports.mqtt) as session:
+            assert await session.connect("basic", "device", "basic-1") == 0
+    async with connected(blynk, await blynk.issue()):
+        pass
+    codes = []
+    for _ in range(3):
+        async with mqtt(blynk.ports.mqtt) as session:
+            codes.append(await session.connect("slow", "device", "slow-1"))
+    assert codes == [0, 3, 3]
+
+
+@VERSIONS
+async def test_a_device_of_thingsboard_as_one_of_ours(blynk: BlynkGate, version: int) -> None:
+    """Its access token opens a session; without a template it has no datastreams."""
+    answer = await provisioned(blynk.ports, "http", blynk.gate.request("meter"))
+    token = answer["credentialsValue"]
+    async with connected(blynk, token, version, "downlink/#") as session:
+        device = await blynk.device(token)
+        assert device is not None
+        assert is_online(blynk, device)
+        number = session.publish("ds/Switch", b"1", 1)
+        told = await session.published()
+        assert told.payload == b"Requested dataStream doesn't exist in the product create"
+        assert (await session.expect(PUBACK)).body[:2] == number.to_bytes(2)
+        session.publish("get/meta", b"Device Name")
+        assert (await session.published())[:2] == ("downlink/meta/Device Name", b"meter")
+        number = session.publish("info/mcu", info(), 1)
+        assert (await session.published()).payload == NO_TEMPLATE
+        await session.expect(PUBACK)
+    async with mqtt(blynk.ports.mqtt, version) as session:
+        code = await session.connect("", "mgmt_device", token)
+        assert code == (0x87 if version == 5 else 5)
+
+
 async def test_tokens_are_not_logged(blynk: BlynkGate, capsys: pytest.CaptureFixture[str]) -> None:
     """Not by a claim, a mistake, or an end."""
     token = await blynk.issue()
@@ -456,6 +551,5 @@ async def test_tokens_are_not_logged(blynk: BlynkGate, capsys: pytest.CaptureFix
         await session.deliver("ds/Switch", b"1")
     events = await blynk.gateway.registry.events(limit=1000)
     assert token not in repr(events)
-    assert Secret(token) == Secret(token)
     said = capsys.readouterr()
     assert token not in said.out + said.err

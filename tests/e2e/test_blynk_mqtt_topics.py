@@ -207,7 +207,7 @@ async def test_properties(talking: Talking) -> None:
     await session.deliver("ds/Switch/prop/labels", b"off\x00on")
     assert await talking.client_attributes() | {"hardwareInfo": 0} == {
         "property.Switch.color": "#23C48E",
-        "property.Switch.labels": '["off","on"]',
+        "property.Switch.labels": "off,on",
         "hardwareInfo": 0,
     }
     await session.deliver("ds/Switch/prop/color/erase", b"")
@@ -314,6 +314,7 @@ async def test_calls_write_values(talking: Talking) -> None:
 
 
 async def test_a_call_waits_for_a_subscription(blynk: BlynkGate) -> None:
+    """To its datastream, and not just to another one."""
     token, record = await blynk.born()
     operator = Operator(blynk.gate, record.device.name)
     call = await blynk.gateway.registry.call(
@@ -321,6 +322,8 @@ async def test_a_call_waits_for_a_subscription(blynk: BlynkGate) -> None:
     )
     assert call is not None
     async with connected(blynk, token) as session:
+        assert await session.outcome() == []
+        assert await session.subscribe("downlink/ds/temperature") == [1]
         assert await session.outcome() == []
         assert await session.subscribe("downlink/ds/#") == [1]
         assert await session.published() == Published("downlink/ds/Switch", b"1", 1)

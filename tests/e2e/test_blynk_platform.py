@@ -245,8 +245,7 @@ async def test_a_device_of_another_dialect(gate: Gate, platform: Platform) -> No
     refused = await platform.post(boss, REPROVISION, deviceId=known.device.id)
     assert refused.status == 400
     assert refused.message == (
-        f"Device with identifier {known.device.id} has no template, "
-        "which it would have to name with its new token."
+        f"Device with identifier {known.device.id} has no template to claim a token with."
     )
 
 

@@ -33,7 +33,14 @@ from blynk_binary import (
 from blynk_ground import OTHER_TEMPLATE, SECTION, TEMPLATE, BlynkGate, blynk_on
 from inside import NewGate
 
-from gateway.core.model import Attributes, AttributesSelection, DeviceProfile, Order, RpcCall
+from gateway.core.model import (
+    Attributes,
+    AttributesSelection,
+    DeviceProfile,
+    EventKind,
+    Order,
+    RpcCall,
+)
 from gateway.core.registry import ProfileDraft
 from gateway.core.rpc import RpcOutcome
 from gateway.core.sessions import Slot
@@ -218,6 +225,28 @@ async def test_a_template_may_be_named_later(blynk: BlynkGate) -> None:
         assert await device.ask(INTERNAL, "tmpl", TEMPLATE) == OK
     info = json.loads((await kept(blynk, token)).client["hardwareInfo"].text)
     assert (info["templateId"], info["boardType"]) == (TEMPLATE, "ESP32")
+
+
+@pytest.mark.parametrize("named", [(), ("tmpl", ""), ("tmpl", "TMPLnobody000")])
+async def test_a_device_without_a_template_of_here_is_told_of(
+    blynk: BlynkGate, named: tuple[str, ...]
+) -> None:
+    """Its refusal is written down, once a connection however much it says; it may still be born."""
+    token = await blynk.issue()
+    async with dial(blynk) as device:
+        assert await device.login(token) == OK
+        answer = ILLEGAL_BODY if "TMPLnobody000" in named else OK
+        assert await device.ask(INTERNAL, *INFO, *named) == answer
+        for _ in range(3):
+            assert await device.ask(HARDWARE, "vw", 1, 2) == NOT_REGISTERED
+        refused = [
+            one.reason
+            for one in await blynk.gateway.registry.events(limit=100)
+            if one.kind is EventKind.DEVICE_PROVISION
+        ]
+        assert refused == ["unknown_template"]
+        assert await device.ask(INTERNAL, "tmpl", TEMPLATE) == OK
+    assert await blynk.device(token) is not None
 
 
 @pytest.mark.parametrize("told", [INFO, (*INFO, "tmpl", ""), (*INFO, "tmpl", "TMPLnobody000")])

@@ -7,10 +7,20 @@ import json
 from typing import Any
 
 import pytest
-from contract import CLOSED, PROTOBUF, gateway_of, observing, save_profile, session_of, told
+from contract import CLOSED, PROTOBUF, gateway_of, save_profile, session_of, told
 from inside import Gate
 from operating import Operator
-from wires import DISCONNECT, GET, PUBACK, connect_packet, dotted, http, mqtt, provisioned
+from wires import (
+    DISCONNECT,
+    GET,
+    PUBACK,
+    connect_packet,
+    dotted,
+    http,
+    mqtt,
+    observing,
+    provisioned,
+)
 
 from gateway.core.feed import LOOK_EVERY_S
 from gateway.core.model import ProfileTransport
@@ -117,14 +127,14 @@ async def test_a_profile_made_one_for_mqtt_ends_observations(gate: Gate, feature
     token = await gate.add("d", "p")
     path = f"/api/v1/{token}/{feature}"
     async with observing(gate.ports.coap) as device:
-        observation = device.observe(GET, path)
+        observation = device.observe(path)
         await device.next(observation)
         await save_profile(gate, "p", ProfileTransport.MQTT)
         assert dotted(await device.next(observation)) == "2.02"
         assert dotted(await device.ask(GET, path)) == "5.00"
         await save_profile(gate, "p")
         await asyncio.sleep(3 * LOOK_EVERY_S)
-        again = device.observe(GET, path)
+        again = device.observe(path)
         assert (await device.next(again)).opt.observe == 0
 
 

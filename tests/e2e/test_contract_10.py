@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from aiocoap.numbers.types import Type
-from contract import PROTOBUF, observing, save_profile
+from contract import PROTOBUF, save_profile
 from inside import Gate
 from operating import Operator
-from wires import DELETE, GET, POST, PUT, coap, dotted
+from wires import DELETE, GET, POST, PUT, coap, dotted, observing
 
 from gateway.core.feed import LOOK_EVERY_S
 from gateway.core.model import Json, ProfileTransport
@@ -122,8 +122,8 @@ async def test_one_of_each_kind(gate: Gate) -> None:
     token = await gate.add("d")
     operator = Operator(gate)
     async with observing(gate.ports.coap) as device:
-        calls = device.observe(GET, f"api/v1/{token}/RPC")
-        attributes = device.observe(GET, f"api/v1/{token}/Attributes")
+        calls = device.observe(f"api/v1/{token}/RPC")
+        attributes = device.observe(f"api/v1/{token}/Attributes")
         assert dotted(await device.next(calls)) == "2.03"
         assert (await device.next(attributes)).payload == b"{}"
         await operator.share(n=1)
@@ -141,9 +141,9 @@ async def test_a_replaced_observer_hears_of_it(gate: Gate, kind: Any) -> None:
     token = await gate.add("d")
     path = f"api/v1/{token}/attributes"
     async with observing(gate.ports.coap) as first, observing(gate.ports.coap) as second:
-        older = first.observe(GET, path, kind=kind)
+        older = first.observe(path, kind=kind)
         await first.next(older)
-        newer = second.observe(GET, path, kind=kind)
+        newer = second.observe(path, kind=kind)
         assert (await second.next(newer)).opt.observe == 0
         ended = await first.next(older)
         assert (dotted(ended), ended.mtype, ended.payload) == ("2.02", kind, b"")
@@ -157,7 +157,7 @@ async def test_the_same_registration_again(gate: Gate) -> None:
     token = await gate.add("d")
     path = f"api/v1/{token}/attributes"
     async with observing(gate.ports.coap) as device:
-        observation = device.observe(GET, path)
+        observation = device.observe(path)
         await device.next(observation)
         await Operator(gate).share(n=1)
         await device.next(observation)
@@ -178,7 +178,7 @@ async def test_a_reset_ends_an_observation(gate: Gate, kind: Any, feature: str) 
     token = await gate.add("d")
     operator = Operator(gate)
     async with observing(gate.ports.coap) as device:
-        observation = device.observe(GET, f"api/v1/{token}/{feature}", kind=kind)
+        observation = device.observe(f"api/v1/{token}/{feature}", kind=kind)
         await device.next(observation)
         device.resets.add(observation)
         if feature == "attributes":
@@ -198,7 +198,7 @@ async def test_an_observation_ends_with_its_login(gate: Gate, cause: str) -> Non
     """With 2.02, and a new request is 4.01."""
     token = await gate.add("d")
     async with observing(gate.ports.coap) as device:
-        observation = device.observe(GET, f"api/v1/{token}/rpc")
+        observation = device.observe(f"api/v1/{token}/rpc")
         await device.next(observation)
         known = await Operator(gate).known()
         if cause == "credentials":
@@ -213,7 +213,7 @@ async def test_a_change_with_values_of_every_kind(gate: Gate) -> None:
     """An observer is told as everybody is (13); a repetition changes nothing and is not told."""
     token = await gate.add("d")
     async with observing(gate.ports.coap) as device:
-        observation = device.observe(GET, f"api/v1/{token}/attributes")
+        observation = device.observe(f"api/v1/{token}/attributes")
         await device.next(observation)
         values = {"d": 42.0, "i": 2**63 - 1, "t": "123", "b": False, "j": Json("[1.0]")}
         await Operator(gate).share(**values)
@@ -231,7 +231,7 @@ async def test_a_profile_of_schemas(gate: Gate) -> None:
     token = await gate.add("d", "b")
     operator = Operator(gate)
     async with observing(gate.ports.coap) as device:
-        attributes = device.observe(GET, f"api/v1/{token}/attributes")
+        attributes = device.observe(f"api/v1/{token}/attributes")
         first = await device.next(attributes)
         assert (dotted(first), first.payload, first.opt.observe) == ("2.05", b"", 0)
         await operator.share(n=7)
@@ -242,7 +242,7 @@ async def test_a_profile_of_schemas(gate: Gate) -> None:
         told = await device.next(attributes)
         change = wire.AttributeUpdateNotificationMsg.FromString(told.payload)
         assert list(change.sharedDeleted) == ["n"]
-        calls = device.observe(GET, f"api/v1/{token}/rpc")
+        calls = device.observe(f"api/v1/{token}/rpc")
         await device.next(calls)
         calling = asyncio.create_task(operator.call("m", '{"a":1}'))
         told = await device.next(calls)

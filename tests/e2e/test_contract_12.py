@@ -6,12 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from contract import CLOSED, PROTOBUF, observing, save_profile, session_of
+from contract import CLOSED, PROTOBUF, save_profile, session_of
 from inside import Gate, NewGate
 from operating import Operator
 from wires import (
     DISCONNECT,
-    GET,
     POST,
     PUBACK,
     coap,
@@ -19,6 +18,7 @@ from wires import (
     dotted,
     http,
     mqtt,
+    observing,
     provisioned,
 )
 
@@ -128,10 +128,10 @@ async def test_limited_observations(new_gate: NewGate) -> None:
     gate = await new_gate(limits={"device_messages": "2:600"})
     token = await gate.add("d")
     async with observing(gate.ports.coap) as device:
-        stands = device.observe(GET, f"api/v1/{token}/attributes")
+        stands = device.observe(f"api/v1/{token}/attributes")
         await device.next(stands)
         for feature, code in (("rpc", "2.03"), ("rpc", "4.29"), ("attributes", "4.29")):
-            fresh = device.observe(GET, f"api/v1/{token}/{feature}")
+            fresh = device.observe(f"api/v1/{token}/{feature}")
             answer = await device.next(fresh)
             assert (dotted(answer), answer.opt.observe) == (code, 0 if code == "2.03" else None)
         await Operator(gate).share(n=1)

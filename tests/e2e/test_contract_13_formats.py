@@ -8,10 +8,10 @@ import struct
 from typing import Any
 
 import pytest
-from contract import PROTOBUF, observing, save_profile, session_of
+from contract import PROTOBUF, save_profile, session_of
 from inside import Gate
 from operating import Operator
-from wires import DISCONNECT, GET, POST, PUBACK, coap, dotted, http
+from wires import DISCONNECT, POST, PUBACK, coap, dotted, http, observing
 
 from gateway.core.model import AttributeScope, Json, ProfileTransport
 from gateway.dialects.thingsboard import device_api_pb2 as wire
@@ -67,7 +67,7 @@ async def test_what_people_set_is_told_over_http_and_coap(gate: Gate) -> None:
     token = await gate.add("d")
     path = f"/api/v1/{token}/attributes"
     async with http(gate.ports.http) as web, observing(gate.ports.coap) as device:
-        observed = device.observe(GET, path)
+        observed = device.observe(path)
         await device.next(observed)
         poll = asyncio.create_task(web.ask("GET", f"{path}/updates"))
         await asyncio.sleep(0.1)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract import CLOSED, add_package, assign, observing, session_of, told
+from contract import CLOSED, add_package, assign, session_of, told
 from inside import Gate
-from wires import DELETE, DISCONNECT, GET, PUBLISH, Coap, Mqtt, coap, dotted, http
+from wires import DELETE, DISCONNECT, GET, PUBLISH, Coap, Mqtt, coap, dotted, http, observing
 
 from gateway.core.model import Package, PackageKind
 
@@ -53,7 +53,7 @@ async def test_a_package_is_announced(gate: Gate, tmp_path: Path, kind: PackageK
         http(gate.ports.http) as web,
     ):
         assert await session.subscribe("v1/devices/me/attributes") == [1]
-        observed = device.observe(GET, path)
+        observed = device.observe(path)
         assert json.loads((await device.next(observed)).payload) == {}
         poll = asyncio.create_task(web.ask("GET", f"{path}/updates"))
         await asyncio.sleep(0.1)

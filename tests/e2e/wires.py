@@ -11,9 +11,9 @@ import itertools
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, NamedTuple, TypeVar
 
 from aiocoap import CON, Message
 from aiocoap.numbers.codes import DELETE, GET, POST, PUT
@@ -22,6 +22,7 @@ __all__ = ["CON", "DELETE", "GET", "POST", "PUT"]
 
 HOST = "127.0.0.1"
 WAIT_S = 10.0
+C = TypeVar("C", bound=asyncio.DatagramProtocol)
 
 CONNACK, PUBLISH, PUBACK, PUBREC, PUBCOMP = 0x20, 0x30, 0x40, 0x50, 0x70
 SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 0x90, 0xB0, 0xD0, 0xE0
@@ -332,9 +333,10 @@ class Coap(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def coap(port: int) -> AsyncIterator[Coap]:
+async def speaking(kind: Callable[[], C], port: int) -> AsyncIterator[C]:
+    """A UDP port of that kind, towards the gateway's."""
     loop = asyncio.get_running_loop()
-    transport, device = await loop.create_datagram_endpoint(Coap, remote_addr=(HOST, port))
+    transport, device = await loop.create_datagram_endpoint(kind, remote_addr=(HOST, port))
     try:
         yield device
     finally:
@@ -342,16 +344,24 @@ async def coap(port: int) -> AsyncIterator[Coap]:
         await asyncio.sleep(0)
 
 
+def coap(port: int) -> AbstractAsyncContextManager[Coap]:
+    return speaking(Coap, port)
+
+
 class Observing(Coap):
-    """A UDP port whose answers wait in a queue for each token."""
+    """A UDP port whose answers wait in a queue for each token; `resets`: answered with RST."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.resets: set[bytes] = set()
         self.queues: dict[bytes, asyncio.Queue[Message]] = {}
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        super().datagram_received(data, addr)
         message = Message.decode(data)
+        if message.code and message.token in self.resets:
+            self.transport.sendto(b"\x70\x00" + data[2:4])
+        else:
+            super().datagram_received(data, addr)
         if message.code and message.token in self.queues:
             self.queues[message.token].put_nowait(message)
 
@@ -362,20 +372,13 @@ class Observing(Coap):
         self.transport.sendto(data)
         return fresh
 
-    async def next(self, token: bytes) -> Message:
-        async with asyncio.timeout(WAIT_S):
+    async def next(self, token: bytes, within_s: float = WAIT_S) -> Message:
+        async with asyncio.timeout(within_s):
             return await self.queues[token].get()
 
 
-@asynccontextmanager
-async def observing(port: int) -> AsyncIterator[Observing]:
-    loop = asyncio.get_running_loop()
-    transport, device = await loop.create_datagram_endpoint(Observing, remote_addr=(HOST, port))
-    try:
-        yield device
-    finally:
-        transport.close()
-        await asyncio.sleep(0)
+def observing(port: int) -> AbstractAsyncContextManager[Observing]:
+    return speaking(Observing, port)
 
 
 def dotted(message: Message) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 from issued import given, signed
 
@@ -17,11 +19,22 @@ from gateway.core.model import (
 )
 from gateway.core.pki.model import SerialReservation
 from gateway.core.ports import NewDevice, NewProfile
+from gateway.store.migrate import migrations
 from gateway.store.postgres import PostgresDriver
 from gateway.store.sql_registrar import SqlRegistrar
 from gateway.store.sql_store import SqlStore
 from gateway.store.sqlite import SqliteDriver
 from gateway.store.vault import Vault
+
+
+@pytest.fixture(scope="module")
+def schema():
+    """An SQLite database with nothing in it, to ask for plans of statements."""
+    connection = sqlite3.connect(":memory:")
+    for _, script in migrations("sqlite"):
+        connection.executescript(script)
+    yield connection
+    connection.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
 
 import pytest
@@ -22,7 +21,6 @@ from gateway.core.model import (
 )
 from gateway.core.registry import Registry
 from gateway.core.static_token_store import NewPair, NewPairs, StaticClaim, StaticToken
-from gateway.store.migrate import migrations
 from gateway.store.queries import QUERIES
 from gateway.store.sql_registrar import SqlRegistrar
 from gateway.store.sql_static_tokens import SqlStaticTokens
@@ -265,15 +263,6 @@ async def test_a_stolen_database_tells_no_token(grounds, tmp_path):
     for secret in (issued.claim, issued.token):
         assert secret.reveal().encode() not in files
         assert secret.reveal() not in repr(issued)
-
-
-@pytest.fixture(scope="module")
-def schema():
-    connection = sqlite3.connect(":memory:")
-    for _, script in migrations("sqlite"):
-        connection.executescript(script)
-    yield connection
-    connection.close()
 
 
 @pytest.mark.parametrize(

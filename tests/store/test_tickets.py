@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 
 import pytest
 from people import SHELL, make_crowd
@@ -12,7 +11,6 @@ from ticket_ground import Ground
 from gateway.core.model import Device, DeviceProfile, EventKind, MqttBasic, Secret, Ticket
 from gateway.core.registry import ProfileDraft, Registry
 from gateway.core.tokens import new_url_token
-from gateway.store.migrate import migrations
 from gateway.store.queries import QUERIES
 from gateway.store.sql_registrar import SqlRegistrar
 
@@ -129,15 +127,6 @@ async def test_only_a_token_is_a_token(grounds, newcomer):
     assert await here.store.find_token(Secret("meter-1")) is None
 
 
-@pytest.fixture(scope="module")
-def database():
-    connection = sqlite3.connect(":memory:")
-    for _, script in migrations("sqlite"):
-        connection.executescript(script)
-    yield connection
-    connection.close()
-
-
 @pytest.mark.parametrize(
     ("name", "values", "index"),
     [
@@ -151,8 +140,8 @@ def database():
         ("revoke_rotations", (1,), "ticket_of_device (device_id=?)"),
     ],
 )
-def test_a_statement_goes_by_its_index(database, name, values, index):
+def test_a_statement_goes_by_its_index(schema, name, values, index):
     """A million tickets that wait must not be looked through for one."""
-    plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {QUERIES[name]}", values)]
+    plan = [row[3] for row in schema.execute(f"EXPLAIN QUERY PLAN {QUERIES[name]}", values)]
     assert any(index in step for step in plan), plan
     assert not any(step.startswith("SCAN ticket") for step in plan), plan

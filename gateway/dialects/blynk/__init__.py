@@ -15,20 +15,23 @@ The claim and its tickets
   ends it.
 - Orders reach sessions of other dialects as calls of the methods `reconfigure`, `reboot` and
   `redirect`.
-- Wrong tokens are counted by address over all wires; asking for a pending one is no wrong token.
+- Wrong tokens are counted by address over all wires, but those in CoAP datagrams in the open apart:
+  anybody may write any address on these. Asking for a pending one is no wrong token.
 - A token issued in a shell may be for a device without an owner; the Platform API wants one.
 
 The Platform API
 - A busy gateway answers 429 with Retry-After where other paths answer 503, which Blynk's clients
   do not know; so does an organisation for which too many tokens wait.
 - `Content-Type` is not looked at: a body is JSON or 400. Names are case sensitive.
+- An organisation or an owner that was looked up is known for a second: who was moved away may be
+  named as an owner that long; who was removed, not.
 - 403 names the first permission lacking (`PROVISION_DEVICES`); with neither permission to see
   devices it is `OWN_DEVICES_VIEW`.
 - Online means that the device can be told something at once: MQTT, the binary protocol, a CoAP
   observation of orders, and ThingsBoard's connections. One that only speaks HTTP is away.
 - `GET /api/v1/organization/device` and `..online` need no PROVISION_DEVICES. `templateId` there is
   the number of the profile, `activatedAt` when the device was born. Devices of other dialects can
-  be looked at, provisioned anew and ordered too.
+  be looked at and ordered too, and provisioned anew if their profile is a template, else 400.
 - Static tokens (their bodies are ours): claim `{token, orgId, ownerId?}`, unclaim `{token}` or
   `{deviceId}`; a token may be `{token}+{orgId}`. An unknown one is 404, one that others have 400,
   the same claim may be repeated. Unclaiming keeps the device and its data; it is for whoever may
@@ -55,14 +58,17 @@ The device API
   longitude, then latitude.
 - `update` takes several pins; a call with one mistake stores nothing. A POSTed batch without
   Content-Type is JSON; its values are history, told to no live connection.
-- Any name of 1 to 32 letters, digits, `_` and `-` that begins with a letter is a property.
-- Metadata is read by `metaFieldName` too. `Device Name` and `Device Owner` are read only. Whoever
-  sets a field hears of it as the other connections do.
+- Any name of 1 to 32 letters, digits, `_` and `-` that begins with a letter is a property; several
+  values of one are kept with commas between them, by whatever wire they came.
+- Metadata is read by `metaFieldName` too, and written by a `value`, which may be empty but not
+  missing. `Device Name` and `Device Owner` are read only. Whoever sets a field hears of it as the
+  other connections do.
 - A device whose profile is no template has no datastreams, fields or events, and no other error.
 - File uploads (`/external/api/upload`) are not served.
 
 MQTT
-- Of two connections with one token, pending or not, the newer stands (0x8E).
+- Of two connections with one token to one process, pending or not, the newer stands (0x8E).
+- The user name `device` may be a ThingsBoard device's too: what logs in there is no wrong token.
 - What a device publishes while its claim is under way waits for it; before any claim it is
   acknowledged (MQTT 5: 0x87), dropped, and noted on `downlink/diag`. Mistakes are noted there too,
   20 at once and 2 a second, and acknowledged (MQTT 5: 0x99, 0x90, 0x97).
@@ -75,7 +81,9 @@ MQTT
 - No WebSocket, no `downlink/ping`, no last will.
 - A gateway device is a device too, by the plain topics. Out of reach, pending and unknown are one
   `Invalid token.` A device that is moved out of reach keeps its place until the session ends.
-- The connections of an OAuth client end (0x98) when it is revoked, or its organisation removed.
+- A connection ends (0x98) when its OAuth client is revoked or that one's organisation removed, its
+  template is enabled for gateways no more, or its profile is made one for CoAP alone.
+- A filter has at most 256 characters, and the token before it in a gateway's as many.
 
 The binary protocol
 - In the open alone. Frames of one connection are served one after another, and a RESPONSE to `vw`
@@ -115,6 +123,7 @@ from gateway.dialects.blynk.device import DeviceApi
 from gateway.dialects.blynk.mqtt import BlynkMqtt, Clients
 from gateway.dialects.blynk.orders import OrdersApi
 from gateway.dialects.blynk.profile import Templates
+from gateway.dialects.blynk.services import Services
 from gateway.dialects.blynk.stream import BlynkStream
 from gateway.wire.call import Admitted, Hello, Rejected
 from gateway.wire.route import Route
@@ -162,7 +171,7 @@ class Blynk:
         self._claim = ClaimApi(provisioner, callers, templates)
         self._device = DeviceApi(callers, data, sessions)
         self._orders = OrdersApi(callers, sessions)
-        self._mqtt = BlynkMqtt(
+        services = Services(
             provisioner=provisioner,
             callers=callers,
             templates=templates,
@@ -174,23 +183,14 @@ class Blynk:
             gauge=gauge,
             timeout_s=timeout_s,
             claim_s=claim_s,
+        )
+        self._mqtt = BlynkMqtt(
+            services,
             idle_s=session_idle_s,
             clients=clients,
             max_children=max_children,
         )
-        self._stream = BlynkStream(
-            provisioner=provisioner,
-            callers=callers,
-            templates=templates,
-            data=data,
-            sessions=sessions,
-            rpc=rpc,
-            attendance=attendance,
-            clock=clock,
-            gauge=gauge,
-            timeout_s=timeout_s,
-            claim_s=claim_s,
-        )
+        self._stream = BlynkStream(services)
 
     def routes(self) -> Iterable[Route]:
         """What devices ask for over HTTP and CoAP."""
@@ -203,6 +203,10 @@ class Blynk:
     async def connect(self, hello: Hello) -> Admitted | Rejected:
         """Open an MQTT session."""
         return await self._mqtt.connect(hello)
+
+    def refused(self, hello: Hello, verdict: Rejected) -> None:
+        """Nobody else knows who it is either: what it showed counts as wrong."""
+        self._mqtt.refused(hello, verdict)
 
     async def connect_stream(self, hello: Hello) -> Admitted | Rejected:
         """Open a session of the binary protocol; the token is `Hello.password`."""

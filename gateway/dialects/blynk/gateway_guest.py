@@ -133,7 +133,8 @@ class GatewayGuest:
         self._children: dict[str, Child] = {}
         self._wanted: dict[str, Subscriptions] = {}
         """Of devices that something was subscribed to, by their tokens."""
-        self._to_enter: list[str] = []
+        self._to_enter: dict[str, None] = {}
+        """Of those that have no place yet, in the order they came."""
         self._wrong = Throttle(_WRONG_TOKENS, most=1)
         self.callers = callers
         self.client = client
@@ -169,7 +170,7 @@ class GatewayGuest:
             child.listens_to(_within(topic_filter, token))
             return
         wanted.add(_within(topic_filter, token))
-        self._to_enter.append(token)
+        self._to_enter[token] = None
         if len(self._to_enter) == 1:
             self._errands.begin(self)
 
@@ -184,10 +185,11 @@ class GatewayGuest:
         child, wanted = self._children.get(token), self._wanted.get(token)
         if child is not None:
             child.ignores(own)
-        if wanted is not None:
+        elif wanted is not None:
             wanted.discard(own)
             if not len(wanted):
                 del self._wanted[token]
+                self._to_enter.pop(token, None)
 
     def heard(self) -> None:
         if self.own is not None:
@@ -209,14 +211,21 @@ class GatewayGuest:
     async def enter_wanted(self) -> None:
         """Give places to devices that were subscribed to, one after the other."""
         while self._to_enter:
+            token = next(iter(self._to_enter))
             try:
-                await self.place(self._to_enter[0])
+                await self._may_ask_again()
+                await self.place(token)
             except GatehouseError as exc:
                 log.warning("gateway.device_not_entered", reason=str(exc))
             except Exception:
                 log.exception("gateway.entering_failed")
-            if self._to_enter:
-                del self._to_enter[0]
+            await asyncio.sleep(0)  # a look-up need not wait for anything: others have their turn
+            self._to_enter.pop(token, None)
+
+    async def _may_ask_again(self) -> None:
+        """Wait while too many tokens were wrong: those behind them may be right."""
+        while wait_ms := self._wrong.wait("", self._house.clock()):
+            await asyncio.sleep(wait_ms / 1000)
 
     async def place(self, token: str) -> Child | Reply:
         """The place of the device with that token; made when it has none, and is within reach."""
@@ -271,10 +280,11 @@ class GatewayGuest:
         token = child.token.reveal()
         if self._children.get(token) is child:
             del self._children[token]
+        if not len(child.subscriptions):
+            self._wanted.pop(token, None)
         child.leave()
 
 
 def _within(topic_filter: str, token: str) -> str:
     """A filter of a device as the device itself would have it."""
-    rest = topic_filter.removeprefix(f"{DEVICES}{token}/")
-    return "downlink/#" if rest == "#" else rest
+    return topic_filter.removeprefix(f"{DEVICES}{token}/")

@@ -10,16 +10,25 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Struct
 
-from gateway.core.model import AttributesChange, Device, Order, Peer, RpcCall, Secret, Value
+from gateway.core.model import (
+    AttributesChange,
+    Device,
+    Order,
+    Peer,
+    ProfileTransport,
+    RpcCall,
+    Secret,
+    Value,
+)
 from gateway.core.ports import Clock
 from gateway.core.presence import Attendance
+from gateway.core.renewals import Renewals
 from gateway.core.rpc import Rpc
 from gateway.core.sessions import Cause, Session, Sessions
 from gateway.dialects.blynk.callers import Known
 from gateway.dialects.blynk.line import ADMINISTRATIVE, TAKEN_OVER, Line
 from gateway.dialects.blynk.profile import BlynkTemplate, Datastream
 from gateway.dialects.blynk.programs import Programs
-from gateway.dialects.blynk.refreshes import Refreshes
 from gateway.dialects.blynk.topics import (
     DATASTREAMS,
     DIAG,
@@ -29,6 +38,7 @@ from gateway.dialects.blynk.topics import (
     RECONFIGURE,
     REDIRECT,
     Subscriptions,
+    brings_values,
 )
 from gateway.dialects.blynk.values import Mistake, from_json, texts_of
 from gateway.dialects.blynk.waiting import Waiting
@@ -39,6 +49,8 @@ _ENDS: Final = {
     Cause.REMOVED: ADMINISTRATIVE,
     Cause.TAKEN_OVER: TAKEN_OVER,
 }
+NOT_HERE_TEXT: Final = "the device's profile is for another transport"
+NO_GATEWAY_TEXT: Final = "the device's template is not enabled for the gateway API"
 _GONE: Final = Reply(status=Status.GONE, reason="the token is no longer good")
 _PIN: Final = re.compile(r"v([0-9]{1,4})").fullmatch
 _encode = msgspec.json.Encoder().encode
@@ -50,7 +62,7 @@ class Household(Struct, frozen=True):
     sessions: Sessions
     rpc: Rpc
     attendance: Attendance
-    refreshes: Refreshes
+    renewals: Renewals[BlynkTemplate | None]
     waiting: Waiting
     programs: Programs
     clock: Clock
@@ -98,7 +110,7 @@ class Place:
             self,
             gateway_id=gateway_id,
             wants_attributes=True,
-            wants_calls=self.subscriptions.reach(DATASTREAMS),
+            wants_calls=self.subscriptions.reach_datastreams,
         )
         if session.wants_calls and not session.closed:
             self._house.rpc.offer_soon(session)
@@ -118,14 +130,14 @@ class Place:
         session = self._session
         if session is None:
             return
-        wanted, session.wants_calls = session.wants_calls, self.subscriptions.reach(DATASTREAMS)
-        if session.wants_calls and not wanted and not session.closed:
+        session.wants_calls = self.subscriptions.reach_datastreams
+        if brings_values(topic_filter) and not session.closed:
             self._house.rpc.offer_soon(session)
 
     def ignores(self, topic_filter: str) -> None:
         self.subscriptions.discard(topic_filter)
         if self._session is not None:
-            self._session.wants_calls = self.subscriptions.reach(DATASTREAMS)
+            self._session.wants_calls = self.subscriptions.reach_datastreams
 
     @property
     def line(self) -> Line:
@@ -190,9 +202,9 @@ class Place:
                 self._line.push(self.prefix + REDIRECT, argument.encode())
 
     def profile_changed(self) -> None:
-        self._house.refreshes.ask(self.known, self._refreshed)
+        self._house.renewals.ask(self.known.device, self._renewed)
 
-    def _refreshed(self, template: BlynkTemplate | None) -> None:
+    def _renewed(self, template: BlynkTemplate | None) -> None:
         self.known = Known(self.known.device, template)
 
     def end(self, cause: Cause) -> None:
@@ -200,9 +212,23 @@ class Place:
 
 
 class DeviceGuest(Place):
-    """The device's side of a connection of its own."""
+    """The device's side of a connection of its own. `is_gateway`: it speaks for others there."""
 
-    __slots__ = ()
+    __slots__ = ("is_gateway",)
+
+    def __init__(
+        self,
+        house: Household,
+        line: Line,
+        known: Known,
+        token: Secret,
+        peer: Peer,
+        subscriptions: Subscriptions,
+        *,
+        is_gateway: bool = False,
+    ) -> None:
+        super().__init__(house, line, known, token, peer, subscriptions)
+        self.is_gateway = is_gateway
 
     def opened(self, link: Link) -> None:
         self._line.open(link)
@@ -218,6 +244,26 @@ class DeviceGuest(Place):
     def closed(self) -> None:
         self._line.close()
         self.leave()
+
+    def _renewed(self, template: BlynkTemplate | None) -> None:
+        """What it may not be connected for any more ends the connection."""
+        super()._renewed(template)
+        if not may_connect(self.known):
+            self._line.shut(ADMINISTRATIVE, NOT_HERE_TEXT)
+        elif self.is_gateway and not may_speak_for_others(self.known):
+            self._line.shut(ADMINISTRATIVE, NO_GATEWAY_TEXT)
+
+
+def may_connect(known: Known) -> bool:
+    """Whether its profile is for MQTT too, as far as is known."""
+    template = known.template
+    transport = known.device.transport if template is None else template.profile.transport
+    return transport is not ProfileTransport.COAP
+
+
+def may_speak_for_others(known: Known) -> bool:
+    """Whether its template is enabled for the gateway API (section 7.4)."""
+    return known.template is not None and known.template.section.gateway
 
 
 def stream_called(template: BlynkTemplate | None, method: str) -> Datastream | None:

@@ -32,7 +32,7 @@ class Line:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._notes = Allowance(_NOTES_AT_ONCE, _NOTES_PER_S)
+        self._notes: Allowance | None = None  # made when first needed: most are never told
         self._link: Link | None = None
         self._busy = 0
         self._due: tuple[int, str] | None = None
@@ -62,7 +62,11 @@ class Line:
 
     def note(self, text: str, *, topic: str = DIAG) -> None:
         """Tell the developer of a device what is wrong, unless that was done often lately."""
-        if self._link is not None and self._notes.take(self._clock()):
+        if self._link is None:
+            return
+        if self._notes is None:
+            self._notes = Allowance(_NOTES_AT_ONCE, _NOTES_PER_S)
+        if self._notes.take(self._clock()):
             self._link.push(topic, text.encode(), unasked=0)
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────

@@ -5,29 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from gateway.core.model import Peer, ProfileTransport, Secret, Ticket, Wire
+from gateway.core.model import Peer, Secret, Ticket, Wire
 from gateway.core.oauth_store import OAuthClient, OAuthScope
-from gateway.core.ports import Clock
-from gateway.core.presence import Attendance
-from gateway.core.provisioning import Provisioner
-from gateway.core.rpc import Rpc
-from gateway.core.sessions import Sessions
-from gateway.dialects.blynk.callers import Callers
-from gateway.dialects.blynk.data import DeviceData
+from gateway.core.renewals import Renewals
 from gateway.dialects.blynk.gateway import GatewayApi
 from gateway.dialects.blynk.gateway_guest import Errands, GatewayGuest
-from gateway.dialects.blynk.guests import DeviceGuest, Household, Place
+from gateway.dialects.blynk.guests import (
+    NO_GATEWAY_TEXT,
+    NOT_HERE_TEXT,
+    DeviceGuest,
+    Household,
+    Place,
+    may_connect,
+    may_speak_for_others,
+)
 from gateway.dialects.blynk.line import Line
 from gateway.dialects.blynk.pending import PendingApi, PendingGuest
-from gateway.dialects.blynk.profile import Templates
 from gateway.dialects.blynk.programs import Programs
-from gateway.dialects.blynk.refreshes import Refreshes
+from gateway.dialects.blynk.services import Services
 from gateway.dialects.blynk.topics import DownlinkFilters, GatewayFilters, Subscriptions
 from gateway.dialects.blynk.uplink import CONDUCT, Uplink
 from gateway.dialects.blynk.waiting import Waiting
 from gateway.wire.call import Admitted, Call, Hello, Rejected, Reply
 from gateway.wire.route import Route
-from gateway.wire.router import Gauge, Router
+from gateway.wire.router import Router
 
 DEVICE: Final = "device"
 GATEWAY: Final = "mgmt_device"
@@ -37,8 +38,8 @@ MOST_CLIENT_ID: Final = 64
 
 _UNKNOWN: Final = Rejected(4, 0x86, "unknown token")
 _UNCLAIMED: Final = Rejected(4, 0x86, "the token is not claimed yet")
-_NO_GATEWAY: Final = Rejected(5, 0x87, "the device's template is not enabled for the gateway API")
-_NOT_HERE: Final = Rejected(3, 0x88, "the device's profile is for another transport")
+_NO_GATEWAY: Final = Rejected(5, 0x87, NO_GATEWAY_TEXT)
+_NOT_HERE: Final = Rejected(3, 0x88, NOT_HERE_TEXT)
 _TOO_MANY: Final = Rejected(3, 0x9F, "too many wrong tokens")
 _LIMITED: Final = Rejected(3, 0x9F, "too many messages")
 _LONG_ID: Final = Rejected(2, 0x85, f"a client id has at most {MOST_CLIENT_ID} characters")
@@ -60,38 +61,34 @@ class BlynkMqtt:
 
     def __init__(
         self,
+        services: Services,
         *,
-        provisioner: Provisioner,
-        callers: Callers,
-        templates: Templates,
-        data: DeviceData,
-        sessions: Sessions,
-        rpc: Rpc,
-        attendance: Attendance,
-        clock: Clock,
-        gauge: Gauge,
-        timeout_s: float,
-        claim_s: float,
         idle_s: float,
         clients: Clients | None = None,
         max_children: int = 10_000,
     ) -> None:
-        self._callers = callers
+        self._callers = services.callers
         self._clients = clients
-        self._claim_s = claim_s
+        self._claim_s = services.claim_s
         self._idle_s = idle_s
         self._max_children = max_children
         self._errands = Errands()
         self._house = Household(
-            sessions, rpc, attendance, Refreshes(templates), Waiting(), Programs(), clock
+            services.sessions,
+            services.rpc,
+            services.attendance,
+            Renewals(services.templates.fresh),
+            Waiting(),
+            Programs(),
+            services.clock,
         )
-        uplink = Uplink(provisioner, callers, data, clock)
+        uplink = Uplink(services.provisioner, services.callers, services.data, services.clock)
         routes = uplink.routes(_own)
-        pending = PendingApi(uplink, callers, self._claimed)
+        pending = PendingApi(uplink, services.callers, self._claimed)
         gateway = GatewayApi(uplink)
 
         def router(some: Iterable[Route]) -> Router:
-            return Router(some, Wire.MQTT, gauge, timeout_s=timeout_s)
+            return Router(some, Wire.MQTT, services.gauge, timeout_s=services.timeout_s)
 
         self._router = router(routes)
         self._pending_router = router(pending.routes(routes))
@@ -109,23 +106,24 @@ class BlynkMqtt:
 
     async def stop(self) -> None:
         """Nothing is begun any more on behalf of sessions."""
-        await self._house.refreshes.stop()
+        await self._house.renewals.stop()
         await self._errands.stop()
 
     async def connect(self, hello: Hello) -> Admitted | Rejected:
         """Open a session. Touches no other session before its CONNACK is sent."""
-        strangers = self._callers.strangers
-        if strangers.wait_s(hello.peer):
+        if self._callers.strangers.wait_s(hello.peer):
             return _TOO_MANY
         if len(hello.client_id) > MOST_CLIENT_ID:
             return _LONG_ID
         name = hello.username or ""
         secret = Secret((hello.password or b"").decode(errors="replace"))
         find = self._by_client if name.startswith(CLIENT) else self._by_token
-        verdict = await find(name, secret, hello.peer)
+        return await find(name, secret, hello.peer)
+
+    def refused(self, hello: Hello, verdict: Rejected) -> None:
+        """No other dialect knows it either: a wrong token counts now."""
         if verdict is _UNKNOWN:
-            strangers.wrong(hello.peer)
-        return verdict
+            self._callers.strangers.wrong(hello.peer)
 
     # ── devices, and what may become one ────────────────────────────────────────────────────
 
@@ -135,16 +133,17 @@ class BlynkMqtt:
             return _UNKNOWN
         if isinstance(found, Ticket):
             return self._pending(found, token, peer) if name == DEVICE else _UNCLAIMED
-        if found.transport is ProfileTransport.COAP:
-            return _NOT_HERE
         known = await self._callers.with_template(found)
+        if not may_connect(known):
+            return _NOT_HERE
         if await self._callers.limited(known) is not None:
             return _LIMITED
-        own = DeviceGuest(self._house, Line(self._house.clock), known, token, peer, Subscriptions())
-        if name == DEVICE:
-            return self._device(own)
-        may = known.template is not None and known.template.section.gateway
-        return self._gateway(peer, own=own) if may else _NO_GATEWAY
+        is_gateway = name == GATEWAY
+        if is_gateway and not may_speak_for_others(known):
+            return _NO_GATEWAY
+        line, granted = Line(self._house.clock), Subscriptions()
+        own = DeviceGuest(self._house, line, known, token, peer, granted, is_gateway=is_gateway)
+        return self._gateway(peer, own=own) if is_gateway else self._device(own)
 
     def _device(self, own: DeviceGuest) -> Admitted:
         return Admitted(

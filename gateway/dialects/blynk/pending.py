@@ -17,8 +17,13 @@ from gateway.core.errors import GatehouseError
 from gateway.core.model import Peer, Refused, Secret, Ticket
 from gateway.dialects.blynk.callers import Callers, Known
 from gateway.dialects.blynk.claim import refusal
-from gateway.dialects.blynk.guests import DeviceGuest, Household
-from gateway.dialects.blynk.line import NOT_AUTHORIZED, TAKEN_OVER, Line
+from gateway.dialects.blynk.guests import (
+    NOT_HERE_TEXT,
+    DeviceGuest,
+    Household,
+    may_connect,
+)
+from gateway.dialects.blynk.line import ADMINISTRATIVE, NOT_AUTHORIZED, TAKEN_OVER, Line
 from gateway.dialects.blynk.topics import Subscriptions
 from gateway.dialects.blynk.uplink import Uplink, read_info
 from gateway.dialects.blynk.values import Mistake
@@ -172,7 +177,10 @@ class PendingApi:
             guest.line.note(refused.reason)
             gone = NOT_AUTHORIZED if refused is INVALID_TOKEN else None
             return structs.replace(refused, close=gone)
-        guest.become(await self._callers.with_template(result.device), self._claimed)
+        known = await self._callers.with_template(result.device)
+        if not may_connect(known):
+            return Reply(close=ADMINISTRATIVE, reason=NOT_HERE_TEXT)
+        guest.become(known, self._claimed)
         if guest.own is not None:
             with suppress(GatehouseError):  # it is claimed: that is not undone by this
                 await self._uplink.offer_firmware(guest.own, said)

@@ -47,6 +47,8 @@ __all__ = [
 
 FRESH_MS: Final = 1000
 """How long templates are known without another look; a notice of a change ends it."""
+_MOST_OF_A_NAME: Final = 200
+"""Characters of a profile's name in its devices' names, which leaves room for their numbers."""
 
 
 class BlynkTemplate:
@@ -69,7 +71,7 @@ class BlynkTemplate:
         self.events = {one.code: one for one in section.events}
         self.template = Template(
             profile=profile,
-            device_name=section.device_name or f"{profile.name} {{id}}",
+            device_name=section.device_name or f"{profile.name[:_MOST_OF_A_NAME]} {{id}}",
             attributes={one.name: one.default for one in fields if one.default is not None},
         )
 
@@ -137,6 +139,10 @@ class Templates:
         kept = self._all.get(device.profile_id)
         if kept is not None and kept.profile.revision >= device.profile_revision:
             return kept
+        return await self.fresh(device)
+
+    async def fresh(self, device: Device) -> BlynkTemplate | None:
+        """The same, read now."""
         profile = await self._store.profile(device.profile_id)
         return None if profile is None else self._of_profile(profile)
 

@@ -12,7 +12,7 @@ Public firmware and clients decide what is served and how:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from gateway.core.errors import GatehouseError, Overloaded, StoreUnavailable
@@ -27,15 +27,11 @@ from gateway.core.model import (
     Ticket,
     Wire,
 )
-from gateway.core.ports import Clock
-from gateway.core.presence import Attendance
-from gateway.core.provisioning import Provisioner
-from gateway.core.rpc import Rpc
-from gateway.core.sessions import Sessions
-from gateway.dialects.blynk.callers import Callers, Known
-from gateway.dialects.blynk.data import NO_FIELD_TEXT, DeviceData, Write
+from gateway.dialects.blynk.callers import Known
+from gateway.dialects.blynk.data import NO_FIELD_TEXT, Write
 from gateway.dialects.blynk.hardware import hardware_info
-from gateway.dialects.blynk.profile import Datastream, Templates
+from gateway.dialects.blynk.profile import Datastream
+from gateway.dialects.blynk.services import Services
 from gateway.dialects.blynk.stream_guest import Household, StreamGuest
 from gateway.dialects.blynk.stream_words import (
     EVENT_LOG,
@@ -61,7 +57,7 @@ from gateway.dialects.blynk.stream_words import (
 from gateway.dialects.blynk.values import Mistake, from_texts, texts_of
 from gateway.wire.call import Admitted, BadPayload, Call, Hello, Rejected, Reply, Status
 from gateway.wire.route import Route
-from gateway.wire.router import Gauge, Router
+from gateway.wire.router import Router
 
 MOST_TOKEN_BYTES: Final = 4096
 _DONE: Final = Reply()
@@ -77,36 +73,24 @@ Serve: TypeAlias = Callable[[Call, Known, list[str]], Awaitable[Reply]]
 
 
 class BlynkStream:
-    """Says whose connection it is, and serves its commands.
+    """Says whose connection it is, and serves its commands."""
 
-    `claim_s`: how long one with a pending token may take to claim it.
-    """
+    def __init__(self, services: Services) -> None:
+        self._provisioner = services.provisioner
+        self._callers = services.callers
+        self._templates = services.templates
+        self._data = services.data
+        self._attendance = services.attendance
+        self._clock = services.clock
+        self._claim_s = services.claim_s
 
-    def __init__(
-        self,
-        *,
-        provisioner: Provisioner,
-        callers: Callers,
-        templates: Templates,
-        data: DeviceData,
-        sessions: Sessions,
-        rpc: Rpc,
-        attendance: Attendance,
-        clock: Clock,
-        gauge: Gauge,
-        timeout_s: float,
-        claim_s: float,
-    ) -> None:
-        self._provisioner = provisioner
-        self._callers = callers
-        self._templates = templates
-        self._data = data
-        self._attendance = attendance
-        self._clock = clock
-        self._claim_s = claim_s
-        router = Router(self.routes(), Wire.BLYNK, gauge, timeout_s=timeout_s)
-        self._house = Household(sessions, rpc, attendance, router)
-        self._pending = Router(self.pending_routes(), Wire.BLYNK, gauge, timeout_s=timeout_s)
+        def router(some: Iterable[Route]) -> Router:
+            return Router(some, Wire.BLYNK, services.gauge, timeout_s=services.timeout_s)
+
+        self._house = Household(
+            services.sessions, services.rpc, services.attendance, router(self.routes())
+        )
+        self._pending = router(self.pending_routes())
 
     # ── the login ───────────────────────────────────────────────────────────────────────────
 
@@ -203,7 +187,13 @@ class BlynkStream:
         return _REFUSED
 
     async def wait_for_claim(self, call: Call) -> Reply:
-        return _PENDING
+        """A device that goes on without a template is refused, once a connection: it gets no other
+        answer for that, but whoever asks what became of its ticket is told."""
+        guest: StreamGuest = call.guest
+        if not guest.said or guest.refused:
+            return _PENDING
+        reply = await self._claim(call, "")
+        return reply if reply is _GONE else _PENDING
 
     # ── the claim ───────────────────────────────────────────────────────────────────────────
 
@@ -222,7 +212,11 @@ class BlynkStream:
         template = await self._templates.find(name, guest.path)
         if template is None and not name:
             return _DONE
-        result = await self._provision(call, name if template is None else template.id, guest.said)
+        return await self._claim(call, name if template is None else template.id)
+
+    async def _claim(self, call: Call, template: str) -> Reply:
+        guest: StreamGuest = call.guest
+        result = await self._provision(call, template, guest.said)
         if isinstance(result, Refused):
             return self._refusal(call, result)
         guest.claimed(await self._callers.with_template(result.device))
@@ -244,6 +238,7 @@ class BlynkStream:
         """A wrong template uses nothing up; without its token the session is over."""
         if refused.reason in _TEMPLATE_REASONS:
             guest: StreamGuest = call.guest
+            guest.refused = True
             guest.said = {name: text for name, text in guest.said.items() if name != "tmpl"}
             return _NO_TEMPLATE
         self._callers.strangers.wrong(call.peer)

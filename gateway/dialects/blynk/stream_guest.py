@@ -69,6 +69,7 @@ class StreamGuest:
         "known",
         "outdated",
         "path",
+        "refused",
         "said",
         "token",
     )
@@ -95,6 +96,8 @@ class StreamGuest:
         self.path = path
         self.said: Mapping[str, str] = {}
         """What it told of itself before the claim."""
+        self.refused = False
+        """It was told so, or it was written down, that its claim named no template of here."""
 
     def admit(self, admitted: Admitted) -> None:
         """What is replaced when it becomes a device."""

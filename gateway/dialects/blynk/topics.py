@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 DOWNLINK: Final = "downlink/"
@@ -20,6 +19,7 @@ DEVICES: Final = "dev/"
 MOST_FILTERS: Final = 100
 """Subscriptions of one device at a time; what one packet adds beyond them is bounded by it."""
 MOST_FILTER_CHARACTERS: Final = 256
+"""Of a device's filter; and of the token before it in one of a gateway."""
 
 
 def is_downlink_filter(topic_filter: str) -> bool:
@@ -35,8 +35,14 @@ def child_of(topic_filter: str) -> str:
     if not topic_filter.startswith(DEVICES):
         return ""
     token, slash, rest = topic_filter.removeprefix(DEVICES).partition("/")
-    fits = rest == "#" or is_downlink_filter(rest)
-    return token if slash and fits and _is_plain(token) else ""
+    if not slash or len(token) > MOST_FILTER_CHARACTERS or not _is_plain(token):
+        return ""
+    return token if rest == "#" or is_downlink_filter(rest) else ""
+
+
+def brings_values(topic_filter: str) -> bool:
+    """Whether values of some datastream are under it."""
+    return topic_filter.startswith(DATASTREAMS) or topic_filter in ("downlink/#", "#")
 
 
 def _is_plain(text: str) -> bool:
@@ -51,23 +57,25 @@ def names_in(text: str) -> list[str]:
 class Subscriptions:
     """The filters a session has, which hold no `+`. At most `most` are to be granted."""
 
-    __slots__ = ("_filters", "most")
+    __slots__ = ("_filters", "_of_datastreams", "most")
 
     def __init__(self, most: int = MOST_FILTERS) -> None:
         self.most = most
         self._filters: set[str] = set()
+        self._of_datastreams = 0
 
     def __len__(self) -> int:
         return len(self._filters)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._filters)
-
     def add(self, topic_filter: str) -> None:
-        self._filters.add(topic_filter)
+        if topic_filter not in self._filters:
+            self._filters.add(topic_filter)
+            self._of_datastreams += brings_values(topic_filter)
 
     def discard(self, topic_filter: str) -> None:
-        self._filters.discard(topic_filter)
+        if topic_filter in self._filters:
+            self._filters.remove(topic_filter)
+            self._of_datastreams -= brings_values(topic_filter)
 
     def has_room_for(self, topic_filter: str) -> bool:
         return topic_filter in self._filters or len(self._filters) < self.most
@@ -75,20 +83,19 @@ class Subscriptions:
     def cover(self, topic: str) -> bool:
         """Whether a message on this topic is for the client."""
         filters = self._filters
-        if topic in filters:
+        if topic in filters or "#" in filters:
             return True
-        end = len(topic)
+        end = len(topic) if filters else 0
         while end > 0:
             if f"{topic[:end]}/#" in filters:
                 return True
             end = topic.rfind("/", 0, end)
         return False
 
-    def reach(self, beginning: str) -> bool:
-        """Whether there may be topics that begin so (`downlink/ds/`) and are for the client."""
-        return self.cover(f"{beginning}#") or any(
-            one.startswith(beginning) for one in self._filters
-        )
+    @property
+    def reach_datastreams(self) -> bool:
+        """Whether values of any datastream may be for the client."""
+        return self._of_datastreams > 0
 
 
 class DownlinkFilters:

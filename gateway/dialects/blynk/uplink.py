@@ -220,10 +220,9 @@ class Uplink:
         await self._data.erase(await self._count(place), stream)
 
     async def set_property(self, place: Place, call: Call) -> None:
-        """A property of several parts is kept as a JSON list."""
+        """The parts of a property are kept with commas between them, as HTTP keeps them."""
         stream, name = _stream(place, call.params["name"]), call.params["property"]
-        parts = _text(call.body).split("\0")
-        value = parts[0] if len(parts) == 1 else _encode(parts).decode()
+        value = _text(call.body).replace("\0", ",")
         await self._data.set_property(await self._count(place), stream, name, value)
 
     async def erase_property(self, place: Place, call: Call) -> None:

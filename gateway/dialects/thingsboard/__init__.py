@@ -88,6 +88,7 @@ from gateway.core.ports import Clock
 from gateway.core.presence import Attendance
 from gateway.core.profiles import Profiles
 from gateway.core.provisioning import Provisioner
+from gateway.core.renewals import Renewals
 from gateway.core.rpc import Rpc
 from gateway.core.sessions import Sessions
 from gateway.core.traffic import Traffic
@@ -103,7 +104,6 @@ from gateway.dialects.thingsboard.guests import DeviceGuest, Household
 from gateway.dialects.thingsboard.payloads import error_body
 from gateway.dialects.thingsboard.plans import Plans
 from gateway.dialects.thingsboard.provision import RESPONSE_TOPIC, ProvisionApi
-from gateway.dialects.thingsboard.renewals import Renewals
 from gateway.dialects.thingsboard.rpc import RpcApi
 from gateway.dialects.thingsboard.topics import CERTIFICATE_FILTERS
 from gateway.wire.call import Admitted, Conduct, ErrorShape, Hello, Rejected, Status
@@ -173,7 +173,7 @@ class ThingsBoard:
         self._provision_idle_s = provision_idle_s
         self._session_idle_s = session_idle_s
         self._callers = callers = Callers(access, profiles, limiter, attendance, clock)
-        self._renewals = renewals = Renewals(callers)
+        self._renewals = renewals = Renewals(callers.fresh_settings)
         self._provision = ProvisionApi(provisioner)
         self._device = DeviceApi(callers, traffic, sessions, renewals, clock, limits)
         self._rpc = RpcApi(callers, rpc, methods, sessions, renewals, limiter, limits)

@@ -9,13 +9,13 @@ from msgspec import Struct, structs
 
 from gateway.core.model import Attributes, AttributesChange, AttributesSelection, Device
 from gateway.core.ports import Clock
+from gateway.core.renewals import Renewals
 from gateway.core.sessions import Sessions, Slot
 from gateway.core.traffic import Traffic
 from gateway.dialects.thingsboard import operations
-from gateway.dialects.thingsboard.callers import Callers
+from gateway.dialects.thingsboard.callers import Callers, Settings
 from gateway.dialects.thingsboard.codecs import JSON, Codec
 from gateway.dialects.thingsboard.readings import MOST_VALUES, selection_from_query
-from gateway.dialects.thingsboard.renewals import Renewals
 from gateway.dialects.thingsboard.topics import Voice, request_id
 from gateway.dialects.thingsboard.watches import Observation, Poll, poll_timeout_s
 from gateway.wire.call import NOTHING, Call, Format, Observer, Reply, Status
@@ -50,7 +50,7 @@ class DeviceApi:
         callers: Callers,
         traffic: Traffic,
         sessions: Sessions,
-        renewals: Renewals,
+        renewals: Renewals[Settings],
         clock: Clock,
         limits: DeviceLimits,
     ) -> None:

@@ -10,10 +10,10 @@ from msgspec import Struct
 
 from gateway.core.model import AttributesChange, Device, Peer, ProfileTransport, RpcCall
 from gateway.core.presence import Attendance
+from gateway.core.renewals import Renewals
 from gateway.core.rpc import Rpc
 from gateway.core.sessions import Cause, Session, Sessions
 from gateway.dialects.thingsboard.callers import Settings
-from gateway.dialects.thingsboard.renewals import Renewals
 from gateway.dialects.thingsboard.topics import Voice
 from gateway.wire.call import Admitted, BadPayload, Conduct, Link, Status
 from gateway.wire.router import Router
@@ -53,7 +53,7 @@ class Household(Struct, frozen=True):
     sessions: Sessions
     rpc: Rpc
     attendance: Attendance
-    renewals: Renewals
+    renewals: Renewals[Settings]
     plan_of: Callable[[Device, Settings], Plan]
 
 

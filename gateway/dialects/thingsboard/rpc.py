@@ -11,13 +11,13 @@ import msgspec
 from gateway.core.limits import Limits, RateLimiter
 from gateway.core.methods import TIMED_OUT, Methods
 from gateway.core.model import Device, Wire
+from gateway.core.renewals import Renewals
 from gateway.core.rpc import Rpc
 from gateway.core.sessions import Session, Sessions, Slot
 from gateway.dialects.thingsboard import operations
-from gateway.dialects.thingsboard.callers import Callers
+from gateway.dialects.thingsboard.callers import Callers, Settings
 from gateway.dialects.thingsboard.codecs import JSON, Codec, check_json
 from gateway.dialects.thingsboard.device import LIMITED_500, DeviceLimits
-from gateway.dialects.thingsboard.renewals import Renewals
 from gateway.dialects.thingsboard.topics import V1, Voice, request_id
 from gateway.dialects.thingsboard.watches import Called, Observation, Poll, poll_timeout_s
 from gateway.wire.call import BadPayload, Call, Format, Reply, Status
@@ -46,7 +46,7 @@ class RpcApi:
         rpc: Rpc,
         methods: Methods,
         sessions: Sessions,
-        renewals: Renewals,
+        renewals: Renewals[Settings],
         limiter: RateLimiter,
         limits: DeviceLimits,
         *,

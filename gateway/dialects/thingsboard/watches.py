@@ -14,10 +14,10 @@ import structlog
 from msgspec import Struct
 
 from gateway.core.model import AttributesChange, Device, ProfileTransport, RpcCall
+from gateway.core.renewals import Renewals
 from gateway.core.sessions import Cause, Sessions
 from gateway.dialects.thingsboard.callers import Settings
 from gateway.dialects.thingsboard.codecs import Codec
-from gateway.dialects.thingsboard.renewals import Renewals
 from gateway.wire.call import BadPayload, Format, Observer, Reply, Status
 
 log = structlog.get_logger()
@@ -102,7 +102,7 @@ class Observation:
         observer: Observer,
         device: Device,
         codec: Codec,
-        renewals: Renewals,
+        renewals: Renewals[Settings],
         sessions: Sessions,
     ) -> None:
         self._observer = observer

@@ -8,7 +8,8 @@ no library, and there is none that serves it.
 - `connection`: one device's socket. Its frames are served one after another, in their order: a
   `vw` with 1 and then one with 0 must end with 0, and what follows a claim needs the device it
   makes. What cannot be served yet stays in the peer's own buffers.
-- `listener`: the listening socket, and the deadlines of all.
+- `listener`: the listening socket. What it and its connections do as MQTT's do is in
+  `transports.streams`.
 
 Commands are routes (`Route.blynk`), by their names here. The transport itself answers LOGIN,
 HW_LOGIN and PING, and takes RESPONSE for a sign of life. It sends no PING: two clients in the field

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from math import inf
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from gateway.core.model import Peer
 from gateway.transports.blynk.frames import (
     HEAD_BYTES,
     BadFrame,
@@ -24,9 +23,8 @@ from gateway.transports.blynk.frames import (
     encode,
     encode_response,
 )
-from gateway.transports.blynk.sender import Sender
-from gateway.transports.listening import peer_name
-from gateway.wire.call import Admitted, Guest, Hello, Rejected, Reply, Status
+from gateway.transports.streams import Stream
+from gateway.wire.call import Admitted, Hello, Rejected, Reply, Status
 from gateway.wire.route import Route
 from gateway.wire.router import Router
 
@@ -65,7 +63,7 @@ _LOGINS = (Command.LOGIN, Command.HW_LOGIN)
 _UNAVAILABLE = Rejected(Code.SERVER_ERROR, Code.SERVER_ERROR)
 
 
-class Connection(Sender):
+class Connection(Stream):
     """In turn: awaiting the login, being greeted, open, closed.
 
     To the dialect's guest of an open session it is the `Link`. The guest's `closed` is called from
@@ -76,37 +74,24 @@ class Connection(Sender):
         "_admitted",
         "_decoder",
         "_ended",
-        "_guest",
+        "_gathered",
         "_heard_at",
         "_last_id",
-        "_opened_at",
-        "_paused",
         "_worker",
     )
+
+    _listener: BlynkListener
 
     def __init__(self, listener: BlynkListener) -> None:
         super().__init__(listener)
         self._decoder = Decoder(listener.max_body)
         self._admitted: Admitted | None = None
-        self._guest: Guest | None = None
         self._worker: asyncio.Task[None] | None = None
         self._ended = False
-        self._paused = False
+        self._gathered = 0
         self._last_id = 0
 
     # ── asyncio.Protocol ──────────────────────────────────────────────────────────────────────
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        listener = self._listener
-        self._transport = cast(asyncio.Transport, transport)
-        if not listener.enter(self):
-            self._closed = True
-            self._transport.abort()
-            return
-        self._peer = Peer(listener.wire, peer_name(transport.get_extra_info("peername")))
-        self._transport.set_write_buffer_limits(high=listener.max_write_buffer)
-        self._opened_at = self._heard_at = listener.loop.time()
-        listener.wheel.place(self, self._opened_at + listener.login_timeout_s)
 
     def data_received(self, data: bytes) -> None:
         if self._closed or self._listener.stopping:
@@ -127,10 +112,13 @@ class Connection(Sender):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._listener.forget(self)
         if self._admitted is not None:
             log.debug("blynk.closed", peer=self._peer.address, session=self._admitted.name)
             self._admitted = None  # it holds the guest, which may hold this link
+
+    def pause_writing(self) -> None:
+        """More than `max_write_buffer` bytes wait for a peer that does not read."""
+        self.cut()
 
     # ── frames in ─────────────────────────────────────────────────────────────────────────────
 
@@ -156,16 +144,6 @@ class Connection(Sender):
         if frame is not None:
             self._heard_at = self._listener.loop.time()
         return frame
-
-    def _read_on(self, wanted: bool) -> None:
-        """Read, or leave the peer's bytes in its own buffers."""
-        if self._closed:
-            return
-        if wanted and self._paused:
-            self._transport.resume_reading()
-        elif not wanted and not self._paused:
-            self._transport.pause_reading()
-        self._paused = not wanted
 
     def _answered_at_once(self, frame: Frame) -> bool:
         """Whether it is one that needs nobody."""
@@ -306,6 +284,17 @@ class Connection(Sender):
                 self._send(encode_response(self._next_id(), code))
             self._close()
 
+    def _send(self, data: bytes) -> None:
+        if self._closed:
+            return
+        if self._out is None:
+            self._out, self._gathered = [], 0
+            self._listener.flush_soon(self)
+        self._out.append(data)
+        self._gathered += len(data)
+        if self._gathered > self._listener.max_write_buffer:
+            self.flush()
+
     def _next_id(self) -> int:
         """Ids of ours go round, and none is 0."""
         self._last_id = self._last_id % 0xFFFF + 1
@@ -315,9 +304,7 @@ class Connection(Sender):
         worker = self._worker
         if worker is not None and self._admitted is None and worker is not asyncio.current_task():
             self._abandon(worker)  # a login nobody waits for; a call is brought to its end
-        guest, self._guest = self._guest, None
-        if guest is not None:
-            guest.closed()
+        super()._over()
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────
 
@@ -338,7 +325,6 @@ class Connection(Sender):
         return lasts_s is not None and now >= self._opened_at + lasts_s
 
     def check(self, now: float) -> None:
-        """The wheel says that a time of this connection may have run out."""
         if self._closed:
             self._transport.abort()  # the last bytes had their time to leave
         elif self._admitted is None:
@@ -353,7 +339,7 @@ class Connection(Sender):
     def _check_login(self, now: float) -> None:
         listener = self._listener
         greeting = self._worker is not None
-        limit_s = listener.greet_timeout_s if greeting else listener.login_timeout_s
+        limit_s = listener.greet_timeout_s if greeting else listener.opening_timeout_s
         if now < self._opened_at + limit_s:
             listener.wheel.place(self, self._opened_at + limit_s)
             return

@@ -138,7 +138,7 @@ def understand(message: Message, peer: str) -> Ask:
         ask.content_format = content_format
         if query:
             ask.raw_query = tuple(query)
-            ask.query = Query(_parameter(part) for part in query)
+            ask.query = Query((_parameter(part) for part in query), joined=False)
     except UnicodeDecodeError:
         raise Settled(_bad_option(URI_PATH)) from None
     if rare:

@@ -25,7 +25,8 @@ classes are the baseline that `gatehouse bench` holds the gateway against over M
   for which, and the values they say it in; no sockets, no clock.
 - `connection` and `sender`: the two halves of one client's socket, and its tasks; `outflow`: the
   bodies that leave it in pieces.
-- `listener`: the listening socket, and the deadlines of all.
+- `listener`: the listening socket. What it and its connections do as those of Blynk's binary
+  protocol do is in `transports.streams`.
 """
 
 from gateway.transports.mqtt.listener import MqttListener

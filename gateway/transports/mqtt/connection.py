@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.core.model import Peer
-from gateway.transports.listening import peer_name
 from gateway.transports.mqtt.decoder import Decoder
 from gateway.transports.mqtt.packets import (
     AUTH_METHOD,
@@ -36,7 +34,7 @@ from gateway.transports.mqtt.session import (
     hello,
 )
 from gateway.transports.mqtt.steps import Step
-from gateway.wire.call import Admitted, Guest, Hello, Rejected, Reply, Status
+from gateway.wire.call import Admitted, Hello, Rejected, Reply, Status
 from gateway.wire.route import Route
 from gateway.wire.router import Router
 
@@ -56,16 +54,7 @@ class Connection(Sender):
     within whatever ended the session: `close`, or a `push` that found the client too far behind.
     """
 
-    __slots__ = (
-        "_calls",
-        "_decoder",
-        "_early",
-        "_greeting",
-        "_guest",
-        "_opened_at",
-        "_paused",
-        "_session",
-    )
+    __slots__ = ("_calls", "_decoder", "_early", "_greeting", "_session")
 
     def __init__(self, listener: MqttListener) -> None:
         super().__init__(listener)
@@ -73,23 +62,9 @@ class Connection(Sender):
         self._session: Session | None = None
         self._greeting: asyncio.Task[None] | None = None
         self._early: list[Packet] | None = None
-        self._guest: Guest | None = None
         self._calls = 0
-        self._paused = False
 
     # ── asyncio.Protocol ──────────────────────────────────────────────────────────────────────
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        listener = self._listener
-        self._transport = cast(asyncio.Transport, transport)
-        if not listener.enter(self):
-            self._closed = True
-            self._transport.abort()
-            return
-        self._peer = Peer(listener.wire, peer_name(transport.get_extra_info("peername")))
-        self._transport.set_write_buffer_limits(high=listener.max_write_buffer)
-        self._opened_at = listener.loop.time()
-        listener.wheel.place(self, self._opened_at + listener.connect_timeout_s)
 
     def data_received(self, data: bytes) -> None:
         if self._closed or self._listener.stopping:
@@ -100,7 +75,6 @@ class Connection(Sender):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._listener.forget(self)
         session = self._session
         if session is not None and session.admitted is not None:
             log.debug("mqtt.closed", peer=self._peer.address, session=session.admitted.name)
@@ -113,13 +87,15 @@ class Connection(Sender):
         listener, session = self._listener, self._session
         if listener.stopping:
             return
+        terms = listener.terms
         if session is not None:
             session.heard_at = listener.loop.time()
         try:
-            while self._under_way() < listener.terms.max_inflight:
+            while self._under_way() < terms.max_inflight:
                 packet = self._next_packet()
                 if packet is None:
-                    self._read_on(True)
+                    # Early packets are bounded twice.
+                    self._read_on(not self._early or _size(self._early) <= terms.max_packet)
                     return
                 self._handle(packet)
                 if self._closed:
@@ -145,16 +121,6 @@ class Connection(Sender):
             self._early = self._early or None
             return packet
         return self._decoder.take()
-
-    def _read_on(self, wanted: bool) -> None:
-        """Read, or leave the peer's bytes in its own buffers. Early packets are bounded twice."""
-        if wanted and self._early and _size(self._early) > self._listener.terms.max_packet:
-            wanted = False
-        if wanted and self._paused:
-            self._transport.resume_reading()
-        elif not wanted and not self._paused:
-            self._transport.pause_reading()
-        self._paused = not wanted
 
     def _handle(self, packet: Packet) -> None:
         session = self._session
@@ -344,14 +310,11 @@ class Connection(Sender):
         self._early = None
         greeting, self._greeting = self._greeting, None
         self._abandon(greeting)
-        guest, self._guest = self._guest, None
-        if guest is not None:
-            guest.closed()
+        super()._over()
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────
 
     def check(self, now: float) -> None:
-        """The wheel says that a time of this connection may have run out."""
         session = self._session
         if self._closed:
             self._check_closing(now)
@@ -369,7 +332,7 @@ class Connection(Sender):
 
     def _check_opening(self, now: float) -> None:
         listener, session = self._listener, self._session
-        limit_s = listener.connect_timeout_s if session is None else listener.greet_timeout_s
+        limit_s = listener.opening_timeout_s if session is None else listener.greet_timeout_s
         if now < self._opened_at + limit_s:
             listener.wheel.place(self, self._opened_at + limit_s)
         elif session is None:

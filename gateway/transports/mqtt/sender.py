@@ -1,16 +1,14 @@
-"""The outgoing half of a connection: bytes gathered, bodies in pieces, and the end."""
+"""The outgoing half of a connection: packets gathered, and bodies in pieces."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.core.model import Peer
 from gateway.transports.mqtt.outflow import Outflow
 from gateway.transports.mqtt.steps import Body, Step
+from gateway.transports.streams import Stream
 
 if TYPE_CHECKING:
     from gateway.transports.mqtt.listener import MqttListener
@@ -18,33 +16,23 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-class Sender(asyncio.Protocol):
+class Sender(Stream):
     """Writes to one client, and closes. `Connection` is the other half.
 
     What becomes ready within one turn of the loop leaves in one write, save while a body leaves in
     pieces: then everything waits behind that.
     """
 
-    __slots__ = ("_closed", "_listener", "_out", "_outflow", "_peer", "_transport", "slot")
+    __slots__ = ("_outflow",)
 
-    _transport: asyncio.Transport
-    _peer: Peer
+    _listener: MqttListener
 
     def __init__(self, listener: MqttListener) -> None:
-        self.slot = -1
-        self._listener = listener
-        self._out: list[bytes] | None = None
+        super().__init__(listener)
         self._outflow: Outflow | None = None
-        self._closed = False
-
-    # ── what the other half does ──────────────────────────────────────────────────────────────
 
     def _poured(self) -> None:
-        """No more bodies are on their way, and the session goes on."""
-        raise NotImplementedError
-
-    def _over(self) -> None:
-        """Nothing is read any more, and nothing but what is already here is sent."""
+        """No more bodies are on their way, and the session goes on: the other half's to say how."""
         raise NotImplementedError
 
     # ── flow ──────────────────────────────────────────────────────────────────────────────────
@@ -82,13 +70,6 @@ class Sender(asyncio.Protocol):
         else:
             self._out.append(data)
 
-    def flush(self) -> None:
-        """Hand what was gathered to the transport, in one write."""
-        out = self._out
-        if out is not None:
-            self._out = None
-            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
-
     # ── bodies in pieces ──────────────────────────────────────────────────────────────────────
 
     def _stream(self, body: Body, *, last: bool) -> None:
@@ -115,25 +96,25 @@ class Sender(asyncio.Protocol):
             self._outflow = None
             self._done()
         if self._closed:
-            self._transport.close()
+            self._end_pouring()
             return
         self._transport.set_write_buffer_limits(high=self._listener.max_write_buffer)
         self._poured()
 
+    def _end_pouring(self) -> None:
+        """The last body is with the transport: its last piece has as long as any last bytes."""
+        if not self._transport.is_closing():
+            wheel, now = self._listener.wheel, self._listener.loop.time()
+            wheel.drop(self)
+            wheel.place(self, now + self._listener.close_timeout_s)
+            self._transport.close()
+
     # ── the end ───────────────────────────────────────────────────────────────────────────────
 
-    def _close(self) -> None:
-        """Send what there is to send, then close. A peer that does not take it is cut in time."""
-        if self._closed:
-            return
-        self.flush()
-        self._closed = True
-        listener = self._listener
-        listener.wheel.drop(self)
-        listener.wheel.place(self, listener.loop.time() + listener.close_timeout_s)
+    def _hang_up(self) -> None:
+        """A body that is on its way leaves before."""
         if self._outflow is None:
             self._transport.close()
-        self._over()
 
     def _check_closing(self, now: float) -> None:
         """The last bytes had their time to leave."""
@@ -142,36 +123,8 @@ class Sender(asyncio.Protocol):
         else:
             self._transport.abort()
 
-    def cut(self) -> None:
-        """Close at once and drop what was not sent."""
-        self._closed = True
-        self._out = None
-        self._transport.abort()
-        self._over()
-
-    def connection_lost(self, _exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         outflow, self._outflow = self._outflow, None
-        self._closed = True
-        self._out = None
         if outflow is not None:
             self._abandon(outflow.task)
-        self._over()
-
-    # ── tasks ─────────────────────────────────────────────────────────────────────────────────
-
-    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self._listener.loop.create_task(work)
-        self._listener.tasks.add(task)
-        return task
-
-    def _done(self) -> None:
-        """The running task is at its end. Cheaper than a callback for each."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._listener.tasks.discard(task)
-
-    def _abandon(self, task: asyncio.Task[None] | None) -> None:
-        if task is not None:
-            # Cancelled before its first step, it never comes to take itself off the list.
-            self._listener.tasks.discard(task)
-            task.cancel()
+        super().connection_lost(exc)

@@ -21,6 +21,7 @@ from gateway.transports.mqtt.encoder import (
     encode_suback,
     encode_unsuback,
 )
+from gateway.transports.mqtt.filters import filters_over, matches
 from gateway.transports.mqtt.outbox import Delivered, Outbox
 from gateway.transports.mqtt.packets import (
     MAX_REMAINING,
@@ -71,6 +72,7 @@ class Session:
 
     __slots__ = (
         "_granted",
+        "_has_patterns",
         "_keep_alive_s",
         "_may_explain",
         "_open",
@@ -102,6 +104,7 @@ class Session:
         self._peer_takes_bytes: int = min(asked.get(packets.MAXIMUM_PACKET, _LARGEST), _LARGEST)
         # Made when first needed: most sessions idle without any of them.
         self._granted: dict[str, int] | None = None
+        self._has_patterns = False
         self._open: dict[int, bool] | None = None
         self._outbox: Outbox | None = None
 
@@ -210,6 +213,7 @@ class Session:
         if self._granted is None:
             self._granted = {}
         self._granted[topic_filter] = min(qos, 1)
+        self._has_patterns = self._has_patterns or "+" in topic_filter
         return min(qos, 1)
 
     def unsubscribe(self, packet: Unsubscribe) -> tuple[Step, tuple[str, ...]]:
@@ -370,30 +374,17 @@ class Session:
         exact = granted.get(topic)
         if exact is not None:
             return exact
-        found = [qos for wanted, qos in granted.items() if matches(wanted, topic)]
+        # Looked up, not tried one by one: a gateway has thousands. Of those with `+` there are few.
+        found = [granted[wanted] for wanted in filters_over(topic) if wanted in granted]
+        if self._has_patterns:
+            patterns = (wanted for wanted in granted if "+" in wanted)
+            found += [granted[wanted] for wanted in patterns if matches(wanted, topic)]
         return max(found, default=unasked)
 
 
 def _size(topic: bytes, body: bytes | Source) -> int:
     """Bytes of a PUBLISH at most: fixed header, topic and its length, packet id, properties."""
     return 10 + len(topic) + (len(body) if isinstance(body, bytes) else body.size)
-
-
-def matches(topic_filter: str, topic: str) -> bool:
-    """Whether `topic` is under `topic_filter`, which may hold `+` and end in `#` (section 4.7)."""
-    if "+" not in topic_filter and "#" not in topic_filter:
-        return topic_filter == topic
-    if "+" not in topic_filter and not topic.startswith(topic_filter[:-1].removesuffix("/")):
-        return False  # soon known: a gateway has thousands of these
-    if topic.startswith("$") and topic_filter[0] in "+#":
-        return False
-    wanted, given = topic_filter.split("/"), topic.split("/")
-    if wanted[-1] == "#":
-        wanted.pop()
-        given = given[: len(wanted)]
-    return len(wanted) == len(given) and all(
-        want in ("+", have) for want, have in zip(wanted, given, strict=True)
-    )
 
 
 def hello(connect: Connect, peer: Peer, chain: tuple[bytes, ...] = ()) -> Hello:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import ConfigError
 from gateway.core.model import DeviceProfile, ProfileTransport
+from gateway.core.provisioning import is_device_name
 from gateway.dialects.blynk.profile import BlynkTemplate, prove_section, read_section
 from gateway.dialects.blynk.section import Section, StreamType
 from gateway.opening import VALIDATORS
@@ -63,6 +65,13 @@ def test_ids_are_places_where_none_are_given() -> None:
     assert found.template.attributes == {"Limit": 1}
 
 
+def test_a_profile_with_a_long_name() -> None:
+    """Its devices' names, which have the number too, are none that ThingsBoard would refuse."""
+    profile = DeviceProfile(id=7, name="x" * 255, sections={})
+    made = BlynkTemplate(profile, read_section({"template_id": ID})).template
+    assert is_device_name(made.device_name.replace("{id}", "2147483647") + "-spare1")
+
+
 def test_for_whom_it_is() -> None:
     """For those below the profile's organisation, or below those that are named."""
     found = template()
@@ -88,6 +97,9 @@ def test_for_whom_it_is() -> None:
         ({"device_name": "Meter"}, "device_name needs {id}"),
         ({"device_name": "{id}" + "x" * 200}, "device_name has at most 200"),
         ({"device_name": "{id}\n"}, "device_name has at most 200"),
+        ({"device_name": "{id}" * 21}, "device_name has at most 200"),
+        ({"device_name": "<b>{id}</b>"}, "device_name may hold no markup"),
+        ({"device_name": "${x} {id}"}, "device_name may hold no markup"),
         ({"organisations": [1, 1]}, "organisations has the number `1` twice."),
         ({"organisations": [0]}, "organisations are numbers from 1 on"),
         ({"organisations": ["x"]}, "organisations is not as it should be (organisations[0]"),
@@ -112,6 +124,9 @@ def test_mistakes_of_the_table(section: dict[str, Any], said: str) -> None:
         ({"name": "a", "type": "float"}, "(datastreams[0].type): Invalid enum value 'float'"),
         ({"name": "a", "min": 2, "max": 1}, "`a` has a min that is greater than its max"),
         ({"name": "a", "type": "string", "max": 1}, "`a` has a min or max, but is no number"),
+        ({"name": "a", "min": nan}, "`a` has a min or max that is no number"),
+        ({"name": "a", "max": inf}, "`a` has a min or max that is no number"),
+        ({"name": "v3"}, "`v3` has the name of a pin, but no pin"),
         ({"name": "a", "values": ["x"]}, "`a` has values, but is no enum"),
         ({"name": "a", "type": "enum"}, "`a` needs 1 to 256 values"),
         ({"name": "a", "type": "enum", "values": ["x", "x"]}, "no two alike"),
@@ -160,6 +175,17 @@ def test_two_that_are_alike(second: dict[str, Any], said: str) -> None:
         (
             [{"name": "a", "type": "Number", "default": "1"}],
             "metadata has a mistake: `a` has a default that is no Number",
+        ),
+        *(
+            (
+                [{"name": "a", "type": "Number", "default": number}],
+                "metadata has a mistake: `a` has a default that is no Number",
+            )
+            for number in (nan, inf, 2**63, -(2**63) - 1)
+        ),
+        (
+            [{"name": "a", "type": "Email", "default": "ann"}],
+            "metadata has a mistake: `a` has a default that is no Email",
         ),
         ([{"name": "a", "default": "x" * 1025}], "metadata has a mistake: `a` has a default of"),
         ([{"name": "a", "type": "text"}], "metadata is not as it should be (metadata[0].type)"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from gateway.dialects.blynk.topics import (
     is_downlink_filter,
     names_in,
 )
-from gateway.transports.mqtt.session import matches
+from gateway.transports.mqtt.filters import matches
 
 LEVELS = st.text(alphabet="ab#+", max_size=2)
 TOPICS = st.lists(st.sampled_from(("downlink", "ds", "meta", "a", "")), min_size=1, max_size=4)
@@ -68,6 +70,8 @@ def test_other_filters_are_not(text: str) -> None:
         ("dev/T/", ""),
         ("dev//#", ""),
         ("dev/T/ds/Switch", ""),
+        (f"dev/{'T' * 256}/#", "T" * 256),
+        (f"dev/{'T' * 257}/#", ""),
         ("dev/T/downlink/+", ""),
         ("downlink/#", ""),
         ("#", ""),
@@ -111,16 +115,26 @@ def test_subscriptions_are_bounded() -> None:
     assert "downlink/c" in filters
 
 
-def test_whether_datastreams_are_listened_to() -> None:
-    granted = Subscriptions()
-    assert not granted.reach("downlink/ds/")
-    granted.add("downlink/meta/#")
-    assert not granted.reach("downlink/ds/")
-    granted.add("downlink/ds/Switch")
-    assert granted.reach("downlink/ds/")
-    granted.discard("downlink/ds/Switch")
-    granted.add("downlink/#")
-    assert granted.reach("downlink/ds/")
+@given(st.lists(st.tuples(st.booleans(), GRANTABLE), max_size=12))
+def test_whether_datastreams_are_listened_to(steps: list[tuple[bool, str]]) -> None:
+    """As long as a filter stands that a message of some datastream may be under."""
+    granted, kept = Subscriptions(), set[str]()
+    for wanted, one in steps:
+        (granted.add if wanted else granted.discard)(one)
+        (kept.add if wanted else kept.discard)(one)
+        expected = any(one.startswith("downlink/ds/") or one == "downlink/#" for one in kept)
+        assert granted.reach_datastreams is expected
+        assert len(granted) == len(kept)
+
+
+def test_thousands_of_filters_are_heard_in_no_time() -> None:
+    """What a filter more costs does not grow with those there are."""
+    granted, began = Subscriptions(most=100_000), time.process_time()
+    for number in range(40_000):
+        granted.add(f"downlink/x{number}")
+        assert not granted.reach_datastreams
+        assert not granted.cover("downlink/y")
+    assert time.process_time() - began < 5
 
 
 def test_names_are_told_once_each() -> None:

@@ -136,9 +136,12 @@ def test_a_value_as_texts(value: Value, texts: tuple[str, ...]) -> None:
 
 
 def test_defaults() -> None:
-    assert default_of(DOUBLE) is None
-    assert default_of(msgspec.structs.replace(LOCATION, default=[1.0, 2.0])) == Json("[1.0,2.0]")
+    """As if it had been written: a location of doubles, an enum's number."""
+    assert default_of(msgspec.structs.replace(LOCATION, default=[1, 2])) == Json("[1.0,2.0]")
+    assert default_of(msgspec.structs.replace(ENUM, default=ENUM.values[1])) == 1
+    assert default_of(msgspec.structs.replace(DOUBLE, default=3)) == 3.0
     assert default_of(msgspec.structs.replace(STRING, default="x")) == "x"
+    assert default_of(DOUBLE) is None
 
 
 # ── whatever comes ────────────────────────────────────────────────────────────────────────────

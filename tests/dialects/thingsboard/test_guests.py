@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.core import renewals
 from gateway.core.errors import StoreUnavailable
-from gateway.core.model import AttributesChange, Device, RpcCall
+from gateway.core.model import AttributesChange, Device, DeviceProfile, RpcCall
+from gateway.core.profiles import Profiles
 from gateway.core.rpc import RpcOutcome
-from gateway.dialects.thingsboard import renewals
-from gateway.dialects.thingsboard.callers import Callers, Settings
 from gateway.wire.call import Status
 
 if TYPE_CHECKING:
@@ -176,16 +176,16 @@ async def test_a_changed_profile_is_read_once_for_all_sessions(
     """However many there are; and again when the store could not be read."""
     clients = [await house.connect(await house.add(f"d{number}")) for number in range(5)]
     reads = 0
-    fresh = Callers.fresh_settings
+    fresh = Profiles.of
 
-    async def counted(self: Callers, device: Device) -> Settings:
+    async def counted(self: Profiles, device: Device) -> DeviceProfile:
         nonlocal reads
         reads += 1
         if reads == 1:
             raise StoreUnavailable("the disk is full")
         return await fresh(self, device)
 
-    monkeypatch.setattr(Callers, "fresh_settings", counted)
+    monkeypatch.setattr(Profiles, "of", counted)
     monkeypatch.setattr(renewals, "RETRY_S", 0.001)
     await house.profile(thingsboard={"telemetry_topic": "mine"})
     await house.feed.look()
@@ -200,16 +200,16 @@ async def test_a_change_during_a_change_is_not_missed(
 ) -> None:
     """Who asks while settings are read gets those that are read next."""
     client = await house.connect(await house.add())
-    fresh = Callers.fresh_settings
+    fresh = Profiles.of
     reading, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slowly(self: Callers, device: Device) -> Settings:
-        settings = await fresh(self, device)
+    async def slowly(self: Profiles, device: Device) -> DeviceProfile:
+        profile = await fresh(self, device)
         reading.set()
         await go_on.wait()
-        return settings
+        return profile
 
-    monkeypatch.setattr(Callers, "fresh_settings", slowly)
+    monkeypatch.setattr(Profiles, "of", slowly)
     for topic in ("first", "second"):
         await house.profile(thingsboard={"telemetry_topic": topic})
         await house.feed.look()

@@ -21,6 +21,7 @@ from blynk_binary import (
     board,
     frame,
 )
+from transports.stream_ground import Gates, started, until
 
 from gateway.core.model import Wire
 from gateway.transports.blynk import BlynkListener
@@ -54,18 +55,14 @@ class Visitor:
         self.told.append("closed")
 
 
-class House:
+class House(Gates):
     """What the listener is plugged into here: admits all but `nobody`; HARDWARE waits at `gate`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.hellos: list[Hello] = []
         self.visitors: list[Visitor] = []
         self.bodies: list[bytes] = []
-        self.now = self.most = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.greeting = asyncio.Event()
-        self.greeting.set()
         self.reply = Reply()
         self.options: dict[str, Any] = {}
         self.last: Admitted
@@ -96,12 +93,7 @@ class House:
         return self.last
 
     async def hardware(self, call: Call) -> Reply:
-        self.now += 1
-        self.most = max(self.most, self.now)
-        try:
-            await self.gate.wait()
-        finally:
-            self.now -= 1
+        await self.pass_gate()
         self.bodies.append(call.body)
         if call.body == b"?":
             raise BadPayload("unreadable")
@@ -123,29 +115,9 @@ async def house() -> House:
 
 @pytest.fixture
 async def start(house: House) -> AsyncIterator[Start]:
-    running: list[BlynkListener] = []
-
-    async def start(**options: Any) -> BlynkListener:
-        listener = BlynkListener(
-            house.greet, host="127.0.0.1", port=0, **{"tick_s": 0.05, **options}
-        )
-        await listener.start()
-        running.append(listener)
-        return listener
-
-    yield start
-    house.gate.set()
-    house.greeting.set()
-    for listener in running:
-        await listener.stop(0.2)
-        assert not listener._connections
-        assert not listener.tasks
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():
-            await asyncio.sleep(0.01)
+    async with started(BlynkListener, house.greet) as start:
+        yield start
+        house.open_gates()
 
 
 # ── the rules ─────────────────────────────────────────────────────────────────────────────────

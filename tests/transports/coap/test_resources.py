@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.transports.coap import message as coap
 from gateway.transports.coap.request import METHODS, understand
-from gateway.wire.call import Format, Reply, Status
+from gateway.wire.call import Format, Reply, Status, pairs_of
 
 
 def option(answer: coap.Message, number: int) -> bytes | None:
@@ -69,6 +69,15 @@ def test_any_options_are_understood_or_settled(code: int, options, payload: byte
     assert ask.content_format is None or len(ask.content_format) <= 2
     path = [value for number, value in options if number == coap.URI_PATH]
     assert ask.address == f"{METHODS[code]} /{b'/'.join(path).decode().lstrip('/')}"
+
+
+async def test_the_last_of_two_alike_counts(desk) -> None:
+    """Of query parts with one name, where they are not asked for one by one."""
+    query = [(coap.URI_QUERY, part) for part in (b"k=a", b"x=1", b"k=b")]
+    await desk.ask(desk.request(coap.GET, "api/v1/AbC/attributes", options=query))
+    (call,) = desk.service.calls
+    assert call.query == {"k": "b", "x": "1"}
+    assert pairs_of(call.query) == (("k", "a"), ("x", "1"), ("k", "b"))
 
 
 async def test_path_and_query_reach_the_handler(desk) -> None:

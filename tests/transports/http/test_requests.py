@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from urllib.parse import parse_qsl
 
 import pytest
-from http_ground import error_body, raw, shapes
+from http_ground import ROUTES, error_body, raw, shapes
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.core.model import Wire
-from gateway.transports.http import HttpListener
+from gateway.transports.http import HttpListener, query_of
 from gateway.wire.call import Reply
 from gateway.wire.route import Route
 from gateway.wire.router import Gauge, Router
@@ -81,6 +84,36 @@ async def test_names_given_twice_are_joined(ask):
     """Values of one query name are joined with commas, encoded or not, empty ones too."""
     _, body, _ = await ask("GET", "/echo/t?k=a&k=b%2Cc&x=&k=d")
     assert json.loads(body)["query"] == {"k": "a,b,c,d", "x": ""}
+
+
+@given(st.text(alphabet="ab=&+;#%é/2", max_size=20))
+def test_any_query_is_read_as_forms_are(text):
+    """The short way without a percent sign gives what the standard library gives."""
+    assert query_of(text).pairs == tuple(parse_qsl(text, keep_blank_values=True))
+
+
+async def test_head_waits_for_later_routes_only_where_nothing_is():
+    """One that a GET answers needs none of them; one of a path of theirs has its own HEAD."""
+    asked = []
+
+    async def note(call):
+        asked.append("HEAD of its own")
+        return Reply()
+
+    async def later():
+        asked.append("later")
+        return (Route(name="own", handler=note, http=("HEAD /own",)),)
+
+    router = Router(ROUTES, Wire.HTTP, Gauge(9), later=later)
+    served = HttpListener(router, host="127.0.0.1", port=0, shapes=shapes(error_body))
+    await served.start()
+    for path, expected in (("/echo/t", []), ("/own", ["later", "HEAD of its own"])):
+        asked.clear()
+        end = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        answer = await raw(served, b"HEAD " + path.encode() + end)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert asked == expected
+    await served.stop(1.0)
 
 
 async def test_an_ipv6_peer_is_in_brackets():

@@ -1,10 +1,9 @@
-"""A raw MQTT client for the tests of the listener, and how they wait for something."""
+"""A raw MQTT client for the tests of the listener."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -70,9 +69,3 @@ class Client:
 
     def publish(self, body: bytes, qos: int = 1, packet_id: int = 7, topic: str = REQUEST) -> None:
         self.send(encode_publish(topic.encode(), body, qos, packet_id, self.version))
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not true():
-            await asyncio.sleep(0.005)

@@ -10,7 +10,8 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
-from transports.mqtt.raw_client import Client, until
+from transports.mqtt.raw_client import Client
+from transports.stream_ground import Gates, started, until
 
 from gateway.core.model import Wire
 from gateway.transports.mqtt import packets
@@ -74,18 +75,15 @@ class Visitor:
         self._note("closed")
 
 
-class House:
+class House(Gates):
     """Admits everybody with the next of `visitors`; one route answers with what `reply` says."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.visitors: list[Visitor] = []
         self.then: dict[str, Callable[[Link], Any]] = {}
         self.reply = Reply(b"answer")
         self.calls: list[Call] = []
-        self.greeting = asyncio.Event()
-        self.greeting.set()
-        self.gate = asyncio.Event()
-        self.gate.set()
         self.takes = False
         self.last: Admitted
         self.options: dict[str, Any] = {}
@@ -121,22 +119,9 @@ async def house() -> House:
 
 @pytest.fixture
 async def start(house: House) -> AsyncIterator[Start]:
-    running: list[MqttListener] = []
-
-    async def start(**options: Any) -> MqttListener:
-        options = {"tick_s": 0.05, **options}
-        listener = MqttListener(house.greet, host="127.0.0.1", port=0, **options)
-        await listener.start()
-        running.append(listener)
-        return listener
-
-    yield start
-    house.greeting.set()
-    house.gate.set()
-    for listener in running:
-        await listener.stop(0.2)
-        assert not listener._connections
-        assert not listener.tasks
+    async with started(MqttListener, house.greet) as start:
+        yield start
+        house.open_gates()
 
 
 # ── what a guest is told ──────────────────────────────────────────────────────────────────────

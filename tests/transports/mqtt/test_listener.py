@@ -12,7 +12,8 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
-from transports.mqtt.raw_client import REQUEST, Client, until
+from transports.mqtt.raw_client import REQUEST, Client
+from transports.stream_ground import Gates, started, until
 
 from gateway.core.model import Wire
 from gateway.transports.listening import peer_name
@@ -52,17 +53,13 @@ CONDUCT = {
 }
 
 
-class House:
+class House(Gates):
     """What the listener is plugged into here: routes that echo, wait, fail, and count."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.calls: list[Call] = []
         self.hellos: list[Hello] = []
-        self.now = self.most = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.greeting = asyncio.Event()
-        self.greeting.set()
         self.admitted: dict[str, Any] = {}
         self.router = Router(
             [
@@ -97,12 +94,7 @@ class House:
 
     async def echo(self, call: Call) -> Reply:
         self.calls.append(call)
-        self.now += 1
-        self.most = max(self.most, self.now)
-        try:
-            await self.gate.wait()
-        finally:
-            self.now -= 1
+        await self.pass_gate()
         if call.body == b"?":
             raise BadPayload("unreadable", undecodable=True)
         if call.body == b"!":
@@ -123,21 +115,9 @@ async def house() -> House:
 
 @pytest.fixture
 async def start(house: House) -> AsyncIterator[Start]:
-    running: list[MqttListener] = []
-
-    async def start(**options: Any) -> MqttListener:
-        listener = MqttListener(
-            house.greet, host="127.0.0.1", port=0, **{"tick_s": 0.05, **options}
-        )
-        await listener.start()
-        running.append(listener)
-        return listener
-
-    yield start
-    house.gate.set()
-    house.greeting.set()
-    for listener in running:
-        await listener.stop(0.2)
+    async with started(MqttListener, house.greet) as start:
+        yield start
+        house.open_gates()
 
 
 # ── sessions ──────────────────────────────────────────────────────────────────────────────────

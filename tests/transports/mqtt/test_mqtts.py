@@ -8,7 +8,7 @@ import ssl
 
 import certs
 import pytest
-from transports.mqtt.raw_client import until
+from transports.stream_ground import until
 
 from gateway.core.model import Wire
 from gateway.transports.mqtt.decoder import Decoder

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import Any
 
 import pytest
-from transports.mqtt.raw_client import Client, until
+from transports.mqtt.raw_client import Client
+from transports.stream_ground import started, until
 
 from gateway.core.model import Wire
 from gateway.transports.mqtt import packets
@@ -103,20 +103,8 @@ async def house() -> House:
 
 @pytest.fixture
 async def start(house: House) -> AsyncIterator[Start]:
-    running: list[MqttListener] = []
-
-    async def start(**options: Any) -> MqttListener:
-        options = {"tick_s": 0.05, **options}
-        listener = MqttListener(house.greet, host="127.0.0.1", port=0, **options)
-        await listener.start()
-        running.append(listener)
-        return listener
-
-    yield start
-    for listener in running:
-        await listener.stop(0.2)
-        assert not listener._connections
-        assert not listener.tasks
+    async with started(MqttListener, house.greet) as start:
+        yield start
 
 
 @pytest.mark.parametrize("version", [3, 4, 5])
@@ -291,7 +279,7 @@ async def test_what_waits_behind_a_body_is_bounded(start: Start, house: House) -
 async def test_a_body_may_be_the_last(start: Start, house: House) -> None:
     """`Reply.close` beside a source: all of it, then DISCONNECT, however long that takes."""
     house.images, house.close = [Image(1_000_000)], 0x98
-    listener = await start(close_timeout_s=0.05)
+    listener = await start(close_timeout_s=0.2)
     async with Client(listener.port, 5, receive_buffer=4096) as client:
         await client.connect()
         client.publish(b"", topic="get")
