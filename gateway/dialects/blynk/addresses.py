@@ -41,7 +41,7 @@ def number_of(text: str, wrong: str) -> int:
 
 def to_be_read(call: Call, known: Known) -> Mapping[str, Datastream]:
     """The datastreams that are asked for, by what they are called in the call."""
-    given = _given(call)
+    given = given_in(call)
     if STREAM_ID in given:
         text = given[STREAM_ID][0]
         found = {text: _by_id(known, text)}
@@ -55,7 +55,7 @@ def to_be_read(call: Call, known: Known) -> Mapping[str, Datastream]:
 
 def to_be_written(call: Call, known: Known) -> list[tuple[Datastream, list[str]]]:
     """The datastreams that are written to, each with the texts it is given."""
-    given = _given(call)
+    given = given_in(call)
     if STREAM_ID in given:
         return [(_existing(_by_id(known, given[STREAM_ID][0])), given.get(VALUE, []))]
     pins = _pins(given)
@@ -70,7 +70,7 @@ def the_one(call: Call, known: Known) -> Datastream:
     return _existing(_by_pin(known, pin_of(parameter(call, PIN))))
 
 
-def _given(call: Call) -> dict[str, list[str]]:
+def given_in(call: Call) -> dict[str, list[str]]:
     """The parameters but the token, each with its values in order."""
     given: dict[str, list[str]] = {}
     for name, value in pairs_of(call.query):

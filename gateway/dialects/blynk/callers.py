@@ -9,7 +9,16 @@ from msgspec import Struct
 from gateway.core.access import Access
 from gateway.core.limits import Rate, RateLimiter
 from gateway.core.logins import host_of
-from gateway.core.model import Device, Package, PackageKind, Peer, Secret, Ticket
+from gateway.core.model import (
+    Device,
+    Package,
+    PackageKind,
+    Peer,
+    Secret,
+    Ticket,
+    TicketKind,
+    Wire,
+)
 from gateway.core.ports import Clock, Store
 from gateway.core.presence import Attendance
 from gateway.core.throttle import Throttle
@@ -17,7 +26,6 @@ from gateway.dialects.blynk.profile import BlynkTemplate, Templates
 from gateway.dialects.blynk.words import INVALID_TOKEN, too_many
 from gateway.wire.call import Call, Reply, pairs_of
 
-TOKEN_CHARACTERS: Final = 32
 MOST_STRANGERS: Final = 10_000
 
 
@@ -39,7 +47,11 @@ def parameter(call: Call, name: str) -> str:
 
 
 class Strangers:
-    """How often a wrong token may be shown from one address. None: as often as they like."""
+    """How often a wrong token may be shown from one address. None: as often as they like.
+
+    Who sends datagrams in the open may write any address on them: they are counted apart, so that
+    nobody's other connections suffer for it.
+    """
 
     def __init__(self, rate: Rate | None, clock: Clock) -> None:
         self._throttle = None if rate is None else Throttle(rate, most=MOST_STRANGERS)
@@ -49,12 +61,17 @@ class Strangers:
         """Seconds until this address may try again; 0 for now."""
         if self._throttle is None or not len(self._throttle):
             return 0
-        return -(-self._throttle.wait(host_of(peer.address), self._clock()) // 1000)
+        return -(-self._throttle.wait(_name_of(peer), self._clock()) // 1000)
 
     def wrong(self, peer: Peer) -> None:
         """It showed a token that is nobody's."""
         if self._throttle is not None:
-            self._throttle.spend(host_of(peer.address), self._clock())
+            self._throttle.spend(_name_of(peer), self._clock())
+
+
+def _name_of(peer: Peer) -> str:
+    host = host_of(peer.address)
+    return f"{host} by CoAP" if peer.wire is Wire.COAP else host
 
 
 class Callers:
@@ -102,6 +119,13 @@ class Callers:
         """That of the organisation the device is in; "" when it is gone."""
         return await self._store.device_path(device.id)
 
+    async def only_profile(self, ticket: Ticket) -> int | None:
+        """The one profile whose template may claim it; None: any."""
+        if ticket.kind is not TicketKind.ROTATE:
+            return ticket.profile_id
+        known = await self._store.known_device(ticket.device_id)
+        return 0 if known is None else known.device.profile_id
+
     async def firmware(self, device: Device) -> Package | None:
         """What it is to run."""
         return await self._store.package_for(device, PackageKind.FIRMWARE)
@@ -118,11 +142,5 @@ class Callers:
 
     async def by_token(self, token: Secret) -> Device | Ticket | None:
         """For connections: the device of a token, or the ticket that waits with it."""
-        device = await self._access.by_token(token) if token else None
-        if device is not None:
-            return device
-        ticket = await self._store.find_ticket(token) if token else None
-        if ticket is None:
-            # It may have been claimed between the two looks; a device becomes no ticket again.
-            return await self._access.by_token(token) if token else None
-        return None if ticket.expired(self._clock()) else ticket
+        found = await self._store.find_token(token) if token else None
+        return None if isinstance(found, Ticket) and found.expired(self._clock()) else found

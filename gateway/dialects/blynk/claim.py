@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.core.model import (
+    Device,
     ProvisionRequest,
     ProvisionToken,
     RefusalReason,
@@ -45,6 +46,8 @@ class ClaimApi:
                 handler=self.claim,
                 http=(f"GET {PATH}",),
                 coap=(f"GET {PATH}", f"POST {PATH}"),
+                quiet=True,
+                numbered=True,
                 operation=operations.CLAIM,
             ),
             Route(name="blynk.claim.look", handler=self.look, http=(f"HEAD {PATH}",)),
@@ -76,12 +79,16 @@ class ClaimApi:
         if wait_s:
             return too_many(wait_s)
         found = await self._callers.by_token(Secret(parameter(call, "token")))
-        name = parameter(call, "templateId")
         if found is None:
             self._callers.strangers.wrong(call.peer)
             return INVALID_TOKEN
+        return DONE if await self._fits(found, parameter(call, "templateId")) else NO_TEMPLATE
+
+    async def _fits(self, found: Device | Ticket, name: str) -> bool:
+        """Whether what has the token may name this template."""
         if isinstance(found, Ticket):
-            template = await self._templates.find(name, found.path) if name else None
-            return DONE if template is not None else NO_TEMPLATE
+            template = await self._templates.find(name, found.path)
+            only = await self._callers.only_profile(found)
+            return template is not None and only in (None, template.profile.id)
         own = await self._templates.of(found)
-        return DONE if own is not None and own.id == name else NO_TEMPLATE
+        return own is not None and (own.id == name or own.section.fallback)

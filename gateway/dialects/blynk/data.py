@@ -36,7 +36,7 @@ from gateway.dialects.blynk.profile import (
     FieldType,
     MetaField,
 )
-from gateway.dialects.blynk.values import MOST_TEXT_BYTES, Mistake, default_of
+from gateway.dialects.blynk.values import MOST_TEXT_BYTES, Mistake, default_of, is_email
 
 __all__ = ["Board", "DeviceData", "Mistake", "Write"]
 
@@ -51,7 +51,6 @@ WRONG_PROPERTY_TEXT: Final = "Wrong property format."
 
 _PROPERTY = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}").fullmatch
 _NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?").fullmatch
-_EMAIL = re.compile(r"[^@\s\0]{1,64}@[^@\s\0]{1,255}").fullmatch
 
 
 class Write(Struct, frozen=True):
@@ -196,7 +195,7 @@ def _meta_value(field: MetaField, text: str) -> Value:
             if not _NUMBER(text):
                 raise Mistake(WRONG_META_TEXT)
             return float(text) if "." in text else int(text)
-        case FieldType.EMAIL if text and not _EMAIL(text):
+        case FieldType.EMAIL if text and not is_email(text):
             raise Mistake(WRONG_META_TEXT)
         case _:
             return _proven(text, WRONG_META_TEXT)

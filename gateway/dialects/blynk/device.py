@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 from gateway.core.errors import CredentialsGone
-from gateway.core.model import Secret, Ticket
+from gateway.core.model import Secret, Ticket, Wire
 from gateway.core.sessions import Sessions
 from gateway.dialects.blynk import operations
 from gateway.dialects.blynk.addresses import the_one, to_be_read, to_be_written
@@ -69,11 +69,19 @@ class DeviceApi:
             self._route("get", self.get, operations.GET),
             self._route("getAll", self.get_all, operations.GET_ALL),
             self._route("update", self.update, operations.UPDATE),
-            self._route("batch/update", self.batch_update, operations.BATCH_UPDATE),
+            Route(
+                name="blynk.batch.update",
+                handler=self._for_known(self.batch_update),
+                http=(f"GET {PATH}/batch/update",),
+                coap=(f"GET {PATH}/batch/update",),
+                quiet=True,
+                operation=operations.BATCH_UPDATE,
+            ),
             Route(
                 name="blynk.batch",
                 handler=self._for_known(self.batch),
                 http=(f"POST {PATH}/batch/update",),
+                coap=(f"POST {PATH}/batch/update",),
                 quiet=True,
                 operation=operations.BATCH,
                 max_body_bytes=MOST_BATCH_BYTES,
@@ -172,15 +180,16 @@ class DeviceApi:
         return await self._write(known, writes) or DONE
 
     async def batch_update(self, call: Call, known: Known) -> Reply:
-        """As `update`, in slightly other words. Over CoAP a POST may have a body, as over HTTP."""
-        if call.body:
-            return await self.batch(call, known)
+        """As `update`, in slightly other words."""
         with _batch_words():
             writes = _writes(call, known)
         return await self._write(known, writes) or _BATCH_DONE
 
     async def batch(self, call: Call, known: Known) -> Reply:
-        """Many values of one datastream, each with its time."""
+        """Many values of one datastream, each with its time. Over CoAP a POST without a body is as
+        a GET: so it is with every call."""
+        if call.peer.wire.plain is Wire.COAP and not call.body:
+            return await self.batch_update(call, known)
         check_content_type(call.headers)
         stream = the_one(call, known)
         with _batch_words():

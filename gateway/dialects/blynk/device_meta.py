@@ -7,11 +7,12 @@ from typing import Final
 import msgspec
 
 from gateway.core.model import Json
-from gateway.dialects.blynk.addresses import PIN, STREAM_ID, TOKEN, number_of, the_one
+from gateway.dialects.blynk.addresses import PIN, STREAM_ID, VALUE, given_in, number_of, the_one
 from gateway.dialects.blynk.callers import Callers, Known, parameter
 from gateway.dialects.blynk.data import (
     NO_FIELD_TEXT,
     READ_ONLY_TEXT,
+    WRONG_META_TEXT,
     WRONG_PROPERTY_TEXT,
     DeviceData,
 )
@@ -37,8 +38,8 @@ class MetaApi:
         """All properties of the address, of one datastream. Several values of one are a list with
         commas."""
         stream = the_one(call, known)
-        apart = (TOKEN, PIN, STREAM_ID)
-        properties = {name: value for name, value in call.query.items() if name not in apart}
+        given = given_in(call)
+        properties = {one: ",".join(given[one]) for one in given if one not in (PIN, STREAM_ID)}
         if not properties:
             raise Mistake(WRONG_PROPERTY_TEXT)
         limited = await self._callers.limited(known, len(properties))
@@ -75,7 +76,9 @@ class MetaApi:
             raise Mistake(READ_ONLY_TEXT)
         limited = await self._callers.limited(known, 1)
         if limited is None:
-            await self._data.set_meta(known, own[name], parameter(call, "value"))
+            if VALUE not in call.query:
+                raise Mistake(WRONG_META_TEXT)
+            await self._data.set_meta(known, own[name], parameter(call, VALUE))
         return limited or DONE
 
 
@@ -91,6 +94,7 @@ def _field_name(call: Call, known: Known) -> str:
 
 
 def _type_of(known: Known, name: str) -> FieldType:
-    if name == DEVICE_NAME or known.template is None:
-        return FieldType.TEXT
-    return FieldType.EMAIL if name == DEVICE_OWNER else known.template.field_by_name[name].type
+    if name == DEVICE_OWNER:
+        return FieldType.EMAIL
+    own = {} if known.template is None else known.template.field_by_name
+    return own[name].type if name in own else FieldType.TEXT

@@ -44,6 +44,7 @@ BINARY_NAMES: Final = {
     "con": "connection",
 }
 _NUMBERS: Final = ("bufferSize", "heartbeat")
+_encode = msgspec.json.Encoder().encode
 
 
 def hardware_info(said: Mapping[str, object], names: Mapping[str, str]) -> Json:
@@ -54,6 +55,9 @@ def hardware_info(said: Mapping[str, object], names: Mapping[str, str]) -> Json:
         if value is None or value == "":
             continue
         text = str(value)[:MOST_CHARACTERS]
-        plain = text.isascii() and text.isdigit() and len(text) < 10
-        info[kept] = int(text) if kept in _NUMBERS and plain else text
-    return Json(msgspec.json.encode(info).decode())
+        info[kept] = int(text) if kept in _NUMBERS and _is_whole(text) else text
+    return Json(_encode(info).decode())
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10

@@ -31,6 +31,16 @@ class MetaAnswer(Struct):
 TOKEN: Final = Query("token", "The device's auth token.", required=True)
 _BAD: Final = Answer("The token is nobody's, or something else is wrong.", ErrorEnvelope)
 _MANY: Final = Answer("Too much from this address or device; see Retry-After.", ErrorEnvelope)
+_TROUBLE: Final = {
+    500: Answer("It broke here.", ErrorEnvelope),
+    503: Answer("Busy, or the store cannot be written; see Retry-After.", ErrorEnvelope),
+}
+_OF_BODIES: Final = {
+    408: Answer("The body did not arrive in time.", ErrorEnvelope),
+    413: Answer("The body is too large.", ErrorEnvelope),
+    415: Answer("The body has a Content-Encoding.", ErrorEnvelope),
+}
+"""What a call may be answered that has a body."""
 
 
 def device_operation(
@@ -48,7 +58,13 @@ def device_operation(
         about=about,
         query=(TOKEN, *query),
         body=body,
-        answers={200: Answer("Done.", answer, media), 400: _BAD, 429: _MANY},
+        answers={
+            200: Answer("Done.", answer, media),
+            400: _BAD,
+            429: _MANY,
+            **_TROUBLE,
+            **(_OF_BODIES if body is not None else {}),
+        },
         public=True,
     )
 

@@ -55,7 +55,9 @@ from gateway.wire.route import Route
 
 DEVICE: Final = "/api/v1/organization/device"
 PROVISION: Final = f"{DEVICE}/provision"
-NOT_OF_TEMPLATE_TEXT: Final = "Device with identifier {number} has no template, which it would have to name with its new token."
+NO_TEMPLATE_OF_TEXT: Final = (
+    "Device with identifier {number} has no template to claim a token with."
+)
 _NO_HARDWARE: Final = Raw(b"{}")
 
 
@@ -147,7 +149,7 @@ class PlatformApi:
         allow(actor, lacked_for_device(actor))
         record = await self._device(actor, number)
         if await self._templates.of(record.device) is None:
-            refuse(NOT_OF_TEMPLATE_TEXT.format(number=number))
+            refuse(NO_TEMPLATE_OF_TEXT.format(number=number))
         try:
             issued = await self._tickets.reprovision(actor, record)
         except Conflict:  # it was removed meanwhile, or taken out of sight

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import structs
 
 from gateway.core.model import ProfileTransport
+from gateway.core.provisioning import is_device_name
 from gateway.dialects.blynk.section import (
     DEVICE_NAME,
     DEVICE_OWNER,
@@ -21,7 +23,7 @@ from gateway.dialects.blynk.section import (
     Section,
     StreamType,
 )
-from gateway.dialects.blynk.values import MOST_TEXT_BYTES, Mistake, from_json
+from gateway.dialects.blynk.values import MOST_TEXT_BYTES, Mistake, from_json, is_email
 
 MOST_STREAMS: Final = 256
 MOST_FIELDS: Final = 100
@@ -31,13 +33,16 @@ MOST_NAME_CHARACTERS: Final = 64
 MOST_KEY_CHARACTERS: Final = 255
 """Of a time series, as ThingsBoard has it."""
 MOST_DEVICE_NAME_CHARACTERS: Final = 200
-"""Leaves room for the number, and for what is added when a name is taken."""
+"""With the number; leaves room for what is added when a name is taken."""
 LAST_PIN: Final = 255
 LAST_ID: Final = 999_999_999
 
 _TEMPLATE_ID = re.compile(r"[A-Za-z0-9_-]{4,32}").fullmatch
 _CODE = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:\.0*)?").fullmatch
+_LIKE_A_PIN = re.compile(r"v[0-9]+").fullmatch
+_LONGEST_NUMBER = "2147483647"
+_LEAST_INT64, _PAST_INT64 = -(2**63), 2**63
 _NOT_IN_NAMES = frozenset("/+#,\0")
 _EVENT_KEYS = "event."
 _Thing = TypeVar("_Thing", Datastream, MetaField)
@@ -80,11 +85,14 @@ def _check_names(found: Section) -> None:
     name = found.device_name
     if name and "{id}" not in name:
         raise ValueError("device_name needs {id} where the number of the device belongs.")
-    if len(name) > MOST_DEVICE_NAME_CHARACTERS or not name.isprintable() or name != name.strip():
+    longest = name.replace("{id}", _LONGEST_NUMBER)
+    if len(longest) > MOST_DEVICE_NAME_CHARACTERS or not name.isprintable() or name != name.strip():
         raise ValueError(
-            f"device_name has at most {MOST_DEVICE_NAME_CHARACTERS} printable characters, and no "
-            "space around it."
+            f"device_name has at most {MOST_DEVICE_NAME_CHARACTERS} printable characters with the "
+            "number, and no space around it."
         )
+    if name and not is_device_name(longest):
+        raise ValueError("device_name may hold no markup: < with >, {{ or ${.")
     _check_count("organisations", found.organisations, MOST_ORGANISATIONS)
     _check_unique("organisations", "number", found.organisations)
     if any(one < 1 for one in found.organisations):
@@ -106,6 +114,8 @@ def _check_streams(streams: Sequence[Datastream]) -> None:
             raise _fault(
                 key, one.name, f"has a key of more than {MOST_KEY_CHARACTERS} printable characters"
             )
+        if one.pin is None and _LIKE_A_PIN(one.name):
+            raise _fault(key, one.name, "has the name of a pin, but no pin")
         if one.series.startswith(_EVENT_KEYS):
             raise _fault(key, one.name, f"is kept where events are: no key begins `{_EVENT_KEYS}`")
         _check_range(one)
@@ -123,6 +133,8 @@ def _check_range(stream: Datastream) -> None:
         return
     if stream.type not in _RANGED:
         raise _fault("datastreams", stream.name, "has a min or max, but is no number")
+    if not all(isfinite(one) for one in (low, high) if one is not None):
+        raise _fault("datastreams", stream.name, "has a min or max that is no number")
     if low is not None and high is not None and low > high:
         raise _fault("datastreams", stream.name, "has a min that is greater than its max")
 
@@ -165,17 +177,30 @@ def _check_fields(fields: Sequence[MetaField]) -> None:
         _check_id(key, one.name, one.id)
         if one.name in (DEVICE_NAME, DEVICE_OWNER):
             raise _fault(key, one.name, "is there without being named")
-        default = one.default
-        if default is None:
-            continue
-        if isinstance(default, str) is (one.type is FieldType.NUMBER):
-            raise _fault(key, one.name, f"has a default that is no {one.type.value}")
-        if isinstance(default, str) and (
-            len(default.encode(errors="replace")) > MOST_TEXT_BYTES or "\0" in default
-        ):
-            raise _fault(key, one.name, f"has a default of more than {MOST_TEXT_BYTES} bytes")
+        _check_field_default(one)
     _check_unique(key, "name", [one.name for one in fields])
     _check_unique(key, "id", _ids(fields))
+
+
+def _check_field_default(field: MetaField) -> None:
+    key, default = "metadata", field.default
+    if default is None:
+        return
+    if isinstance(default, str):
+        fits = field.type is not FieldType.NUMBER
+        fits = fits and (field.type is not FieldType.EMAIL or not default or is_email(default))
+    else:
+        fits = field.type is FieldType.NUMBER and _can_be_kept(default)
+    if not fits:
+        raise _fault(key, field.name, f"has a default that is no {field.type.value}")
+    if isinstance(default, str) and (
+        len(default.encode(errors="replace")) > MOST_TEXT_BYTES or "\0" in default
+    ):
+        raise _fault(key, field.name, f"has a default of more than {MOST_TEXT_BYTES} bytes")
+
+
+def _can_be_kept(number: int | float) -> bool:
+    return _LEAST_INT64 <= number < _PAST_INT64 if isinstance(number, int) else isfinite(number)
 
 
 def _check_events(events: Sequence[EventType]) -> None:

@@ -24,6 +24,7 @@ WRONG_TYPE_TEXT: Final = "Value doesn't match the Datastream data type."
 
 _WHOLE = re.compile(r"[-+]?[0-9]{1,19}(?:\.0*)?").fullmatch
 _REAL = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?").fullmatch
+_EMAIL = re.compile(r"[^@\s\0]{1,64}@[^@\s\0]{1,255}").fullmatch
 _LEAST_INT64, _PAST_INT64 = -(2**63), 2**63
 _PAST_LONGITUDE, _PAST_LATITUDE = 180.0, 90.0
 _DECIMALS = 5
@@ -151,13 +152,17 @@ def _text(text: str) -> str:
     return text
 
 
+def is_email(text: str) -> bool:
+    """Whether it has the form of an e-mail address."""
+    return _EMAIL(text) is not None
+
+
 # ── out ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def default_of(stream: Datastream) -> Value | None:
     """What a datastream has before anything was written."""
-    found = stream.default
-    return Json(msgspec.json.encode(found).decode()) if isinstance(found, list) else found
+    return None if stream.default is None else from_json(stream, stream.default)
 
 
 def texts_of(value: Value) -> tuple[str, ...]:
