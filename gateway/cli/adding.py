@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import click
 from msgspec import Struct
 
+from gateway.cli.bar import advancing
 from gateway.cli.options import shown
 from gateway.core.model import DeviceProfile, ProvisionType, RefusalReason, Refused
 from gateway.core.registry import Registry
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 _CHUNK = 500
 """Devices under way at once: they share one transaction, and Ctrl-C waits for no more."""
-_WORTH_A_BAR = 2000
 
 _WHY = {
     RefusalReason.NAME_TAKEN: "a device of that name exists already",
@@ -79,7 +74,7 @@ class Adding:
             )
         remaining = iter(lines)
         try:
-            with _progress(total) as advance:
+            with advancing("adding", total) as advance:
                 while chunk := list(itertools.islice(remaining, _CHUNK)):
                     await self._add(chunk)
                     advance(len(chunk))
@@ -132,18 +127,3 @@ def _never_claimed(profile: DeviceProfile) -> bool:
     if kind is ProvisionType.ALLOW_CREATE_NEW_DEVICES:
         return not profile.pre_provision_allowed
     return kind is not ProvisionType.CHECK_PRE_PROVISIONED_DEVICES
-
-
-@contextmanager
-def _progress(total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, for work that takes long enough to look at it."""
-    if not sys.stderr.isatty() or (total is not None and total < _WORTH_A_BAR):
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress("adding", *columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("adding", total=total)
-        yield lambda number: progress.advance(task, number)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from gateway.cli.bar import advancing
 from gateway.cli.new_file import NewFile
 from gateway.core.model import Actor, DeviceProfile, Organisation
 from gateway.core.static_tokens import MOST_AT_ONCE, IssuedPair, StaticTokens
 
 MOST_IN_A_RUN: Final = 1_000_000
 COLUMNS: Final = ("number", "device_id", "claim_token", "device_token")
-_WORTH_A_BAR: Final = 2_000
 
 
 def plain_issued(made: IssuedPair) -> dict[str, Any]:
@@ -96,7 +94,7 @@ async def make_pairs(
     sheet: PairSheet,
 ) -> None:
     """Make so many. Ctrl-C ends it after those under way are written."""
-    with _progress(count) as advance:
+    with advancing("making", count) as advance:
         while sheet.written < count:
             many = min(MOST_AT_ONCE, count - sheet.written)
             work = asyncio.ensure_future(static_tokens.issue(actor, profile, organisation, many))
@@ -107,18 +105,3 @@ async def make_pairs(
                 raise
             sheet.write(made)
             advance(many)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, for work that takes long enough to look at it."""
-    if total < _WORTH_A_BAR or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ("making", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("making", total=total)
-        yield lambda number: progress.advance(task, number)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import click
 
+from gateway.cli.bar import advancing
 from gateway.cli.new_file import NewFile
 from gateway.cli.ticket_views import CSV_COLUMNS, csv_line, plain_issued
 from gateway.core.model import Actor, Organisation, User
@@ -117,7 +116,9 @@ class Issuing:
 
     async def run(self, count: int) -> None:
         """Issue so many. What is refused, or Ctrl-C, ends it after those under way are written."""
-        with _progress(count, shown=self._sheet.has_file) as advance:
+        # No bar where the tokens are shown.
+        bar = advancing("issuing", count, least=_WORTH_A_BAR, wanted=self._sheet.has_file)
+        with bar as advance:
             # The first alone: it finds out how many wait already.
             await self._issue(1)
             advance(1)
@@ -150,18 +151,3 @@ class Issuing:
             made.sort(key=lambda one: one.ticket.id)
             self.issued += len(made)
             self._sheet.write(made)
-
-
-@contextmanager
-def _progress(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal that shows no tokens, for work that takes long enough to look at it."""
-    if not shown or total < _WORTH_A_BAR or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ("issuing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("issuing", total=total)
-        yield lambda number: progress.advance(task, number)
