@@ -192,7 +192,8 @@ def test_of_twenty_claims_all_succeed_and_one_device_comes(
 
 
 def _names(gate: RunningGateway) -> list[str]:
-    return [one["name"] for one in json.loads(gate.operate("device", "list", "--json"))]
+    listed = gate.operate("device", "list", "--json", "--limit", "1000")
+    return [one["name"] for one in json.loads(listed)]
 
 
 # ── the device API ────────────────────────────────────────────────────────────────────────────

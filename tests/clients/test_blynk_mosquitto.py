@@ -162,5 +162,5 @@ def test_of_twenty_claims_one_device_comes(
     assert len(done) == CROWD
     assert SUCCESS in [one.status for one in done]
     assert office.is_claimed(token)
-    names = [one["name"] for one in json.loads(gate.operate("device", "list", "--json"))]
-    assert names.count(f"Meter {number}") == 1
+    listed = gate.operate("device", "list", "--json", "--search", f"Meter {number}")
+    assert [one["name"] for one in json.loads(listed)].count(f"Meter {number}") == 1

@@ -102,6 +102,10 @@ The binary protocol
   `Auth Token` is told 11.
 - `dbg` NUL `config` is reconfigure, `dbg` NUL `reboot` is reboot. A redirect is passed on when its
   address has no scheme, or `tcp` or `blynk`.
+
+Several gateways on one database
+- Orders, metadata, calls and the ends of tokens and clients reach a device wherever it is connected.
+  A value that is written at one process is not passed on to a connection at another.
 """
 
 from __future__ import annotations

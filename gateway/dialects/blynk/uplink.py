@@ -111,6 +111,7 @@ class Uplink:
                 name="blynk.mqtt.info",
                 handler=partial(self._served, find, self.info),
                 mqtt=(f"{prefix}info/mcu",),
+                quiet=True,
                 numbered=True,
             ),
             *(
