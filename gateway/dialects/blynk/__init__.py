@@ -104,8 +104,8 @@ The binary protocol
   address has no scheme, or `tcp` or `blynk`.
 
 Several gateways on one database
-- Orders, metadata, calls and the ends of tokens and clients reach a device wherever it is connected.
-  A value that is written at one process is not passed on to a connection at another.
+- Orders, metadata, calls and the ends of tokens and clients reach a device wherever it is. A value
+  that is written at one process is not passed on to a connection at another.
 """
 
 from __future__ import annotations
