@@ -20,15 +20,11 @@ from gateway.config import Config
 from gateway.core.access import Access
 from gateway.core.births import Births
 from gateway.core.certifying import Certifier
-from gateway.core.children import Children
-from gateway.core.claiming import Claiming
 from gateway.core.errors import ConfigError, GatehouseError, Overloaded, StoreUnavailable
 from gateway.core.feed import Feed
 from gateway.core.identities import Identities
-from gateway.core.limits import UNLIMITED, Limits, RateLimiter, limits_of, parse_rate
-from gateway.core.methods import Methods
+from gateway.core.limits import UNLIMITED, Limits, RateLimiter, limits_of
 from gateway.core.model import Event, EventKind, Outcome, Peer, Wire
-from gateway.core.oauth_clients import OAuthClients
 from gateway.core.packages import Packages
 from gateway.core.pki.revocation import OcspResponder, RevocationLists
 from gateway.core.presence import Attendance
@@ -37,28 +33,18 @@ from gateway.core.provisioning import Provisioner
 from gateway.core.rpc import Rpc
 from gateway.core.sessions import Sessions
 from gateway.core.tokens import new_token
-from gateway.core.traffic import Traffic
-from gateway.dialects.blynk import Blynk
-from gateway.dialects.blynk.oauth_words import ERRORS as OAUTH_ERRORS
-from gateway.dialects.blynk.oauth_words import PATH as OAUTH_PATH
 from gateway.dialects.blynk.profile import Templates
-from gateway.dialects.blynk.words import ERRORS as BLYNK_ERRORS
-from gateway.dialects.blynk.words import PATHS as BLYNK_PATHS
-from gateway.dialects.est import Est
-from gateway.dialects.thingsboard import ThingsBoard
-from gateway.dialects.thingsboard.device import DeviceLimits
 from gateway.late import LateRoutes
 from gateway.listeners import Listeners, Served
 from gateway.metrics import Depths, Metrics, Sources
 from gateway.opening import load_profiles, open_authorities, open_packages, open_registry
 from gateway.profiles import look, watch
 from gateway.sinks.hook import Hook
+from gateway.speakers import Parts, Speakers
 from gateway.store.retention import Retention
 from gateway.store.search import SearchIndexer
-from gateway.store.sql_oauth import SqlOAuth
 from gateway.store.sql_store import SqlStore
 from gateway.tracing import open_tracing
-from gateway.wire.call import Admitted, ErrorShape, Hello, Rejected
 from gateway.wire.meters import Meters
 from gateway.wire.route import Route
 from gateway.wire.router import Gauge, Router
@@ -145,7 +131,7 @@ class Gateway:
             self.sessions,
             self.rpc,
             forget=self._forget,
-            client_revoked=lambda number: self._blynk.client_revoked(number),
+            client_revoked=lambda number: self.speakers.blynk.client_revoked(number),
         )
         self.packages = Packages(store, open_packages(config), now_ms)
         self._limiter = make_limiter(config)
@@ -163,9 +149,7 @@ class Gateway:
         self._administration = LateRoutes(self._admin_routes)
         self._services: Services | None = None
         self.metrics = self._make_metrics()
-        self._dialect = self._make_dialect()
-        self._blynk = self._make_blynk()
-        self._est = self._make_est()
+        self.speakers = self._make_speakers()
         self._lists = RevocationLists(
             store, self.authorities, now_ms, lifetime_ms=config.ca.crl_hours * 3_600_000
         )
@@ -177,67 +161,27 @@ class Gateway:
         self.https, self.mqtts, self.coaps = made.https, made.mqtts, made.coaps
         self.blynk_tcp = made.blynk_tcp
 
-    def _make_dialect(self) -> ThingsBoard:
-        config, store = self.config, self.store
-        return ThingsBoard(
-            provisioner=self._provisioner,
-            access=self.access,
-            identities=self.identities,
-            certifier=self.certifier,
-            profiles=self.profiles,
-            traffic=Traffic(store, now_ms),
-            sessions=self.sessions,
-            rpc=self.rpc,
-            methods=Methods(now_ms, hook=self._hook),
-            claiming=Claiming(store, now_ms, duration_ms=int(config.claims.duration_s * 1000)),
-            children=Children(store, now_ms, new_token),
-            attendance=self.attendance,
-            limiter=self._limiter,
-            packages=self.packages,
-            clock=now_ms,
-            gauge=self._gauge,
-            polls=self._polls,
-            limits=DeviceLimits(
-                config.mqtt.max_packet_bytes, config.mqtt.max_inflight, config.limits.max_values
-            ),
-            timeout_s=config.limits.core_timeout_s,
-            provision_idle_s=config.mqtt.provision_idle_s,
-            session_idle_s=config.mqtt.session_idle_s,
-            max_children=config.limits.max_children,
-        )
-
-    def _make_blynk(self) -> Blynk:
-        config, store = self.config, self.store
-        return Blynk(
-            provisioner=self._provisioner,
-            store=store,
-            access=self.access,
-            templates=self._templates,
-            traffic=Traffic(store, now_ms),
-            sessions=self.sessions,
-            rpc=self.rpc,
-            attendance=self.attendance,
-            limiter=self._limiter,
-            clock=now_ms,
-            gauge=self._gauge,
-            bad_tokens=parse_rate(config.blynk.bad_tokens),
-            timeout_s=config.limits.core_timeout_s,
-            claim_s=config.blynk.claim_s,
-            session_idle_s=config.mqtt.session_idle_s,
-            clients=OAuthClients(SqlOAuth(store), clock=now_ms),
-            max_children=config.limits.max_children,
-        )
-
-    def _make_est(self) -> Est:
-        return Est(
-            provisioner=self._provisioner,
-            certifier=self.certifier,
-            authorities=self.authorities,
-            access=self.access,
-            profiles=self.profiles,
-            tickets=self.store.find_fleet_ticket,
-            limiter=self._limiter,
-            clock=now_ms,
+    def _make_speakers(self) -> Speakers:
+        return Speakers(
+            Parts(
+                config=self.config,
+                store=self.store,
+                provisioner=self._provisioner,
+                templates=self._templates,
+                access=self.access,
+                identities=self.identities,
+                certifier=self.certifier,
+                authorities=self.authorities,
+                profiles=self.profiles,
+                sessions=self.sessions,
+                rpc=self.rpc,
+                attendance=self.attendance,
+                limiter=self._limiter,
+                packages=self.packages,
+                gauge=self._gauge,
+                polls=self._polls,
+                hook=self._hook,
+            )
         )
 
     def _make_revocation(self) -> RevocationApi:
@@ -310,8 +254,7 @@ class Gateway:
         for error in await asyncio.gather(*stops, return_exceptions=True):
             if isinstance(error, Exception):
                 log.error("listener.stop_failed", exc_info=error)
-        await self._dialect.stop()
-        await self._blynk.stop()
+        await self.speakers.stop()
         await self.rpc.stop()
         if await self._administration.settle() and self._services is not None:
             self._services.close()
@@ -329,7 +272,6 @@ class Gateway:
 
     def _make_listeners(self) -> Listeners:
         config = self.config
-        self._thingsboard_errors, self._blynk_errors = self._dialect.errors(), BLYNK_ERRORS
         self.routes = routes = self._routes()
         return Listeners(
             config,
@@ -342,11 +284,11 @@ class Gateway:
                     timeout_s=config.limits.core_timeout_s,
                     later=self._later if wire.plain is Wire.HTTP else None,
                 ),
-                greet=self._greet,
-                greet_blynk=self._blynk.connect_stream,
-                error_shapes=self._errors,
+                greet=self.speakers.greet,
+                greet_blynk=self.speakers.blynk.connect_stream,
+                error_shapes=self.speakers.errors,
                 links=("/api/v1/provision",),
-                secure_links=tuple(self._est.links()),
+                secure_links=tuple(self.speakers.est.links()),
                 identities=self.identities,
                 report=self._report,
             ),
@@ -356,9 +298,7 @@ class Gateway:
         """All there are over HTTP and CoAP but those that come later, and what describes them."""
         documentation = Documentation(title="Gatehouse", version=__version__, later=self._later)
         routes = (
-            *self._dialect.routes(),
-            *self._blynk.routes(),
-            *self._est.routes(),
+            *self.speakers.routes(),
             *self._revocation.routes(),
             *self._health.routes(),
             *self._metrics_routes(),
@@ -406,24 +346,6 @@ class Gateway:
             return MetricsApi(self.metrics.text, networks=settings.networks.split()).routes()
         except ValueError as exc:
             raise ConfigError(f"[metrics] networks: {exc}. Write `10.0.0.0/8`.") from exc
-
-    async def _greet(self, hello: Hello) -> Admitted | Rejected:
-        """Blynk's devices are known by their user name, which others may have for themselves."""
-        if not self._blynk.speaks(hello):
-            return await self._dialect.connect(hello)
-        verdict = await self._blynk.connect(hello)
-        if isinstance(verdict, Admitted):
-            return verdict
-        other = await self._dialect.connect(hello)
-        if isinstance(other, Admitted) or other.is_passing:
-            return other
-        self._blynk.refused(hello, verdict)
-        return verdict
-
-    def _errors(self, path: str) -> ErrorShape:
-        if path.startswith(OAUTH_PATH):
-            return OAUTH_ERRORS
-        return self._blynk_errors if path.startswith(BLYNK_PATHS) else self._thingsboard_errors
 
     def reload_certificates(self) -> bool:
         """Read the server's certificate and key again; True: they are taken up."""

@@ -403,7 +403,7 @@ async def test_a_client_that_is_revoked_while_it_connects(blynk: BlynkGate) -> N
     """Between the look at its secret and the CONNACK: the connection ends all the same."""
     root, clients = blynk.admin.organisation, clients_of(blynk.gate)
     client, secret = await clients.add(blynk.admin, root, "one", (OAuthScope.GATEWAY_API,))
-    found = blynk.gateway._blynk._mqtt._clients
+    found = blynk.gateway.speakers.blynk._mqtt._clients
     assert found is not None
 
     class Slow:
@@ -415,6 +415,6 @@ async def test_a_client_that_is_revoked_while_it_connects(blynk: BlynkGate) -> N
             await blynk.gateway.feed.look()
             return one
 
-    blynk.gateway._blynk._mqtt._clients = Slow()
+    blynk.gateway.speakers.blynk._mqtt._clients = Slow()
     async with connected(blynk, secret.reveal(), 5, username=client.name) as session:
         await ended(session, 0x98)

@@ -248,7 +248,7 @@ async def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     """A gateway that waits for claims for half a second."""
     async with AsyncExitStack() as stack:
         gate = await stack.enter_async_context(serving(tmp_path))
-        gate.gateway._blynk._mqtt._claim_s = 0.5
+        gate.gateway.speakers.blynk._mqtt._claim_s = 0.5
         yield await stack.enter_async_context(blynk_on(gate))
 
 
