@@ -391,7 +391,7 @@ _FRAGMENTS = st.sampled_from(
 
 @given(st.one_of(st.binary(max_size=200), st.lists(_FRAGMENTS).map(lambda x: "".join(x).encode())))
 @settings(
-    deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_file_is_read_or_refused(tmp_path: Path, content: bytes) -> None:
     """Whatever a file holds, it is a configuration or a ConfigError that names it."""
@@ -412,7 +412,7 @@ def message_of(path: Path) -> str | None:
 
 
 @given(st.text(max_size=300), st.lists(_FRAGMENTS).map("".join))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_lines_of_any_text(text: str, fragments: str) -> None:
     """Looking for lines never raises, TOML or not."""
     for candidate in (text, fragments):

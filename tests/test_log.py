@@ -354,7 +354,7 @@ _ANY = st.recursive(
 
 
 @given(st.dictionaries(st.text(st.characters()), _ANY, max_size=5))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 def test_any_event_is_one_line(event: dict[str, Any]) -> None:
     """Whatever the fields, the line is JSON without line breaks or secrets."""
     line = json_line(None, "info", shield_event(None, "info", {**event, "event": "x"}))

@@ -333,7 +333,7 @@ _LINES = st.lists(st.tuples(_KEYS, _VALUES).map(" = ".join), max_size=4).map("\n
 
 @given(_LINES, _LINES, st.sampled_from([CREATE, CHAIN]))
 @settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_tables_are_read_or_refused(tmp_path: Path, one: str, two: str, head: str) -> None:
     """Whatever they hold, it is a profile or a one-line ConfigError."""

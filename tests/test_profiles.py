@@ -249,7 +249,7 @@ _LINES = st.lists(st.tuples(_KEYS, _VALUES).map(" = ".join), max_size=5).map("\n
 
 @given(st.one_of(st.binary(max_size=200), _LINES.map(str.encode)))
 @settings(
-    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_file_is_read_or_refused(tmp_path: Path, content: bytes) -> None:
     """Whatever a file holds, it is a profile or a one-line ConfigError without the environment."""

@@ -197,7 +197,7 @@ def nobody():
     return RevocationApi(None, responder, Authorities(), lambda: 1)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(text=st.text(max_size=200) | st.binary(max_size=100).map(lambda b: b64encode(b).decode()))
 def test_any_address_gets_a_response(nobody, text):
     """Whatever stands behind `/ocsp/`, the answer is an OCSP response that says no."""

@@ -338,7 +338,7 @@ async def test_an_mqtt_triple_logs_in(server: Any) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_no_answer_breaks_the_reader(answer: bytes) -> None:
     """Whatever a peer answers is read, or is a `SimulatorError`."""
     for read in (parse_credentials, json_of_protobuf):
@@ -358,7 +358,7 @@ json_values = st.recursive(
     st.sampled_from(["ACCESS_TOKEN", "MQTT_BASIC", "X509_CERTIFICATE", "LWM2M_CREDENTIALS", ""]),
     json_values,
 )
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_odd_answers_are_credentials_a_status_or_an_error(
     status: str, kind: str, value: object
 ) -> None:
@@ -380,7 +380,7 @@ texts = st.text(max_size=20)
 
 
 @given(texts, texts, texts, texts, st.booleans())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 def test_requests_say_what_was_wished(
     name: str, key: str, secret: str, username: str, gateway: bool
 ) -> None:

@@ -28,14 +28,14 @@ def test_what_is_no_duration_is_told_with_an_example(text: str) -> None:
         DURATION.convert(text, None, None)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.integers(1, MOST_MS))
 def test_a_duration_is_told_as_it_is_typed(ms: int) -> None:
     """What `lasting` writes is read back as the same time."""
     assert DURATION.convert(lasting(ms), None, None) == ms
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.text(max_size=20))
 def test_any_text_is_a_time_or_a_usage_error(text: str) -> None:
     """Nothing that is typed raises anything but a usage error."""

@@ -77,7 +77,7 @@ def test_members_of_a_file_keep_their_types(members: dict[str, object]) -> None:
     assert [type(one) for one in found.values()] == [type(one) for one in finite.values()]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.text(max_size=40))
 def test_any_text_is_values_or_a_usage_error(text: str) -> None:
     """Nothing that is typed raises anything but a usage error."""

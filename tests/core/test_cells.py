@@ -65,7 +65,7 @@ def test_a_quoted_cell_is_text_only_where_that_is_said():
     assert value_of_cell('"30', quoted=True) == '"30'
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(_VALUES)
 def test_a_value_comes_back_from_its_cell(value):
     """Whatever a device or a person stored is the same, type and all, after export and import."""
@@ -76,7 +76,7 @@ def test_a_value_comes_back_from_its_cell(value):
     assert found == value
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(st.text(st.sampled_from("=+-@'\t\ra1."), max_size=8) | _TEXTS)
 def test_a_disarmed_cell_is_no_formula_and_comes_back(cell):
     """No cell we write begins as a formula does, unless it is a number; each comes back whole."""
@@ -88,7 +88,7 @@ def test_a_disarmed_cell_is_no_formula_and_comes_back(cell):
         float(written)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(_TEXTS, min_size=1, max_size=4))
 def test_cells_survive_a_csv_file(cells):
     """What csv writes of disarmed cells is read as the same cells."""

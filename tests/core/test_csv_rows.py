@@ -137,7 +137,7 @@ def test_rows_that_a_bad_cell_swallowed_are_counted():
     assert rest[0].at == 3 + bad.unread
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.lists(_CELLS, min_size=2, max_size=4), min_size=1, max_size=5),
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
@@ -155,7 +155,7 @@ def test_what_csv_writes_is_read(lines, encoding):
         assert read == lines
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_rows_or_one_error(data):
     """Whatever a file holds, nothing but rows, bad rows and `CsvError` comes out."""

@@ -110,7 +110,7 @@ def test_bad_text_is_no_rate(text):
         parse_rate(text)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.text(alphabet="0123456789:, -x", max_size=20))
 def test_any_text_is_a_rate_or_a_value_error(text):
     """Reading a rate ends in a rate, in nothing, or in a ValueError."""
@@ -164,7 +164,7 @@ PAIRS = st.tuples(st.integers(1, 12), st.integers(1, 7))
 STEPS = st.lists(st.tuples(st.integers(0, 2500), st.integers(0, 14)), max_size=40)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.lists(PAIRS, min_size=1, max_size=3), STEPS)
 def test_a_bucket_is_a_token_bucket(pairs, steps):
     """Take by take a bucket decides as token buckets with greedy refill do."""
@@ -176,7 +176,7 @@ def test_a_bucket_is_a_token_bucket(pairs, steps):
         assert (tried.take(tokens, now) == 0) == model.take(tokens, now)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.lists(PAIRS, min_size=1, max_size=3), STEPS)
 def test_the_wait_is_exact(pairs, steps):
     """After the wait it is there, and not a millisecond earlier; waiting takes nothing."""

@@ -476,7 +476,7 @@ def test_an_address_counts_without_its_port(address: str, host: str) -> None:
 
 
 @given(st.text(max_size=100))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_every_address_counts_for_something(text: str) -> None:
     """Whatever a peer is called, there is a name of bounded length for it."""
     assert len(host_of(text)) <= 64

@@ -21,7 +21,7 @@ def depth_of(value: Any) -> int:
     return 1 + max(map(depth_of, inner), default=0) if isinstance(value, dict | list) else 0
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(_VALUES, st.integers(1, 6))
 def test_brackets_count_where_they_are_no_text(value: Any, most: int) -> None:
     """It is told exactly, whatever stands in strings."""

@@ -425,7 +425,7 @@ async def test_what_is_no_address_is_refused(crowd: Crowd, email: str) -> None:
 
 
 @given(st.text(max_size=300))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_an_address_in_its_form_keeps_it(text: str) -> None:
     """What an address is made into is an address, the same again, printable and without space."""
     found = normal_email(text)

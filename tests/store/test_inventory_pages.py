@@ -290,7 +290,7 @@ async def test_no_text_breaks_the_index(store, ground):
         assert await search.candidates(store.driver, absent, []) == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(text=TEXT)
 def test_patterns_and_matches_are_well_formed(text):
     """Every sign of a pattern that has a meaning is escaped, every quote of a match is doubled."""

@@ -150,7 +150,7 @@ async def test_both_databases_have_the_same_tables(connection):
     }
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.lists(st.text(st.sampled_from("a\x00\ufdd0\ufdd1\ufdd2"))))
 def test_escaped_texts_come_back(texts):
     """What PostgreSQL cannot hold is written without NUL, and read as it was."""

@@ -396,7 +396,7 @@ def test_regex_bomb(pattern):
 
 
 @given(st.binary(max_size=200))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 def test_anything_is_a_leaf_or_unfit(der):
     """No bytes raise anything else."""
     with pytest.raises(Unfit):
@@ -411,7 +411,7 @@ _SAMPLE = certs.Authority(
 
 
 @given(st.integers(0, 2**32), st.integers(1, 4), st.sampled_from([0, 1]))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_a_spoilt_chain_is_never_believed(seed, times, which):
     """Whatever bytes of a certificate are changed: nothing but `Unfit`, and no path through it."""
     dice = random.Random(seed)
@@ -427,7 +427,7 @@ def test_a_spoilt_chain_is_never_believed(seed, times, which):
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_any_pattern_over_any_name(pattern, cn):
     """A pattern is refused with a `ValueError`, or it gives a name or a reason."""
     try:

@@ -148,7 +148,7 @@ def test_attributes_are_let_pass():
 
 
 @given(st.one_of(st.text(max_size=300), st.binary(max_size=300)))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_anything_is_a_request_or_unfit(text):
     """No text and no bytes raise anything else."""
     with pytest.raises(Unfit):
@@ -156,7 +156,7 @@ def test_anything_is_a_request_or_unfit(text):
 
 
 @given(st.integers(0, 2**32), st.integers(1, 4), st.sampled_from(["P-256", "RSA-2048", "Ed25519"]))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_a_spoilt_request_is_never_proven(seed, times, kind):
     """Whatever bytes are changed, it is refused, with nothing but `Unfit`; or what was signed is as
     it was, and only the frame around it says the same in another way."""

@@ -297,7 +297,7 @@ def test_a_name_that_is_no_host_name(name):
 
 
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=300))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 def test_any_name_is_signed(name):
     """Whatever a device is called, its certificate can be read and says it as well as it can."""
     profile = CertificateProfile(

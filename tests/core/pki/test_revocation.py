@@ -503,7 +503,7 @@ class _Nobody:
 _SOME = asked(1, certs.Authority("some").certificate, nonce=bytes(16))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.binary(max_size=200))
 @example(b"")
 @example(_SOME)
@@ -517,7 +517,7 @@ def test_any_bytes_get_a_response(noise):
     )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.integers(0, len(_SOME) - 1), st.integers(1, 255))
 def test_any_spoilt_request_gets_a_response(place, change):
     """The same for requests that were nearly right."""

@@ -105,7 +105,7 @@ def test_a_renewal_is_its_request() -> None:
 
 
 @given(st.binary() | st.dictionaries(st.just("csr") | st.text(), st.text() | st.integers()))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_arbitrary_renewals_are_read_or_refused(body: bytes | dict[str, object]) -> None:
     """Nothing but `BadPayload` comes out of the decoder."""
     with suppress(BadPayload):

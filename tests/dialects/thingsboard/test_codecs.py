@@ -14,7 +14,7 @@ from gateway.core.model import AttributesChange, Json, RpcCall
 from gateway.dialects.thingsboard.codecs import JSON, check_json
 from gateway.wire.call import BadPayload
 
-bounded = settings(deadline=None, max_examples=150)
+bounded = settings(deadline=None, max_examples=60)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from gateway.dialects.thingsboard.readings import MOST_KEYS_ASKED
 from gateway.wire.call import BadPayload, Format
 
 NOW = 1_790_000_000_000
-bounded = settings(deadline=None, max_examples=200)
+bounded = settings(deadline=None, max_examples=80)
 
 
 def body(told: Any) -> bytes:

@@ -164,7 +164,7 @@ _FIELDS = st.lists(
 ).map(lambda fields: b"".join(field(number, content) for number, content in fields))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.one_of(st.binary(max_size=60), _FIELDS))
 def test_nothing_but_a_bad_payload_comes_of_any_bytes(sent: bytes) -> None:
     """Also of messages that are nearly right."""

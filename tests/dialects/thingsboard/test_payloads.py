@@ -306,7 +306,7 @@ def test_an_object_or_array_is_no_text(field: str, value: object) -> None:
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=4), st.data())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 def test_no_message_repeats_the_payload(noise: str, data: st.DataObject) -> None:
     """Whatever is wrong, neither the message nor its traceback shows what was sent."""
     marked = MARK + noise
@@ -328,7 +328,7 @@ JSON_VALUES = st.recursive(
 
 
 @given(st.binary() | JSON_VALUES.map(lambda value: json.dumps(value).encode()))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_arbitrary_bytes_are_a_request_or_a_bad_payload(body: bytes) -> None:
     """Nothing but `BadPayload` comes out of the decoder, with protobuf or without."""
     for decode in (decode_provision, decode_provision_either):
@@ -337,7 +337,7 @@ def test_arbitrary_bytes_are_a_request_or_a_bad_payload(body: bytes) -> None:
 
 
 @given(st.dictionaries(st.sampled_from([*TEXT_FIELDS, "gateway"]), JSON_VALUES, max_size=6))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_arbitrary_fields_are_a_request_or_a_bad_payload(fields: dict[str, object]) -> None:
     """Any JSON in any known field is understood or refused; lone surrogates are no JSON text."""
     try:

@@ -222,7 +222,7 @@ def matches(pattern: str, topic: str) -> bool:
 
 
 @given(_FILTERS, _FILTERS, _TOPICS)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_a_common_topic_is_an_overlap(one: str, other: str, topic: str) -> None:
     """Whenever a topic matches two filters, they overlap."""
     if matches(one, topic) and matches(other, topic):
@@ -244,7 +244,7 @@ def test_a_common_topic_is_an_overlap(one: str, other: str, topic: str) -> None:
         max_size=5,
     )
 )
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_any_table(section: dict[str, Any]) -> None:
     """Whatever a table holds, it is a profile or a sentence that begins with a key."""
     message = message_of(section)

@@ -155,7 +155,7 @@ def test_refusals_carry_the_status_alone() -> None:
 
 
 @given(st.binary() | st.binary().map(lambda noise: PROOF + noise))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_arbitrary_bytes_are_a_message_or_a_bad_payload(body: bytes) -> None:
     """Nothing but `BadPayload` comes out of the decoder."""
     with suppress(BadPayload):
@@ -166,7 +166,7 @@ TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 
 
 @given(TEXT, TEXT, TEXT, TEXT)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 def test_texts_arrive_as_they_were_sent(name: str, key: str, secret: str, token: str) -> None:
     """Any text a client library can send is what the core gets."""
     body = wire.ProvisionDeviceRequestMsg(

@@ -64,7 +64,7 @@ VALUES: dict[str, Value] = {
     "no": False,
 }
 
-bounded = settings(deadline=None, max_examples=150)
+bounded = settings(deadline=None, max_examples=60)
 
 
 def schemas() -> Schemas:

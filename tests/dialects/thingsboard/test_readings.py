@@ -292,7 +292,7 @@ def test_an_exponent_beyond_a_doubles_is_refused(written: str) -> None:
 
 
 @given(st.from_regex(r"-?[1-9](\.[0-9]{1,20})?[eE][+-]?[0-9]{1,4}", fullmatch=True))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_a_number_is_written_out_for_a_bounded_length(written: str) -> None:
     """What a number grows to is its own length and a double's exponent, at most."""
     with suppress(BadPayload):
@@ -368,7 +368,7 @@ NUMBERS = st.from_regex(
 
 
 @given(NUMBERS)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_no_number_changes_its_amount(written: str) -> None:
     """Integers and texts are exact, doubles the nearest there is."""
     try:
@@ -410,7 +410,7 @@ def test_arbitrary_bytes_are_values_or_a_bad_payload(body: bytes) -> None:
 
 
 @given(st.binary() | JSON_BODIES)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_arbitrary_requests_are_a_selection_or_a_bad_payload(body: bytes) -> None:
     """Nothing but `BadPayload` comes out of an attributes request."""
     with suppress(BadPayload):
@@ -426,7 +426,7 @@ CORE_VALUES = (
 
 
 @given(st.dictionaries(st.text("abcdé", min_size=1, max_size=5), CORE_VALUES))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_values_survive_the_way_out_and_in(values: dict[str, Value]) -> None:
     """What we write is JSON that means the same, with doubles still doubles."""
     again = json.loads(encode_values(values))

@@ -67,7 +67,7 @@ def test_a_filter_takes_the_topics_mqtt_says(topic_filter: str, topic: str, is_u
 levels = st.lists(st.sampled_from(["a", "b", "", "+"]), min_size=1, max_size=4)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(levels, st.booleans(), st.lists(st.sampled_from(["a", "b", ""]), min_size=1, max_size=5))
 def test_any_filter_takes_what_mqtt_says(
     wanted: list[str], below: bool, given_levels: list[str]
@@ -78,7 +78,7 @@ def test_any_filter_takes_what_mqtt_says(
     assert matched(topic_filter, topic) is matches(topic_filter, topic)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(levels, st.booleans())
 def test_what_is_published_under_a_filter_matches_it(wanted: list[str], below: bool) -> None:
     """Updates reach whoever subscribed to the profile's filter, whatever wildcards it has."""

@@ -76,7 +76,7 @@ def applied(state: Mapping[str, object], change: AttributesChange) -> dict[str, 
     return {**left, **change.values}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.dictionaries(KEYS, st.integers(0, 9)), changes(), changes())
 def test_joined_changes_leave_a_device_where_both_would(
     state: dict[str, int], older: AttributesChange, newer: AttributesChange

@@ -57,7 +57,7 @@ def test_a_changed_byte(suite: str, at: int, flip: int) -> None:
 
 
 @given(noise=st.binary(max_size=80))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_any_bytes(noise: bytes) -> None:
     """Bytes of no origin are opened by nobody, and nothing is raised."""
     for suite in ("PSK-AES128-CCM8", "ECDHE-ECDSA-CHACHA20-POLY1305"):

@@ -56,7 +56,7 @@ def test_what_is_no_hello() -> None:
 
 
 @given(st.binary(max_size=200), st.integers(0, 120), st.binary(max_size=4))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_any_bytes(noise: bytes, at: int, patch: bytes) -> None:
     """No decoder raises, whatever comes, nor when something is nearly right."""
     whole = hello(b"c" * 16)
@@ -75,7 +75,7 @@ def test_any_bytes(noise: bytes, at: int, patch: bytes) -> None:
     st.lists(st.binary(max_size=120), max_size=12),
     st.integers(min_value=64, max_value=300),
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_flights_are_cut_between_records(bodies: list[bytes], mtu: int) -> None:
     """Nothing is lost, no record is cut, none waits that had room, none over the bound joins."""
     whole = [record(body) for body in bodies]

@@ -42,14 +42,14 @@ messages = st.builds(
 
 
 @given(messages)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_what_is_encoded_is_decoded(message: Message) -> None:
     """Decoding an encoded message gives the same message."""
     assert decode(encode(message)) == message
 
 
 @given(messages)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_aiocoap_reads_what_we_write(message: Message) -> None:
     """aiocoap finds in our datagram what we put in, and writes the same bytes."""
     theirs = aiocoap.Message.decode(encode(message))
@@ -77,7 +77,7 @@ def test_any_bytes_are_a_message_or_malformed(datagram: bytes) -> None:
 
 
 @given(messages, st.data())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_a_damaged_message_breaks_nothing(message: Message, data: st.DataObject) -> None:
     """A flipped or missing byte gives another message or MalformedMessage; aiocoap agrees which."""
     damaged = bytearray(encode(message))

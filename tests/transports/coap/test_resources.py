@@ -57,7 +57,7 @@ async def test_a_slash_within_a_segment(desk, segments, params: dict[str, str]) 
     options=st.lists(st.tuples(st.integers(0, 300), st.binary(max_size=20)), max_size=12),
     payload=st.binary(max_size=40),
 )
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_any_options_are_understood_or_settled(code: int, options, payload: bytes) -> None:
     """Whatever the options hold, a request is understood or has its answer already."""
     options = sorted(options, key=lambda option: option[0])

@@ -298,7 +298,7 @@ async def test_a_condition_we_cannot_meet_gets_the_whole(serve):
     assert (code, len(body)) == (200, 100)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(
     st.integers(0, 1000),
     st.text(max_size=20) | st.from_regex(r"bytes=[0-9]{0,5}-[0-9]{0,5}", fullmatch=True),

@@ -52,7 +52,7 @@ from gateway.transports.mqtt.packets import (
     Will,
 )
 
-quick = settings(deadline=None, max_examples=150)
+quick = settings(deadline=None, max_examples=60)
 
 ids = st.integers(1, 65535)
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)

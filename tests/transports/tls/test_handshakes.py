@@ -60,14 +60,14 @@ async def test_half_handshake_flood(serve, dial, data):
 
 async def test_a_handshake_that_stops_half_way_is_cut(serve, dial):
     """A client that takes the server's flight and says no more is cut in time, too."""
-    served = await serve(handshake_timeout_s=0.2)
+    served = await serve(handshake_timeout_s=1)
     reader, writer = await dial(served, secure=False)
     started = time.monotonic()
     writer.write(client_hello())
 
     assert (await read_to_the_end(reader))[:1] == b"\x16"
 
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     assert served.tls.handshakes == 0
 
 

@@ -18,7 +18,7 @@ def written(records):
     )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(RECORDS, st.lists(st.integers(1, 60), min_size=1))
 def test_every_record_is_counted_where_it_ends(records, cuts):
     """However the bytes are cut: each record counts once, when its last byte is there."""

@@ -160,7 +160,7 @@ async def test_other_kinds_are_not_given_here(case, device, kind):
     assert answer.status == 400
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(
     st.sampled_from(["ACCESS_TOKEN", "MQTT_BASIC", "X509_CERTIFICATE", "", None]),
     st.none() | st.text(max_size=100),

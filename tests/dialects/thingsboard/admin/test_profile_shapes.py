@@ -93,7 +93,7 @@ def read(sent: Any, before: DeviceProfile | None) -> DeviceProfile:
     return read_profile(body, before).profile
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(BODIES)
 def test_whatever_is_sent(sent: dict[str, Any]) -> None:
     """It is refused, or it is a profile that holds and that can be told again as JSON."""

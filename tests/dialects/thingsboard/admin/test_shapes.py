@@ -62,7 +62,7 @@ def refused(made):
     return caught.value.message
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(BODIES.map(lambda body: json.dumps(body).encode()) | st.binary(max_size=60))
 @pytest.mark.parametrize("kind", [DeviceBody, UserBody, CustomerBody])
 def test_any_body_is_read_or_refused(kind, body):
@@ -89,7 +89,7 @@ def test_a_refused_body_is_not_repeated(secret):
     assert secret not in repr(UserBody(password=secret))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(
     st.dictionaries(
         st.sampled_from(["page", "pageSize", "sortProperty", "sortOrder", "textSearch"]),
@@ -111,7 +111,7 @@ def test_any_paging_is_within_bounds_or_refused(query):
     assert told.status is Status.BAD_REQUEST
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.text(max_size=60) | st.uuids().map(str) | st.uuids().map(lambda one: one.hex.upper()))
 def test_a_uuid_comes_in_its_usual_form_or_is_refused(text):
     """However it is written; what is none is not repeated."""

@@ -199,7 +199,7 @@ def test_a_pair_hides_itself(tokens):
     assert pair.token not in repr(pair)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.text(max_size=200) | st.binary(max_size=200).map(lambda raw: raw.decode("latin-1")))
 def test_whatever_is_shown_is_refused_in_the_same_way(text):
     """No text makes anything but a 401."""
