@@ -135,7 +135,7 @@ async def test_subscriptions_of_one_device_stand_for_themselves(blynk: BlynkGate
     async with gateway(blynk, 5) as (session, _):
         assert await session.subscribe(f"dev/{token}/#", f"dev/{token}/downlink/#") == [1, 1]
         assert await session.unsubscribe(f"dev/{token}/#") == b"\0"
-        session.publish(f"dev/{token}/ds/temperature", b"20")
+        await session.deliver(f"dev/{token}/ds/temperature", b"20")
         await blynk.ask("GET", "/external/api/update", token=token, v0="1")
         assert await session.published() == switch
         assert await session.unsubscribe(f"dev/{token}/downlink/#") == b"\0"
