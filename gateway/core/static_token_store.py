@@ -8,8 +8,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from gateway.core.model import DeviceProfile, Event, Organisation, RefusalReason, Secret
-from gateway.core.people_store import KnownUser
+from gateway.core.model import DeviceProfile, Event, Organisation, RefusalReason, Secret, User
 
 
 class StaticState(StrEnum):
@@ -133,7 +132,7 @@ class StaticTokenStore(Protocol):
 
     async def organisation_numbered(self, number: int) -> Organisation | None: ...
 
-    async def known_user_numbered(self, number: int) -> KnownUser | None: ...
+    async def user_numbered(self, number: int) -> User | None: ...
 
     async def record(self, event: Event) -> None:
         """Write down what happened. May be dropped under overload."""

@@ -125,10 +125,8 @@ class StaticTokens:
 
     async def owner(self, actor: Actor, organisation: Organisation, number: int) -> User | None:
         """None for who is no member of it, nor of one above it that the actor reaches."""
-        known = await self._store.known_user_numbered(number)
-        if known is None or not may_own(actor, organisation, known.user):
-            return None
-        return known.user
+        user = await self._store.user_numbered(number)
+        return user if user is not None and may_own(actor, organisation, user) else None
 
     # ── making ──────────────────────────────────────────────────────────────────────────────
 

@@ -111,16 +111,6 @@ SELECT u.id, u.uuid, u.organisation_id, u.email, u.role, u.first_name, u.last_na
   FROM user_account u JOIN organisation o ON o.id = u.organisation_id
  WHERE u.uuid = ?1;
 
--- known_user_numbered
-SELECT u.id, u.uuid, u.organisation_id, u.email, u.role, u.first_name, u.last_name, u.enabled,
-       u.password_until, u.last_login_at, u.created_at, u.info, u.version,
-       o.id, o.uuid, o.name, o.path, o.parent_id, o.created_at, o.info, o.version,
-       u.password_hash,
-       (SELECT r.permissions FROM role r JOIN organisation a ON a.id = r.organisation_id
-         WHERE r.name = u.role AND o.path LIKE a.path || '%' LIMIT 1)
-  FROM user_account u JOIN organisation o ON o.id = u.organisation_id
- WHERE u.id = ?1;
-
 -- device_path
 SELECT o.path FROM device d
   JOIN organisation o ON o.id = COALESCE(d.customer_id, d.organisation_id) WHERE d.id = ?1;

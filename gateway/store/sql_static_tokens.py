@@ -12,8 +12,8 @@ from gateway.core.model import (
     Organisation,
     RefusalReason,
     Secret,
+    User,
 )
-from gateway.core.people_store import KnownUser
 from gateway.core.static_token_store import (
     NewPair,
     NewPairs,
@@ -24,7 +24,7 @@ from gateway.core.static_token_store import (
 )
 from gateway.store.driver import Row
 from gateway.store.logins import kept_login
-from gateway.store.people_rows import known_from_row, organisation_from_row
+from gateway.store.people_rows import organisation_from_row, user_from_row
 from gateway.store.sql_people import at_or_below
 from gateway.store.sql_store import SqlStore
 from gateway.store.static_tokens import (
@@ -115,9 +115,9 @@ class SqlStaticTokens:
         row = await self._driver.point("organisation_by_number", number)
         return None if row is None else organisation_from_row(row)
 
-    async def known_user_numbered(self, number: int) -> KnownUser | None:
-        row = await self._driver.point("known_user_numbered", number)
-        return None if row is None else known_from_row(row)
+    async def user_numbered(self, number: int) -> User | None:
+        row = await self._driver.point("user_by_number", number)
+        return None if row is None else user_from_row(row)
 
 
 def _where(query: PairQuery) -> tuple[str, int, str, int]:
