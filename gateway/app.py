@@ -34,6 +34,7 @@ from gateway.core.rpc import Rpc
 from gateway.core.sessions import Sessions
 from gateway.core.tokens import new_token
 from gateway.dialects.blynk.profile import Templates
+from gateway.gates import open_gates
 from gateway.late import LateRoutes
 from gateway.listeners import Listeners, Served
 from gateway.metrics import Depths, Metrics, Sources
@@ -145,6 +146,7 @@ class Gateway:
             births=self._births,
             templates=self._templates,
             replaced=self._token_replaced,
+            gates=open_gates(config, store),
         )
         self._administration = LateRoutes(self._admin_routes)
         self._services: Services | None = None

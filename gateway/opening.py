@@ -144,6 +144,7 @@ def draft_of(file: ProfileFile) -> ProfileDraft:
             limits=file.limits,
             certificate=file.certificate,
             chain=file.chain,
+            policy=file.policy,
             sections=msgspec.to_builtins(file.sections, str_keys=True),
             source=file.path.name,
         ),

@@ -21,9 +21,10 @@ import structlog
 from msgspec import Meta, Struct, field
 
 from gateway.core.errors import ConfigError, GatehouseError
-from gateway.core.model import ProfileTransport, ProvisionType, Secret
+from gateway.core.model import PLAIN_POLICY, Policy, ProfileTransport, ProvisionType, Secret
 from gateway.core.pki.model import CertificateProfile, ChainRule
 from gateway.profile_certificates import CERTIFICATE, CHAIN, read_certificate, read_chain
+from gateway.profile_policies import ANSWER, KEYS, read_policy
 from gateway.toml_lines import (
     RateText,
     TomlFile,
@@ -82,6 +83,7 @@ class ProfileFile(Struct, frozen=True, kw_only=True):
     limits: Mapping[str, str] = field(default_factory=dict)
     certificate: CertificateProfile = CertificateProfile()
     chain: ChainRule | None = None
+    policy: Policy = PLAIN_POLICY
     sections: Mapping[str, Any] = field(default_factory=dict)
     path: Path
 
@@ -137,7 +139,7 @@ def read_profile(
     a key or a secret.
     """
     file = read_toml(path)
-    known = [*settings_of(_Plain), _KEY, _SECRET, _LIMITS, CERTIFICATE, CHAIN, *SECTIONS]
+    known = [*settings_of(_Plain), _KEY, _SECRET, _LIMITS, CERTIFICATE, CHAIN, *SECTIONS, *KEYS]
     for key in file.data:
         if key not in known:
             raise file.fault(
@@ -163,9 +165,18 @@ def read_profile(
         limits=_limits(file),
         certificate=read_certificate(file, tables.get(CERTIFICATE, {})),
         chain=read_chain(file, tables.get(CHAIN), values["provision_type"]),
+        policy=read_policy(file, _policy(file, path.parent)),
         sections=sections,
         path=path,
     )
+
+
+def _policy(file: TomlFile, folder: Path) -> dict[str, Any]:
+    """The keys of the policy, with the text of files they name."""
+    data = {key: value for key, value in file.data.items() if key in KEYS}
+    if isinstance(data.get(ANSWER), dict):
+        data[ANSWER] = _resolved(file, ANSWER, folder)
+    return data
 
 
 def _provision_type_remedy() -> str:

@@ -32,10 +32,12 @@ FLOORS = {
     "profiles": {
         "toml_lines",
         "profile_certificates",
+        "profile_policies",
         "core.errors",
         "core.model",
         "core.pki.model",
     },
+    "profile_policies": {"toml_lines", "core.admitting", "core.giving", "core.model"},
     "profile_certificates": {"toml_lines", "core.errors", "core.model", "core.pki"},
     "log": {"core.model", "core.errors"},
     "toml_lines": {"core.errors", "core.limits"},

@@ -26,7 +26,7 @@ from gateway.cli.rotate import FILE, secret_file
 from gateway.clock import now_ms
 from gateway.config import Config
 from gateway.core.model import ClaimResult, Secret
-from gateway.core.provisioning import is_device_name
+from gateway.core.names import is_device_name
 
 CLAIM_KEY = "GATEHOUSE_CLAIM_KEY"
 

@@ -31,7 +31,7 @@ from gateway.core.model import (
     Package,
     PackageKind,
 )
-from gateway.core.provisioning import is_plain
+from gateway.core.names import is_plain
 from gateway.core.registry import Registry
 
 _MOST_CHARACTERS = 255

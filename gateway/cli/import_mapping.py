@@ -11,7 +11,7 @@ import click
 
 from gateway.cli.options import shown
 from gateway.core.import_rows import KEYED, MOST_KEY_CHARACTERS, SECRET, Column, ColumnKind
-from gateway.core.provisioning import is_plain
+from gateway.core.names import is_plain
 
 WORDS: Final[Mapping[str, ColumnKind]] = {
     "name": ColumnKind.NAME,

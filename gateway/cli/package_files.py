@@ -15,7 +15,7 @@ from msgspec import structs
 
 from gateway.config import Config
 from gateway.core.model import Package
-from gateway.core.provisioning import printable
+from gateway.core.names import printable
 from gateway.core.registry import Registry
 from gateway.store.packages import Added, PackageStore
 

@@ -23,6 +23,7 @@ from gateway.cli.options import (
     the_device,
 )
 from gateway.config import Config
+from gateway.core.choosing import MOST_CREDENTIAL_CHARACTERS, choose_credentials
 from gateway.core.model import (
     DeviceCredentials,
     DeviceCredentialsType,
@@ -30,7 +31,6 @@ from gateway.core.model import (
     RequestedCredentials,
     Secret,
 )
-from gateway.core.provisioning import MOST_CREDENTIAL_CHARACTERS, choose_credentials
 from gateway.core.tokens import new_token
 
 FILE = click.Path(path_type=Path, dir_okay=False)

@@ -31,10 +31,10 @@ from gateway.core.model import (
     ProvisionType,
     Secret,
 )
+from gateway.core.names import is_device_name, is_plain
 from gateway.core.nesting import is_shallow
 from gateway.core.pki.model import ChainRule
 from gateway.core.ports import Clock, NewToken, Store
-from gateway.core.provisioning import is_device_name, is_plain
 from gateway.core.registry import KEYLESS
 
 MOST_SECRET_CHARACTERS = 255

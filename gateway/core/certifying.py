@@ -74,6 +74,10 @@ class Certifier:
         except Unfit as unfit:
             return unfit.reason
 
+    async def issuers_of(self, certificate: Certificate) -> tuple[bytes, ...]:
+        """Who signed a certificate of ours, up to but without the root (DER); empty for others."""
+        return ()
+
     async def renew(self, device: Device, csr: str, peer: Peer) -> ProvisionResult:
         """Another certificate for a device that proved who it is.
 

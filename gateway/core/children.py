@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gateway.core.model import Device, Peer, RefusalReason, Refused, Secret
+from gateway.core.names import is_device_name
 from gateway.core.ports import Clock, NewChild, NewToken, Store
-from gateway.core.provisioning import is_device_name
 
 DEFAULT_TYPE = "default"
 """The type of a child whose gateway does not name one (ThingsBoard contract, section 9)."""

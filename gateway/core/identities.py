@@ -32,10 +32,10 @@ from gateway.core.model import (
     Vouched,
     psk_id,
 )
+from gateway.core.names import is_device_name, printable
 from gateway.core.pki.model import CertificateState, ChainRule, Unfit
 from gateway.core.ports import Clock, KnownCredentials, NewDevice, Store
 from gateway.core.profiles import Profiles
-from gateway.core.provisioning import is_device_name, printable
 from gateway.core.sessions import Cause, Session, Sessions, Slot
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.core.cells import rearmed, value_of_cell
+from gateway.core.choosing import MOST_CREDENTIAL_CHARACTERS
 from gateway.core.model import (
     AccessToken,
     AttributeScope,
@@ -25,7 +26,7 @@ from gateway.core.model import (
     Secret,
     Value,
 )
-from gateway.core.provisioning import MOST_CREDENTIAL_CHARACTERS, is_device_name, is_plain
+from gateway.core.names import is_device_name, is_plain
 
 MOST_KEY_CHARACTERS: Final = 255
 MOST_LABEL_CHARACTERS: Final = 255

@@ -34,9 +34,9 @@ from gateway.core.model import (
     Secret,
     Suffix,
 )
+from gateway.core.names import MOST_NAME_CHARACTERS, is_device_name
 from gateway.core.nesting import is_shallow
 from gateway.core.ports import Clock, NewToken, Store
-from gateway.core.provisioning import MOST_NAME_CHARACTERS, is_device_name
 
 __all__ = ["DeviceCredentialsRecord", "Inventory"]
 

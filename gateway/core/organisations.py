@@ -18,10 +18,10 @@ from gateway.core.model import (
     Page,
     Permission,
 )
+from gateway.core.names import is_device_name
 from gateway.core.nesting import is_shallow
 from gateway.core.people_store import OrganisationDraft, PasswordHasher, PeopleStore, Window
 from gateway.core.ports import Clock, NewToken
-from gateway.core.provisioning import is_device_name
 from gateway.core.throttle import Throttle
 
 MOST_INFO_CHARACTERS = 65_536

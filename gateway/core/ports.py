@@ -12,6 +12,7 @@ from gateway.core.model import (
     AttributesChange,
     AttributeScope,
     AttributesSelection,
+    Binding,
     BirthRule,
     Device,
     DeviceCredentials,
@@ -48,6 +49,53 @@ NewToken: TypeAlias = Callable[[], str]
 """A fresh random token: 20 alphanumerics, 119 bits."""
 
 
+class Gifts(Struct, frozen=True, kw_only=True):
+    """What a newborn begins with, its texts filled in: `BirthSettings` of one device.
+
+    `attributes` by scope; a customer and groups that are not there are made. `packages` names each
+    by title and version; one that is not there is left out, with a warning in the event.
+    """
+
+    attributes: Mapping[AttributeScope, Mapping[str, Value]] = {}
+    customer: str = ""
+    groups: tuple[str, ...] = ()
+    label: str = ""
+    packages: Mapping[PackageKind, tuple[str, str]] = {}
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """On what terms a device is born, or claimed; each holds in the transaction that does it.
+
+    `ticket_id`: the fleet secret that bore it. `binding`: whoever repeats the request gets the same
+    again. `counted`: the secret's uses are bounded. `max_devices`, `max_devices_in_organisation`:
+    most there may be, this one included. `approval_id`: an operator's yes, which is used up.
+    `expires_at`: when it goes by itself, ms.
+    """
+
+    ticket_id: int | None = None
+    binding: Binding | None = None
+    counted: bool = False
+    max_devices: int | None = None
+    max_devices_in_organisation: int | None = None
+    approval_id: int | None = None
+    gifts: Gifts | None = None
+    expires_at: int | None = None
+
+    @property
+    def guarded(self) -> bool:
+        """Whether there is more to decide than that the name and the credentials are free."""
+        return (
+            self.counted
+            or self.max_devices is not None
+            or self.max_devices_in_organisation is not None
+            or self.approval_id is not None
+            or self.gifts is not None
+        )
+
+
+NO_TERMS = Terms()
+
+
 class NewDevice(Struct, frozen=True, kw_only=True):
     """A device about to be born, with its credentials.
 
@@ -73,6 +121,7 @@ class NewDevice(Struct, frozen=True, kw_only=True):
     warning: str = ""
     issued: IssuedCertificate | None = None
     birth: BirthRule | None = None
+    terms: Terms = NO_TERMS
 
 
 class NewProfile(Struct, frozen=True, kw_only=True):
@@ -158,10 +207,14 @@ class TicketClaim(Struct, frozen=True, kw_only=True):
 
 
 class KnownCredentials(Struct, frozen=True):
-    """A device and what it must show."""
+    """A device and what it must show.
+
+    `repeatable`: its provisioning may still be repeated; `Store.used` ends that.
+    """
 
     device: Device
     credentials: DeviceCredentials
+    repeatable: bool = False
 
 
 class AboutDevice(Protocol):
@@ -196,7 +249,9 @@ class Store(Protocol):
         """Decides whether the name and the credentials are free; then the device exists.
 
         `Refused(NAME_TAKEN | CREDENTIALS_TAKEN)` otherwise, or with `claim_existing` the
-        outcome of `claim_device`.
+        outcome of `claim_device`. With a binding that stands, `Provisioned.again` with what was
+        given then. Terms that do not hold refuse with SECRET_USED_UP, PROFILE_FULL,
+        ORGANISATION_FULL or APPROVAL_PENDING, and nothing was done.
         """
 
     async def claim_device(
@@ -207,13 +262,21 @@ class Store(Protocol):
         *,
         fresh: DeviceCredentials | None = None,
         issued: IssuedCertificate | None = None,
+        terms: Terms = NO_TERMS,
     ) -> ProvisionResult:
         """Decides: mark a waiting device of this profile provisioned, once.
 
         `Refused(NO_SUCH_DEVICE | OTHER_PROFILE | ALREADY_PROVISIONED | BLOCKED)` otherwise, and
         CREDENTIALS_REVOKED for one that has none to be given. `fresh` become its credentials
         (CREDENTIALS_TAKEN when they are another's), `issued` tells that they were signed here.
+        `terms` as of `create_device`.
         """
+
+    async def find_repeat(self, binding: Binding, now: int) -> KnownCredentials | None:
+        """What was given to who made the same request, if it may still be repeated at `now`."""
+
+    async def used(self, device: Device) -> None:
+        """Its credential was used for the first time: from here on nobody is given it again."""
 
     async def profiles_with(self, section: str) -> list[DeviceProfile]:
         """The profiles that have a table of this name for a dialect."""
@@ -237,7 +300,8 @@ class Store(Protocol):
         """Write down what happened. May be dropped under overload: the caller does not wait."""
 
     async def find_credentials(self, lookup_id: Secret) -> KnownCredentials | None:
-        """The device whose credentials have this id, over all kinds and organisations."""
+        """The device whose credentials have this id, over all kinds and organisations; None also
+        for one that is suspended, since the fleet secret that bore it is in quarantine."""
 
     async def known_device(self, device_id: int) -> KnownCredentials | None:
         """The device of that number and the credentials it has."""

@@ -7,65 +7,63 @@ from typing import assert_never
 
 import msgspec
 import structlog
+from msgspec import Struct
 
+from gateway.core.admitting import Admitting
+from gateway.core.awaiting import BIRTH, Awaiting
+from gateway.core.binding import binding_of
 from gateway.core.births import Births
 from gateway.core.certifying import Certifier, certificate_of
-from gateway.core.errors import CredentialsGone
-from gateway.core.limits import Allowance
+from gateway.core.choosing import choose_credentials
+from gateway.core.door import Door
+from gateway.core.giving import gifts_for
+from gateway.core.guesses import Guesses
+from gateway.core.hooking import BeforeHooks
 from gateway.core.model import (
-    HARDWARE_INFO,
+    PLAIN_POLICY,
     PROVISIONED,
-    AccessToken,
-    AttributeScope,
+    AnswerMembers,
+    Binding,
     BirthRule,
     Certificate,
     DeviceCredentials,
     DeviceCredentialsType,
-    DeviceProfile,
-    Event,
-    EventKind,
     FleetTicket,
-    MqttBasic,
-    Outcome,
-    PresharedKey,
     Provisioned,
-    ProvisionKey,
     ProvisionRequest,
     ProvisionResult,
     ProvisionToken,
     ProvisionType,
     RefusalReason,
     Refused,
+    Reprovisioning,
     RequestedCredentials,
-    Secret,
-    Ticket,
     TicketKind,
 )
+from gateway.core.names import is_device_name, printable
+from gateway.core.pacing import Pacer
 from gateway.core.pki.model import IssuedCertificate
-from gateway.core.ports import (
-    Clock,
-    NewDevice,
-    NewToken,
-    Store,
-    Template,
-    Templates,
-    TicketClaim,
-)
-from gateway.core.tokens import new_key
+from gateway.core.ports import Clock, NewDevice, NewToken, Store, Templates, Terms
+from gateway.core.refusing import Refuser, provision_event
+from gateway.core.reprovisioning import Reprovisioner
+from gateway.core.token_claims import TokenClaims
 
 log = structlog.get_logger()
 
-MOST_NAME_CHARACTERS = 255
-"""ThingsBoard's limit for a device name; its contract, section 2.4."""
-MOST_CREDENTIAL_CHARACTERS = 4096
-"""Of a token, client id, user name or password. A certificate is bounded by its message."""
-PSK_BYTES = 32
-_SPARE_CHARACTERS = 6
-"""Of what is added to a name that is taken: 36 bits."""
 _PLAIN_BIRTH = BirthRule()
-_EVENTS_AT_ONCE = 100
-_EVENTS_PER_S = 10
-"""How many refusals of strangers are written down; a flood of them must not fill the disk."""
+_NO_MEMBERS = AnswerMembers()
+_TAKEN = frozenset({RefusalReason.NAME_TAKEN, RefusalReason.ALREADY_PROVISIONED})
+
+
+class Gates(Struct, frozen=True, kw_only=True):
+    """What a request passes on its way: made once for a process. Each stands open by itself."""
+
+    guesses: Guesses = msgspec.field(default_factory=Guesses)
+    pacer: Pacer = msgspec.field(default_factory=Pacer)
+    admitting: Admitting = msgspec.field(default_factory=Admitting)
+    awaiting: Awaiting = msgspec.field(default_factory=Awaiting)
+    before: BeforeHooks | None = None
+    reprovisioner: Reprovisioner | None = None
 
 
 class Provisioner:
@@ -74,7 +72,8 @@ class Provisioner:
     `readable(text)` tells whether a certificate text can be parsed; only profiles with
     `require_readable_certificate`, and the warning in the event, depend on it. Without a
     `certifier` signing requests are refused, without `templates` all tokens are. `births` is told
-    how each request ended. `replaced` is called when a device's older token is gone.
+    how each request ended. `replaced` is called when a device's older token is gone. `gates` say
+    who may come.
     """
 
     def __init__(
@@ -88,16 +87,25 @@ class Provisioner:
         births: Births | None = None,
         templates: Templates | None = None,
         replaced: Callable[[], None] = lambda: None,
+        gates: Gates | None = None,
     ) -> None:
-        self._replaced = replaced
         self._store = store
-        self._templates = templates
         self._clock = clock
         self._new_token = new_token
         self._readable = readable
         self._certifier = certifier
         self._births = births or Births()
-        self._strangers = Allowance(_EVENTS_AT_ONCE, _EVENTS_PER_S)
+        self._gates = gates = gates or Gates()
+        self._refuser = Refuser(store, clock)
+        self._door = Door(store, clock, guesses=gates.guesses, pacer=gates.pacer)
+        self._tokens = TokenClaims(
+            store,
+            clock=clock,
+            new_token=new_token,
+            refuser=self._refuser,
+            templates=templates,
+            replaced=replaced,
+        )
 
     async def provision(self, request: ProvisionRequest) -> ProvisionResult:
         """Decide. A `Provisioned` is on disk, with its event, before this returns.
@@ -115,24 +123,43 @@ class Provisioner:
     ) -> tuple[ProvisionType | TicketKind | None, ProvisionResult]:
         """How it ends, and by which strategy; None when it never came to one."""
         if isinstance(request.proof, ProvisionToken):
-            return await self._by_token(request, request.proof)
+            return await self._tokens.provision(request, request.proof)
         # The order of these checks is the contract's (section 2.3).
         if request.device_name is not None and not request.device_name.strip():
             return None, await self._refuse(request, RefusalReason.NAME_BLANK)
-        ticket = await self._admit(request.proof)
-        if isinstance(ticket, RefusalReason):
-            return None, await self._refuse(request, ticket)
-        profile = ticket.profile
-        return profile.provision_type, await self._by_strategy(profile, request)
+        ticket = await self._door.admit(request, request.proof)
+        if isinstance(ticket, Refused):
+            return None, await self._refuser.refuse(request, ticket)
+        result = await self._admitted(ticket, request)
+        policy = ticket.profile.policy
+        if isinstance(result, Refused):
+            if policy.detailed_refusals:
+                result = msgspec.structs.replace(result, detailed=True)
+        elif policy.answer != _NO_MEMBERS:
+            result = msgspec.structs.replace(result, members=policy.answer)
+        return ticket.profile.provision_type, result
 
-    async def _by_strategy(
-        self, profile: DeviceProfile, request: ProvisionRequest
-    ) -> ProvisionResult:
+    async def _admitted(self, ticket: FleetTicket, request: ProvisionRequest) -> ProvisionResult:
+        """Whoever is here has shown a right secret."""
+        profile, now = ticket.profile, self._clock()
+        binding = binding_of(ticket, request, now)
+        if binding is not None and self._dear(profile.policy is not PLAIN_POLICY, request):
+            again = await self._repeated(binding, now)
+            if again is not None:
+                return again
+        refused = await self._gates.admitting.why_not(profile, request, now)
+        if refused is not None:
+            return await self._refuse(request, refused)
+        if profile.policy.before is not None and self._gates.before is not None:
+            amended = await self._gates.before.ask(profile, request)
+            if isinstance(amended, Refused):
+                return await self._refuser.refuse(request, amended)
+            request = amended
         match profile.provision_type:
             case ProvisionType.ALLOW_CREATE_NEW_DEVICES:
-                return await self._create(profile, request)
+                return await self._create(ticket, request, binding, now)
             case ProvisionType.CHECK_PRE_PROVISIONED_DEVICES:
-                return await self._claim(profile, request)
+                return await self._claim(ticket, request, binding, now)
             case ProvisionType.DISABLED:
                 return await self._refuse(request, RefusalReason.PROVISIONING_DISABLED)
             case ProvisionType.X509_CERTIFICATE_CHAIN:
@@ -140,95 +167,64 @@ class Provisioner:
             case unreachable:
                 assert_never(unreachable)
 
-    async def _admit(self, proof: ProvisionKey) -> FleetTicket | RefusalReason:
-        if not proof.key:
-            return RefusalReason.UNKNOWN_KEY
-        ticket = await self._store.find_fleet_ticket(proof.key)
-        if ticket is None:
-            return RefusalReason.UNKNOWN_KEY
-        if not proof.secret or ticket.secret != proof.secret:
-            return RefusalReason.WRONG_SECRET
-        return ticket
+    @staticmethod
+    def _dear(gated: bool, request: ProvisionRequest) -> bool:
+        """Whether a repeated request is to be known before anything is done for it.
 
-    async def _by_token(
-        self, request: ProvisionRequest, proof: ProvisionToken
-    ) -> tuple[TicketKind | None, ProvisionResult]:
-        """A ticket of one device. Whoever shows its token again, later, gets the same device."""
-        template = await self._everywhere(proof)
-        if template is not None:
-            # Most: claimed without being looked for first, a third less to do.
-            result = await self._store.claim_ticket(self._claim_of(request, proof, template, None))
-            if not isinstance(result, Refused):
-                return TicketKind.SINGLE, result
-        ticket = await self._store.find_ticket(proof.token) if proof.token else None
-        if ticket is None:
-            return None, await self._again(request, proof)
-        if ticket.expired(self._clock()):
-            return ticket.kind, await self._refuse(request, RefusalReason.TICKET_EXPIRED, ticket)
-        template = await self._template(proof.template, ticket.path)
-        if template is None:
-            return ticket.kind, await self._refuse(request, RefusalReason.UNKNOWN_TEMPLATE, ticket)
-        if ticket.profile_id not in (None, template.profile.id):
-            return ticket.kind, await self._refuse(request, RefusalReason.OTHER_TEMPLATE, ticket)
-        result = await self._store.claim_ticket(self._claim_of(request, proof, template, ticket))
-        if isinstance(result, Refused):
-            return ticket.kind, await self._refuse(request, result.reason, ticket)
-        if ticket.kind is TicketKind.ROTATE and not result.again:
-            self._replaced()
-        return ticket.kind, result
+        Else the transaction of the birth finds out, at no cost to those that come once.
+        """
+        return gated or bool(request.credentials.csr)
 
-    async def _everywhere(self, proof: ProvisionToken) -> Template | None:
-        if self._templates is None or not (proof.template and proof.token):
+    async def _repeated(self, binding: Binding, now: int) -> Provisioned | None:
+        """What was given to who made the same request before."""
+        known = await self._store.find_repeat(binding, now)
+        if known is None:
             return None
-        return await self._templates.everywhere(proof.template)
-
-    def _claim_of(
-        self,
-        request: ProvisionRequest,
-        proof: ProvisionToken,
-        template: Template,
-        ticket: Ticket | None,
-    ) -> TicketClaim:
-        return TicketClaim(
-            ticket=ticket,
-            token=proof.token,
-            template=template,
-            spare=self._new_token()[-_SPARE_CHARACTERS:],
-            hardware=request.hardware,
-            peer=request.peer,
-            at=self._clock(),
+        return await self._with_issuers_again(
+            Provisioned(known.device, known.credentials, again=True)
         )
 
-    async def _template(self, name: str, path: str) -> Template | None:
-        return None if self._templates is None else await self._templates.named(name, path)
+    async def _with_issuers_again(self, result: Provisioned) -> Provisioned:
+        """A certificate that was signed here is given with those who signed it, as it was then."""
+        if self._certifier is None or not isinstance(result.credentials, Certificate):
+            return result
+        issuers = await self._certifier.issuers_of(result.credentials)
+        return msgspec.structs.replace(result, issuers=issuers)
 
-    async def _again(self, request: ProvisionRequest, proof: ProvisionToken) -> ProvisionResult:
-        """The token of a device that is there: what it says of its hardware is noted."""
-        known = await self._store.find_credentials(proof.token) if proof.token else None
-        if known is None or not isinstance(known.credentials, AccessToken):
-            return await self._refuse(request, RefusalReason.UNKNOWN_TOKEN)
-        device = known.device
-        profile = await self._store.profile(device.profile_id)
-        templates = self._templates
-        if not (templates and profile and templates.fits(profile, proof.template)):
-            return await self._refuse(
-                request,
-                RefusalReason.OTHER_TEMPLATE,
-                device_id=device.id,
-                subject=device.name,
-            )
-        if request.hardware is not None:
-            hardware = {HARDWARE_INFO: request.hardware}
-            try:
-                await self._store.save_attributes(
-                    device, AttributeScope.CLIENT, hardware, self._clock()
-                )
-            except CredentialsGone:
-                return await self._refuse(request, RefusalReason.UNKNOWN_TOKEN)
-        return Provisioned(device, known.credentials, again=True)
+    async def _terms(
+        self,
+        ticket: FleetTicket,
+        request: ProvisionRequest,
+        name: str,
+        binding: Binding | None,
+        now: int,
+    ) -> Terms | Refused:
+        """On what terms the device comes in; or what it is told instead."""
+        policy = ticket.profile.policy
+        if policy is PLAIN_POLICY and ticket.max_uses is None and request.hardware is None:
+            return Terms(ticket_id=ticket.id, binding=binding)
+        approved = await self._gates.awaiting.ask(
+            ticket.profile, request, name, BIRTH, binding, now
+        )
+        if isinstance(approved, Refused):
+            return approved
+        lasts_s, admission = policy.newborn.expires_after_s, policy.admission
+        return Terms(
+            ticket_id=ticket.id,
+            binding=binding,
+            counted=ticket.max_uses is not None,
+            max_devices=admission.max_devices,
+            max_devices_in_organisation=admission.max_devices_in_organisation,
+            approval_id=approved,
+            gifts=gifts_for(ticket.profile, request, name),
+            expires_at=None if lasts_s is None else now + lasts_s * 1000,
+        )
 
-    async def _create(self, profile: DeviceProfile, request: ProvisionRequest) -> ProvisionResult:
-        name = (request.device_name or self._new_token()).strip()
+    async def _create(
+        self, ticket: FleetTicket, request: ProvisionRequest, binding: Binding | None, now: int
+    ) -> ProvisionResult:
+        profile = ticket.profile
+        name = (_wanted_name(request) or self._new_token()).strip()
         if not is_device_name(name):
             return await self._refuse(request, RefusalReason.NAME_INVALID)
         kind, birth = (request.device_type or "").strip(), profile.birth
@@ -236,7 +232,14 @@ class Provisioner:
             kind = kind or profile.name
         if kind and not is_device_name(kind):
             return await self._refuse(request, RefusalReason.TYPE_INVALID)
-        credentials, issued = await self._credentials(profile, name, request.credentials)
+        terms = await self._terms(ticket, request, name, binding, now)
+        if isinstance(terms, Refused):
+            return await self._refuser.refuse(request, terms)
+        if _asks_again(ticket, request):
+            result = await self._again(ticket, request, name, terms)
+            if result is not None:
+                return result
+        credentials, issued = await self._credentials(ticket, name, request.credentials)
         warning = ""
         if isinstance(credentials, Certificate) and not (
             issued or self._readable(credentials.text)
@@ -257,78 +260,94 @@ class Provisioner:
                 gateway=request.gateway,
                 claim_existing=profile.pre_provision_allowed,
                 peer=request.peer,
-                at=self._clock(),
+                at=now,
                 warning=warning,
                 issued=issued,
                 birth=None if birth == _PLAIN_BIRTH else birth,
+                terms=terms,
             )
         )
+        return await self._concluded(ticket, request, name, terms, result, issued)
+
+    async def _concluded(
+        self,
+        ticket: FleetTicket,
+        request: ProvisionRequest,
+        name: str,
+        terms: Terms,
+        result: ProvisionResult,
+        issued: IssuedCertificate | None,
+    ) -> ProvisionResult:
+        """What the store decided, with what goes with it; a device that is there may ask again."""
+        if isinstance(result, Provisioned) and result.again:
+            return await self._with_issuers_again(result)
+        if isinstance(result, Refused) and result.reason in _TAKEN:
+            again = await self._again(ticket, request, name, terms)
+            return result if again is None else again
         return _with_issuers(result, issued)
 
+    async def _again(
+        self, ticket: FleetTicket, request: ProvisionRequest, name: str, terms: Terms
+    ) -> ProvisionResult | None:
+        """A device that was provisioned before, as far as its profile lets it ask again."""
+        reprovisioner = self._gates.reprovisioner
+        if reprovisioner is None or ticket.profile.policy.reprovisioning is Reprovisioning.NEVER:
+            return None
+        result = await reprovisioner.again(ticket, request, name, terms)
+        if isinstance(result, Refused):
+            return await self._refuser.refuse(request, result)
+        return result
+
     async def _credentials(
-        self, profile: DeviceProfile, name: str, asked: RequestedCredentials
+        self, ticket: FleetTicket, name: str, asked: RequestedCredentials
     ) -> tuple[DeviceCredentials | RefusalReason, IssuedCertificate | None]:
         """What the device is to have, and the certificate if it was signed for it just now."""
         if not asked.csr:
             return choose_credentials(asked, self._new_token), None
         if self._certifier is None:
             return RefusalReason.NO_AUTHORITY, None
-        issued = await self._certifier.certify(asked.csr, profile, name)
+        issued = await self._certifier.certify(asked.csr, ticket.profile, name)
         if isinstance(issued, RefusalReason):
             return issued, None
         return certificate_of(issued), issued
 
-    async def _claim(self, profile: DeviceProfile, request: ProvisionRequest) -> ProvisionResult:
-        if request.device_name is None:
+    async def _claim(
+        self, ticket: FleetTicket, request: ProvisionRequest, binding: Binding | None, now: int
+    ) -> ProvisionResult:
+        wanted = _wanted_name(request)
+        if wanted is None:
             return await self._refuse(request, RefusalReason.NAME_MISSING)
-        name = request.device_name.strip()
+        name = wanted.strip()
         if not is_device_name(name):
             return await self._refuse(request, RefusalReason.NAME_INVALID)
+        terms = await self._terms(ticket, request, name, binding, now)
+        if isinstance(terms, Refused):
+            return await self._refuser.refuse(request, terms)
+        if _asks_again(ticket, request):
+            again = await self._again(ticket, request, name, terms)
+            if again is not None:
+                return again
         asked = request.credentials
         fresh: DeviceCredentials | None = None
         issued: IssuedCertificate | None = None
         if asked.csr or asked.type is DeviceCredentialsType.DTLS_PSK:
             # Ours to give: everything else a waiting device asks for is ignored (contract, 2.6).
-            chosen, issued = await self._credentials(profile, name, asked)
+            chosen, issued = await self._credentials(ticket, name, asked)
             if isinstance(chosen, RefusalReason):
                 return await self._refuse(request, chosen)
             fresh = chosen
         result = await self._store.claim_device(
-            profile, name, self._event(request, name), fresh=fresh, issued=issued
+            ticket.profile,
+            name,
+            provision_event(request, now, name),
+            fresh=fresh,
+            issued=issued,
+            terms=terms,
         )
-        return _with_issuers(result, issued)
+        return await self._concluded(ticket, request, name, terms, result, issued)
 
-    async def _refuse(
-        self,
-        request: ProvisionRequest,
-        reason: RefusalReason,
-        ticket: Ticket | None = None,
-        *,
-        device_id: int | None = None,
-        subject: str = "",
-    ) -> Refused:
-        """Say no, and write it down, unless strangers have been written down often enough."""
-        now = self._clock()
-        if self._strangers.take(now):
-            event = self._event(request, subject or printable((request.device_name or "").strip()))
-            if ticket is not None:
-                device_id = ticket.device_id
-            event = msgspec.structs.replace(event, device_id=device_id)
-            missed = self._strangers.forget_missed()
-            await self._store.record(
-                msgspec.structs.replace(
-                    event,
-                    outcome=Outcome.REFUSED,
-                    reason=reason.value,
-                    detail={"refusals not written down before": str(missed)} if missed else {},
-                )
-            )
-        return Refused(reason)
-
-    def _event(self, request: ProvisionRequest, subject: str) -> Event:
-        return Event(
-            kind=EventKind.DEVICE_PROVISION, at=self._clock(), peer=request.peer, subject=subject
-        )
+    async def _refuse(self, request: ProvisionRequest, reason: RefusalReason) -> Refused:
+        return await self._refuser.refuse(request, Refused(reason))
 
     def _log(self, request: ProvisionRequest, result: ProvisionResult) -> None:
         if isinstance(result, Refused):
@@ -351,6 +370,21 @@ class Provisioner:
             )
 
 
+def _wanted_name(request: ProvisionRequest) -> str | None:
+    """The name a device is to have: a hook's, else its own."""
+    amended = request.amended
+    if amended is not None and amended.name is not None:
+        return amended.name
+    return request.device_name
+
+
+def _asks_again(ticket: FleetTicket, request: ProvisionRequest) -> bool:
+    """Whether it shows that it was here before, so that it is not to be refused first."""
+    if ticket.profile.policy.reprovisioning is Reprovisioning.NEVER:
+        return False
+    return bool(request.old_credential or request.claim_code)
+
+
 def _with_issuers(result: ProvisionResult, issued: IssuedCertificate | None) -> ProvisionResult:
     """What was signed for the device is given with those who signed it."""
     if (
@@ -360,61 +394,3 @@ def _with_issuers(result: ProvisionResult, issued: IssuedCertificate | None) -> 
     ):
         return result
     return Provisioned(result.device, result.credentials, issued.issuers)
-
-
-def choose_credentials(
-    asked: RequestedCredentials, new_token: NewToken
-) -> DeviceCredentials | RefusalReason:
-    """Who generates what: the table of the contract's section 2.4, row by row.
-
-    A pre-shared key is always ours: identity and 256 bits.
-    """
-    if asked.type is DeviceCredentialsType.DTLS_PSK:
-        return PresharedKey(new_token(), Secret(new_key(PSK_BYTES).hex()))
-    if not asked.any_given:
-        # Also for MQTT_BASIC and X509_CERTIFICATE with nothing to go with them.
-        return AccessToken(Secret(new_token()))
-    chosen: DeviceCredentials
-    match asked.type:
-        case DeviceCredentialsType.ACCESS_TOKEN:
-            chosen = AccessToken(asked.token)
-            valid = bool(asked.token)
-        case DeviceCredentialsType.MQTT_BASIC:
-            chosen = MqttBasic(asked.client_id, asked.username, asked.password)
-            valid = bool(asked.username) or (bool(asked.client_id) and not asked.password)
-        case DeviceCredentialsType.X509_CERTIFICATE:
-            chosen = Certificate(asked.certificate)
-            valid = bool(asked.certificate)
-        case DeviceCredentialsType.LWM2M_CREDENTIALS | DeviceCredentialsType.REVOKED:
-            return RefusalReason.CREDENTIALS_INVALID
-        case unreachable:
-            assert_never(unreachable)
-    shown = (asked.token.reveal(), asked.client_id, asked.username, asked.password.reveal())
-    fits = all(len(text) <= MOST_CREDENTIAL_CHARACTERS for text in shown)
-    if not valid or not fits or not all(map(is_plain, (*shown, asked.certificate))):
-        return RefusalReason.CREDENTIALS_INVALID
-    return chosen
-
-
-def is_plain(text: str) -> bool:
-    """Whether a text is storable and free of control characters."""
-    return text.isprintable() or not any(
-        ch < " " or "\x7f" <= ch <= "\x9f" or "\ud800" <= ch <= "\udfff" for ch in text
-    )
-
-
-def is_device_name(name: str) -> bool:
-    """Not blank, at most 255 characters, no control characters, no markup (contract, 2.4)."""
-    return (
-        len(name) <= MOST_NAME_CHARACTERS
-        and bool(name.strip())
-        and is_plain(name)
-        and not ("<" in name and ">" in name)
-        and "{{" not in name
-        and "${" not in name
-    )
-
-
-def printable(text: str) -> str:
-    """Text from a stranger, safe for a log line, a terminal and the store."""
-    return "".join(ch if is_plain(ch) else "?" for ch in text[:MOST_NAME_CHARACTERS])

@@ -39,6 +39,7 @@ from gateway.core.model import (
     Secret,
     SeriesQuery,
 )
+from gateway.core.names import is_device_name
 from gateway.core.pki.model import ChainRule
 from gateway.core.ports import (
     AboutDevice,
@@ -50,7 +51,6 @@ from gateway.core.ports import (
     NewToken,
     Store,
 )
-from gateway.core.provisioning import is_device_name
 from gateway.core.registrar import Registrar
 
 MOST_DETAIL_CHARACTERS = 200

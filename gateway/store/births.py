@@ -13,7 +13,10 @@ from gateway.store.driver import Row, Transaction
 
 
 class Birth(Struct, frozen=True):
-    """A device to be born, with its outside name and its credentials as they are kept."""
+    """A device to be born, with its outside name and its credentials as they are kept.
+
+    `bound`: the digest of what its answer is bound to.
+    """
 
     new: NewDevice
     uuid: bytes
@@ -21,6 +24,7 @@ class Birth(Struct, frozen=True):
     sealed: bytes
     customer_id: int | None = None
     creator_id: int | None = None
+    bound: bytes | None = None
 
     def device_row(self, number: int) -> Row:
         new = self.new
@@ -36,6 +40,8 @@ class Birth(Struct, frozen=True):
             new.at,
             self.customer_id,
             self.creator_id,
+            new.terms.ticket_id,
+            new.terms.expires_at,
         )
 
     def credentials_row(self, number: int) -> Row:

@@ -19,12 +19,13 @@ from gateway.core.model import (
     RefusalReason,
 )
 from gateway.core.pki.model import IssuedCertificate
-from gateway.core.ports import KnownCredentials
+from gateway.core.ports import NO_TERMS, KnownCredentials, Terms
 from gateway.store.births import Birth, bear
 from gateway.store.certificates import drop_reservation, issued_row, serial_text, write_issued
 from gateway.store.driver import Row, Transaction
 from gateway.store.events import event_on, tell
 from gateway.store.logins import Login, change_login
+from gateway.store.retries import Repeated
 from gateway.store.writer import Decision, SingleDecision
 
 
@@ -37,7 +38,7 @@ class Born(Struct, frozen=True):
 OpenKnown: TypeAlias = Callable[[Row], KnownCredentials]
 """Opens a row of `known_by_id`. Raises `StoreUnavailable` when the seal does not open."""
 
-Created: TypeAlias = Born | KnownCredentials | RefusalReason
+Created: TypeAlias = Born | KnownCredentials | Repeated | RefusalReason
 
 
 class CreateDevice(Decision[Created]):
@@ -82,7 +83,8 @@ class CreateDevice(Decision[Created]):
         await tx.savepoint()
         try:
             place = (new.organisation_id, new.profile_id, new.name)
-            claimed = await claim(tx, *place, self.open_known, fresh_of(self.birth))
+            marks = (new.terms.ticket_id, new.at, new.terms.expires_at)
+            claimed = await claim(tx, place, marks, self.open_known, fresh_of(self.birth))
         except GatehouseError as exc:
             await tx.rollback_to_savepoint()
             return exc
@@ -91,6 +93,8 @@ class CreateDevice(Decision[Created]):
 
     async def event(self, tx: Transaction, result: Created) -> Event | None:
         """What is told of it; None when it was told already."""
+        if isinstance(result, Repeated):
+            return None
         new = self.birth.new
         provisioning = new.provision_state == PROVISIONED
         told = Event(
@@ -149,15 +153,18 @@ def fresh_of(birth: Birth) -> Fresh | None:
 
 async def claim(
     tx: Transaction,
-    organisation_id: int,
-    profile_id: int,
-    name: str,
+    place: tuple[int, int, str],
+    marks: tuple[int | None, int, int | None],
     open_known: OpenKnown,
     fresh: Fresh | None,
 ) -> KnownCredentials | RefusalReason:
-    """One UPDATE decides. The credentials are opened before the commit: given, or not claimed."""
+    """One UPDATE decides. The credentials are opened before the commit: given, or not claimed.
+
+    `place` is organisation, profile and name; `marks` by which ticket, when, and until when.
+    """
+    organisation_id, profile_id, name = place
     digest = fresh.login.digest if fresh is not None else None
-    claimed = await tx.fetch("claim_device", organisation_id, profile_id, name, digest)
+    claimed = await tx.fetch("claim_device", *place, digest, *marks)
     if not claimed:
         return await why_not_claimed(tx, organisation_id, profile_id, name, fresh)
     return await give_claimed(tx, claimed[0][0], (organisation_id, name), open_known, fresh)
@@ -224,10 +231,10 @@ async def refused(
     )
 
 
-class ClaimDevice(SingleDecision[KnownCredentials | RefusalReason]):
+class ClaimDevice(SingleDecision[KnownCredentials | Repeated | RefusalReason]):
     """Marks a waiting device provisioned, once, and tells the event of it either way."""
 
-    __slots__ = ("event", "fresh", "name", "open_known", "profile")
+    __slots__ = ("event", "fresh", "name", "open_known", "profile", "terms")
 
     def __init__(
         self,
@@ -236,17 +243,20 @@ class ClaimDevice(SingleDecision[KnownCredentials | RefusalReason]):
         event: Event,
         open_known: OpenKnown,
         fresh: Fresh | None = None,
+        terms: Terms = NO_TERMS,
     ) -> None:
+        self.terms = terms
         self.profile = profile
         self.name = name
         self.event = event
         self.open_known = open_known
         self.fresh = fresh
 
-    async def decide(self, tx: Transaction) -> KnownCredentials | RefusalReason:
+    async def decide(self, tx: Transaction) -> KnownCredentials | Repeated | RefusalReason:
         place = (self.profile.organisation_id, self.profile.id, self.name)
         issued = self.fresh.issued if self.fresh is not None else None
-        result = await claim(tx, *place, self.open_known, self.fresh)
+        marks = (self.terms.ticket_id, self.event.at, self.terms.expires_at)
+        result = await claim(tx, place, marks, self.open_known, self.fresh)
         if isinstance(result, KnownCredentials):
             serial = serial_text(issued.serial) if issued is not None else ""
             event = event_on(self.event, result.device.id, certificate=serial)

@@ -114,7 +114,8 @@ class _Placing(CreateDevice):
         new, customer_id, fresh = self.birth.new, self.birth.customer_id, fresh_of(self.birth)
         place = (new.organisation_id, None if self.any_profile else new.profile_id, new.name)
         digest = fresh.login.digest if fresh is not None else None
-        claimed = await tx.fetch("claim_any_device", *place, customer_id, digest)
+        marks = (new.terms.ticket_id, new.at, new.terms.expires_at)
+        claimed = await tx.fetch("claim_any_device", *place, customer_id, digest, *marks)
         if claimed:
             return await give_claimed(
                 tx, claimed[0][0], (new.organisation_id, new.name), self.open_known, fresh

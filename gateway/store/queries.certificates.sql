@@ -63,7 +63,10 @@ SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
   JOIN device d ON d.id = x.device_id
   JOIN credentials c ON c.device_id = d.id
   JOIN device_profile p ON p.id = d.profile_id
- WHERE x.digest = ?1;
+ WHERE x.digest = ?1
+   AND NOT EXISTS (SELECT 1 FROM ticket t
+                    WHERE t.id = d.ticket_id
+                      AND t.quarantined_since <= coalesce(d.provisioned_at, d.created_at));
 
 -- credentials_pending_elsewhere
 SELECT c.device_id FROM credentials c

@@ -92,7 +92,8 @@ SELECT id, name FROM organisation WHERE id = ?1;
 -- claim_any_device
 -- As `claim_device`, of whichever profile where that (?2) is NULL. With a customer (?4) the device
 -- must be theirs or nobody's, and is theirs then.
-UPDATE device SET provision_state = 'provisioned', customer_id = coalesce(?4, customer_id)
+UPDATE device SET provision_state = 'provisioned', customer_id = coalesce(?4, customer_id),
+       ticket_id = ?6, provisioned_at = ?7, expires_at = coalesce(?8, expires_at)
  WHERE organisation_id = ?1 AND (profile_id = ?2 OR ?2 IS NULL) AND name = ?3
    AND provision_state IS NULL
    AND (customer_id = ?4 OR customer_id IS NULL OR ?4 IS NULL)

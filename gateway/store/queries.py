@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib import resources
+
+import msgspec
 
 _NAME = re.compile(r"^-- (\w+)$", re.MULTILINE)
 _COLUMNS = re.compile(r"INSERT INTO \w+\s*\(([^)]*)\)")
 _PLACE = re.compile(r"\?(\d+)")
 _LIST = re.compile(r"\b(numbers|texts|digests)\(\?(\d+)\)")
+_json = msgspec.json.Encoder()
 _POSTGRES = "queries.postgres.sql"
 
 
@@ -38,6 +42,11 @@ def rows_statement(statement: str, rows: int) -> str:
 
 def _read(name: str) -> dict[str, str]:
     return read_queries(resources.files(__package__).joinpath(name).read_text("utf-8"))
+
+
+def listed(values: Sequence[int] | Sequence[str]) -> str:
+    """As `numbers(?1)` or `texts(?1)` reads them."""
+    return _json.encode(values).decode()
 
 
 def sqlite_words(statement: str) -> str:

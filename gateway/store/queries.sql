@@ -25,14 +25,15 @@ SELECT t.id, p.revision
  WHERE t.digest = ?1 AND t.kind = 'fleet';
 
 -- fleet_ticket
-SELECT t.id, t.sealed_key, t.sealed_secret,
+SELECT t.id, t.sealed_key, t.sealed_secret, t.label, t.created_at, t.not_before, t.expires_at,
+       t.max_uses, t.uses, t.networks, t.derived, t.quarantined_since, t.revoked_at, t.last_used_at,
        p.id, p.organisation_id, p.name, p.settings, p.revision, p.uuid, p.is_default,
        p.info, p.created_at
   FROM ticket t JOIN device_profile p ON p.id = t.profile_id
  WHERE t.id = ?1;
 
 -- fleet_ticket_of_profile
-SELECT id FROM ticket WHERE profile_id = ?1 AND kind = 'fleet';
+SELECT id FROM ticket WHERE profile_id = ?1 AND kind = 'fleet' AND label = 'default';
 
 -- profiles
 SELECT id, organisation_id, name, settings, revision, uuid, is_default,
@@ -78,7 +79,7 @@ RETURNING id;
 UPDATE ticket
    SET digest = coalesce(?2, digest), sealed_key = coalesce(?3, sealed_key),
        sealed_secret = coalesce(?4, sealed_secret)
- WHERE profile_id = ?1 AND kind = 'fleet'
+ WHERE profile_id = ?1 AND kind = 'fleet' AND label = 'default'
    AND NOT EXISTS (SELECT 1 FROM ticket other WHERE other.digest = ?2 AND other.id <> ticket.id)
 RETURNING id;
 
@@ -87,7 +88,7 @@ RETURNING id;
 -- insert_devices
 INSERT INTO device
     (id, uuid, organisation_id, profile_id, name, type, gateway, provision_state, created_at,
-     customer_id, creator_id)
+     customer_id, creator_id, ticket_id, expires_at)
 VALUES (*)
 ON CONFLICT DO NOTHING;
 
@@ -107,7 +108,8 @@ DELETE FROM device WHERE id = ?1 RETURNING name;
 
 -- claim_device
 -- With the digest of fresh credentials, or NULL for those it has, unless they were revoked.
-UPDATE device SET provision_state = 'provisioned'
+UPDATE device SET provision_state = 'provisioned', ticket_id = ?5, provisioned_at = ?6,
+       expires_at = coalesce(?7, expires_at)
  WHERE organisation_id = ?1 AND profile_id = ?2 AND name = ?3 AND provision_state IS NULL
    AND NOT EXISTS (SELECT 1 FROM credentials other
                     WHERE other.digest = ?4 AND other.device_id <> device.id)
@@ -125,13 +127,18 @@ SELECT id, profile_id, provision_state FROM device WHERE organisation_id = ?1 AN
 UPDATE device SET provision_state = NULL WHERE id = ?1 RETURNING name;
 
 -- known_by_digest
+-- Whether its provisioning may still be repeated comes last. Not of one that is suspended.
 SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
        d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
-       p.transport, c.type, c.digest, c.sealed
+       p.transport, c.type, c.digest, c.sealed, r.until
   FROM credentials c
   JOIN device d ON d.id = c.device_id
   JOIN device_profile p ON p.id = d.profile_id
- WHERE c.digest = ?1;
+  LEFT JOIN retry_window r ON r.device_id = d.id
+ WHERE c.digest = ?1
+   AND NOT EXISTS (SELECT 1 FROM ticket t
+                    WHERE t.id = d.ticket_id
+                      AND t.quarantined_since <= coalesce(d.provisioned_at, d.created_at));
 
 -- known_by_id
 SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,

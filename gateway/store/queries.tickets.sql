@@ -7,7 +7,7 @@ SELECT t.id, t.kind, t.organisation_id, t.device_id, o.path, t.owner_id, t.profi
  WHERE t.digest = ?1 AND t.kind <> 'fleet';
 
 -- find_token
--- The columns of `known_by_digest` but for the last three, else those of `find_ticket`: what it is
+-- The columns of `known_by_digest` but for the last four, else those of `find_ticket`: what it is
 -- of at one moment.
 SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
        d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
@@ -17,6 +17,9 @@ SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
   JOIN device d ON d.id = c.device_id
   JOIN device_profile p ON p.id = d.profile_id
  WHERE c.digest = ?1 AND c.type = 'ACCESS_TOKEN'
+   AND NOT EXISTS (SELECT 1 FROM ticket t
+                    WHERE t.id = d.ticket_id
+                      AND t.quarantined_since <= coalesce(d.provisioned_at, d.created_at))
  UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        t.id, t.kind, t.organisation_id, t.device_id, o.path, t.owner_id, t.profile_id, t.issuer,

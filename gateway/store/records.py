@@ -9,12 +9,14 @@ import msgspec
 from msgspec import Struct, field
 
 from gateway.core.model import (
+    PLAIN_POLICY,
     BirthRule,
     ChecksumAlgorithm,
     Device,
     DeviceProfile,
     Package,
     PackageKind,
+    Policy,
     ProfileTransport,
     ProvisionType,
     RpcCall,
@@ -42,6 +44,7 @@ class _Settings(Struct, omit_defaults=True):
     certificate: CertificateProfile = CertificateProfile()
     chain: ChainRule | None = None
     birth: BirthRule = BirthRule()
+    policy: Policy = PLAIN_POLICY
     sections: Mapping[str, Any] = field(default_factory=dict)
     source: str | None = None
 
@@ -59,6 +62,8 @@ def profile_from_row(row: Sequence[Any]) -> DeviceProfile:
     """`id, organisation_id, name, settings, revision, uuid, is_default, info, created_at`."""
     number, organisation_id, name, text, revision, identity, is_default, info, created_at = row
     settings = _settings.decode(text)
+    if settings.policy == PLAIN_POLICY:
+        settings.policy = PLAIN_POLICY  # itself, so that it costs nothing to see
     return DeviceProfile(
         id=number,
         organisation_id=organisation_id,

@@ -16,7 +16,6 @@ from gateway.core.model import (
     AttributeScope,
     AttributesSelection,
     Device,
-    DeviceCredentials,
     DeviceProfile,
     Download,
     Event,
@@ -36,11 +35,9 @@ from gateway.core.model import (
     TicketKind,
     Value,
 )
-from gateway.core.pki.model import IssuedCertificate
 from gateway.core.ports import (
     KnownCredentials,
     NewChild,
-    NewDevice,
     PresenceUpdate,
     TicketClaim,
 )
@@ -51,28 +48,19 @@ from gateway.store.attributes import (
     announced,
     may_announce,
 )
-from gateway.store.births import Birth
 from gateway.store.calls import MOST_WAITING, EndCalls, MarkCall
-from gateway.store.chains import EnterByChain
 from gateway.store.children import EnterChild, child_from_row
 from gateway.store.claims import OfferClaim, claim_digest
-from gateway.store.credentials import sealed_credentials
 from gateway.store.decisions import (
-    Born,
-    ClaimDevice,
-    Created,
-    CreateDevice,
-    Fresh,
     Probe,
     RecordEvent,
 )
 from gateway.store.driver import Driver, Transaction
-from gateway.store.identity import uuid7, uuid_text
-from gateway.store.logins import kept_login
+from gateway.store.fleet_tickets import fleet_ticket_from_row
+from gateway.store.identity import uuid7
 from gateway.store.migrate import migrations
 from gateway.store.notices import notice_from_row
 from gateway.store.outside_names import fill_outside_names
-from gateway.store.placements import Placed, PlaceDevice
 from gateway.store.presence import NODE_LIVES_MS, EnterNode, SavePresence
 from gateway.store.readings import ForgetLatest, SaveReadings
 from gateway.store.records import (
@@ -80,7 +68,7 @@ from gateway.store.records import (
     package_from_row,
     profile_from_row,
 )
-from gateway.store.sql_certificates import CertificateStore
+from gateway.store.sql_births import BirthStore
 from gateway.store.ticket_claims import ClaimTicket, TakeRotation, There
 from gateway.store.tickets import holder_from_row, ticket_from_row
 from gateway.store.values import from_columns
@@ -107,7 +95,7 @@ class _KeptTicket(msgspec.Struct):
     fresh_until: float
 
 
-class SqlStore(CertificateStore):
+class SqlStore(BirthStore):
     """State in SQL. `writer` carries every change, the driver's look-ups carry every question."""
 
     def __init__(self, driver: Driver, vault: Vault, *, max_pending: int = 20_000) -> None:
@@ -182,48 +170,7 @@ class SqlStore(CertificateStore):
         row = await self.driver.point("fleet_ticket", ticket_id)
         if row is None:
             return None
-        number, sealed_key, sealed_secret, *profile = row
-        return FleetTicket(
-            id=number,
-            profile=profile_from_row(profile),
-            key=Secret(self.vault.open(sealed_key, b"key").decode()),
-            secret=Secret(self.vault.open(sealed_secret, b"secret").decode()),
-        )
-
-    async def create_device(self, new: NewDevice) -> ProvisionResult:
-        digest, sealed = sealed_credentials(self.vault, new.credentials)
-        birth = Birth(new, uuid7(new.at), digest, sealed)
-        if new.birth is not None:
-            place = PlaceDevice(birth, new.birth, self.known_from_row)
-            placed = await self.writer.submit(place)
-            if isinstance(placed, Placed):
-                return _provisioned(placed.birth, Born(placed.device_id))
-            return _claimed(placed, new.issued)
-        return _provisioned(
-            birth, await self.writer.submit(CreateDevice(birth, self.known_from_row))
-        )
-
-    async def enter_by_chain(self, new: NewDevice, *, create: bool) -> ProvisionResult:
-        """A device whose certificate it is already gets it once more, and nothing is written."""
-        digest, sealed = sealed_credentials(self.vault, new.credentials)
-        birth = Birth(new, uuid7(new.at), digest, sealed)
-        enter = EnterByChain(birth, self.known_from_row, create=create)
-        return _provisioned(birth, await self.writer.submit(enter))
-
-    async def claim_device(
-        self,
-        profile: DeviceProfile,
-        name: str,
-        event: Event,
-        *,
-        fresh: DeviceCredentials | None = None,
-        issued: IssuedCertificate | None = None,
-    ) -> ProvisionResult:
-        given = None
-        if fresh is not None:
-            given = Fresh(kept_login(self.vault, fresh), issued, event.at)
-        claim = ClaimDevice(profile, name, event, self.known_from_row, given)
-        return _claimed(await self.writer.submit(claim), issued)
+        return fleet_ticket_from_row(self.vault, row)
 
     async def profiles_with(self, section: str) -> list[DeviceProfile]:
         profiles = [profile_from_row(row) for row in await self.driver.rows("profiles")]
@@ -258,10 +205,6 @@ class SqlStore(CertificateStore):
                 log.warning("store.events_dropped", so_far=self._dropped_events)
 
     # ── devices ─────────────────────────────────────────────────────────────────────────────
-
-    async def find_credentials(self, lookup_id: Secret) -> KnownCredentials | None:
-        row = await self.driver.point("known_by_digest", self.vault.digest(lookup_id.reveal()))
-        return None if row is None else self.known_from_row(row)
 
     async def known_device(self, device_id: int) -> KnownCredentials | None:
         """The device and its newest credentials."""
@@ -416,36 +359,3 @@ class SqlStore(CertificateStore):
             return []
         rows = await self.driver.rows("notices", after_seq, limit)
         return [notice_from_row(row) for row in rows]
-
-
-def _provisioned(birth: Birth, result: Created) -> ProvisionResult:
-    new = birth.new
-    if not isinstance(result, Born):
-        return _claimed(result, new.issued)
-    issuers = new.issued.issuers if new.issued is not None else ()
-    return Provisioned(_born(birth, result.device_id), new.credentials, issuers)
-
-
-def _claimed(
-    result: KnownCredentials | RefusalReason, issued: IssuedCertificate | None
-) -> ProvisionResult:
-    if isinstance(result, RefusalReason):
-        return Refused(result)
-    return Provisioned(result.device, result.credentials, issued.issuers if issued else ())
-
-
-def _born(birth: Birth, number: int) -> Device:
-    new = birth.new
-    return Device(
-        id=number,
-        uuid=uuid_text(birth.uuid),
-        name=new.name,
-        type=new.type,
-        profile_id=new.profile_id,
-        organisation_id=new.organisation_id,
-        gateway=new.gateway,
-        provision_state=new.provision_state,
-        credentials_row=1,
-        created_at=new.at,
-        customer_id=birth.customer_id,
-    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 
 from gateway.core.errors import Cause, Conflict
@@ -27,6 +26,7 @@ from gateway.store.driver import Row, Transaction
 from gateway.store.events import event_on, tell
 from gateway.store.identity import uuid_text
 from gateway.store.logins import Login, change_login
+from gateway.store.queries import listed
 from gateway.store.records import device_from_row
 from gateway.store.search import index_again
 from gateway.store.values import to_columns
@@ -35,12 +35,6 @@ from gateway.store.writer import Decision, SingleDecision
 _TOKEN: Final = DeviceCredentialsType.ACCESS_TOKEN.value
 TICKET: Final = "ticket"
 """How events name one."""
-_json = msgspec.json.Encoder()
-
-
-def listed(numbers: Sequence[int]) -> str:
-    """As `numbers(?1)` reads them."""
-    return _json.encode(numbers).decode()
 
 
 class Taken(Struct, frozen=True):
@@ -237,7 +231,7 @@ async def device_of_token(tx: Transaction, digest: bytes, profile_id: int) -> Th
     found = await tx.fetch("known_by_digest", digest)
     if not found:
         return RefusalReason.UNKNOWN_TOKEN
-    *columns, transport, kind, _, _ = found[0]
+    *columns, transport, kind, _, _, _ = found[0]
     if kind != _TOKEN:
         return RefusalReason.UNKNOWN_TOKEN
     device = device_from_row(tuple(columns), ProfileTransport(transport))

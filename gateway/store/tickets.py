@@ -26,8 +26,9 @@ from gateway.store.driver import Row, Transaction
 from gateway.store.events import event_on, tell
 from gateway.store.logins import Login
 from gateway.store.notices import notify
+from gateway.store.queries import listed
 from gateway.store.records import device_from_row
-from gateway.store.ticket_claims import TICKET, listed, take_up
+from gateway.store.ticket_claims import TICKET, take_up
 from gateway.store.writer import Decision, SingleDecision
 
 MOST_DEVICE_NUMBER: Final = 2**31 - 1

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.choosing import choose_credentials
 from gateway.core.model import (
     PROVISIONED,
     AccessToken,
@@ -25,8 +26,8 @@ from gateway.core.model import (
     Wire,
     sha3_id,
 )
+from gateway.core.names import is_device_name, is_plain, printable
 from gateway.core.ports import NewDevice
-from gateway.core.provisioning import choose_credentials, is_device_name, is_plain, printable
 
 pytestmark = pytest.mark.every_database
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from gateway.core.model.policies import PLAIN_POLICY, Policy
 from gateway.core.model.secrets import Secret
 from gateway.core.pki.model import CertificateProfile, ChainRule
 
@@ -59,7 +60,8 @@ class DeviceProfile(Struct, frozen=True, kw_only=True):
 
     `sections` holds the tables a dialect reads (`[thingsboard]`, `[blynk]`); the core carries them
     unread. `source` is the file that defines the profile, or None for one that lives in the store
-    alone. `revision` grows with every change. `birth.profile_by_type` marks a provision profile.
+    alone. `revision` grows with every change. `birth.profile_by_type` marks a provision profile;
+    `policy` says who may come, what a newborn gets and what it is told.
     `info` is JSON that its readers keep, `is_default` is the profile of devices that name none;
     these three (`uuid` with them) and `created_at` are columns of their own.
     """
@@ -78,6 +80,7 @@ class DeviceProfile(Struct, frozen=True, kw_only=True):
     certificate: CertificateProfile = CertificateProfile()
     chain: ChainRule | None = None
     birth: BirthRule = BirthRule()
+    policy: Policy = PLAIN_POLICY
     organisation_id: int = ROOT_ORGANISATION
     sections: Mapping[str, Any] = field(default_factory=dict)
     source: str | None = None
@@ -99,10 +102,48 @@ class DeviceProfile(Struct, frozen=True, kw_only=True):
                 return False
 
 
+DEFAULT_LABEL = "default"
+"""The fleet secret a profile is made with, the one ThingsBoard's API and a profile file know."""
+
+
 class FleetTicket(Struct, frozen=True, kw_only=True):
-    """The pair a whole fleet shares: `key` finds the profile, `secret` proves the right to it."""
+    """A pair a whole fleet shares: `key` finds the profile, `secret` proves the right to it.
+
+    A profile may have several, each with a `label` of its own. It admits from `not_before` until
+    `expires_at` (ms, None: without end), for at most `max_uses` births (`uses` are counted where
+    there is such a bound), to callers in one of `networks` (none: anywhere), unless it was revoked.
+    `derived`: it is a group secret, base64 of at least 16 bytes, and a device shows its own key
+    instead, base64 of HMAC-SHA-256(group secret, device name). `quarantined_since`: devices that it
+    bore since then are suspended, and it admits nobody. `last_used_at` is as of the last minute.
+    """
 
     id: int
     profile: DeviceProfile
     key: Secret
     secret: Secret
+    label: str = DEFAULT_LABEL
+    created_at: int = 0
+    not_before: int | None = None
+    expires_at: int | None = None
+    max_uses: int | None = None
+    uses: int = 0
+    networks: tuple[str, ...] = ()
+    derived: bool = False
+    quarantined_since: int | None = None
+    revoked_at: int | None = None
+    last_used_at: int | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it admits whoever shows the pair, at any time and from anywhere."""
+        return self._free and not self._ended
+
+    @property
+    def _free(self) -> bool:
+        return self.not_before is None and self.expires_at is None and not self.networks
+
+    @property
+    def _ended(self) -> bool:
+        return bool(
+            self.derived or self.revoked_at is not None or self.quarantined_since is not None
+        )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from gateway.core.model.credentials import DeviceCredentials, RequestedCredentials
 from gateway.core.model.devices import Device
 from gateway.core.model.peers import Peer
+from gateway.core.model.policies import AnswerMembers
 from gateway.core.model.secrets import Secret
 from gateway.core.model.traffic import Json
 
@@ -37,7 +39,13 @@ class ProvisionRequest(Struct, frozen=True, kw_only=True):
     `device_name` None means the device leaves the name to us. `device_type` is the legacy
     request's; None means the profile's name. `legacy`: it came in the form of 2020, whose answer
     tells more (ThingsBoard contract, section 6). `hardware` is an object in which the device tells
-    of itself, unread by the core; it becomes the client attribute `hardwareInfo`.
+    of itself; it becomes the client attribute `hardwareInfo`, and its `serial` and `mac` are what
+    lists of devices are asked for.
+
+    `nonce`, 16 to 64 characters, binds the answer to who asks: whoever repeats the request with it
+    gets the same credential again. `old_credential` (the token, password or key it was given
+    before) and `claim_code` (of an operator) are proofs by which it asks for another credential.
+    `amended` is what a hook made of it. `trial`: it is to be rehearsed alone.
     """
 
     proof: Proof
@@ -48,6 +56,29 @@ class ProvisionRequest(Struct, frozen=True, kw_only=True):
     gateway: bool = False
     legacy: bool = False
     hardware: Json | None = None
+    nonce: Secret = Secret("")
+    old_credential: Secret = Secret("")
+    claim_code: Secret = Secret("")
+    amended: Amendment | None = None
+    trial: bool = False
+
+
+class Amendment(Struct, frozen=True, kw_only=True):
+    """What a hook wants otherwise: another name, attributes (server scope), groups beside."""
+
+    name: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+
+
+class Binding(Struct, frozen=True):
+    """Whom an answer is bound to: a text made of ticket, name and what the asker alone can repeat.
+
+    Until `until` (ms) the same text gets the same answer.
+    """
+
+    bound: Secret
+    until: int
 
 
 class RefusalReason(StrEnum):
@@ -84,6 +115,27 @@ class RefusalReason(StrEnum):
     """No profile in reach of the ticket's organisation has it."""
     OTHER_TEMPLATE = "other_template"
     """The device is of another profile."""
+    # Of a fleet's secret, and of who may come with it.
+    SECRET_NOT_YET_VALID = "secret_not_yet_valid"  # noqa: S105
+    SECRET_EXPIRED = "secret_expired"  # noqa: S105
+    SECRET_REVOKED = "secret_revoked"  # noqa: S105
+    SECRET_QUARANTINED = "secret_quarantined"  # noqa: S105
+    SECRET_USED_UP = "secret_used_up"  # noqa: S105
+    NETWORK_NOT_ALLOWED = "network_not_allowed"
+    OUTSIDE_HOURS = "outside_hours"
+    NOT_ON_ALLOW_LIST = "not_on_allow_list"
+    ON_DENY_LIST = "on_deny_list"
+    PROFILE_FULL = "profile_full"
+    ORGANISATION_FULL = "organisation_full"
+    APPROVAL_PENDING = "approval_pending"
+    APPROVAL_DENIED = "approval_denied"
+    TOO_MANY_REQUESTS = "too_many_requests"
+    TOO_MANY_WRONG_SECRETS = "too_many_wrong_secrets"
+    DENIED_BY_HOOK = "denied_by_hook"
+    HOOK_FAILED = "hook_failed"
+    # Of a device that was provisioned before and asks again.
+    NO_PROOF_OF_OLD = "no_proof_of_old"
+    TOO_MANY_REPROVISIONINGS = "too_many_reprovisionings"
     # Of a signing request.
     CSR_UNREADABLE = "csr_unreadable"
     BAD_SIGNATURE = "bad_signature"
@@ -117,21 +169,46 @@ class Provisioned(Struct, frozen=True):
 
     `issuers` goes with a certificate that was signed here: its issuer's, and so on up to but
     without the root, in DER. `again`: nothing but its hardware information was changed just now.
+    `members`: what its answer tells besides; None: nothing.
     """
 
     device: Device
     credentials: DeviceCredentials
     issuers: tuple[bytes, ...] = ()
     again: bool = False
+    members: AnswerMembers | None = None
 
 
 class Refused(Struct, frozen=True):
-    """Nothing was given. A refusal is a value, not an exception."""
+    """Nothing was given. A refusal is a value, not an exception.
+
+    `retry_after_s`: when to come again, 0 where waiting does not help. `detailed`: the caller
+    showed a right secret, and its profile wants it to be told why. `said`: why, in a hook's words.
+    """
 
     reason: RefusalReason
+    retry_after_s: int = 0
+    detailed: bool = False
+    said: str = ""
 
 
 ProvisionResult: TypeAlias = Provisioned | Refused
+
+
+class Rehearsal(Struct, frozen=True, kw_only=True):
+    """What would become of a request, had it not been made on trial. Nothing was changed by it.
+
+    `refusal` None: it would succeed, as a device of `profile_name` called `device_name` ("": the
+    name would be made) with credentials of `credentials_type`; `claims`: one that waits already.
+    `steps` says in sentences what was looked at, in order.
+    """
+
+    refusal: Refused | None
+    profile_name: str = ""
+    device_name: str = ""
+    credentials_type: str = ""
+    claims: bool = False
+    steps: tuple[str, ...] = ()
 
 
 class ClaimResult(StrEnum):

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import structs
 
 from gateway.core.model import ProfileTransport
-from gateway.core.provisioning import is_device_name
+from gateway.core.names import is_device_name
 from gateway.dialects.blynk.section import (
     DEVICE_NAME,
     DEVICE_OWNER,

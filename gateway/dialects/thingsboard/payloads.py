@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
+from msgspec import structs
 
 from gateway.core.model import (
     AccessToken,
@@ -19,6 +20,7 @@ from gateway.core.model import (
     Device,
     DeviceCredentials,
     DeviceCredentialsType,
+    Json,
     MqttBasic,
     Peer,
     PresharedKey,
@@ -42,6 +44,8 @@ UNKNOWN_CREDENTIALS_TYPE = "credentialsType must be one of " + ", ".join(CREDENT
 
 _NOT_AN_OBJECT = "the payload is not a JSON object"
 _NOTHING_REQUESTED = RequestedCredentials()
+LEAST_NONCE, MOST_NONCE = 16, 64
+MOST_HARDWARE_BYTES = 4096
 _LINE = 64
 """Characters of a line of PEM (RFC 7468, section 2)."""
 _MOST_ISSUERS = 64
@@ -53,7 +57,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Asked(msgspec.Struct, rename="camel", gc=False):
-    """The request's fields by ThingsBoard's names, and those of the legacy form (section 6)."""
+    """The request's fields by ThingsBoard's names, those of the legacy form (section 6), and ours:
+    what binds the answer, what proves an older one, and whether it is a trial."""
 
     provision_device_key: str | None = None
     provision_device_secret: str | None = None
@@ -70,6 +75,11 @@ class _Asked(msgspec.Struct, rename="camel", gc=False):
     provision_profile_secret: str | None = None
     device_type: str | None = None
     x509_cert_pub_key: str | None = None
+    nonce: str | None = None
+    old_credential: str | None = None
+    claim_code: str | None = None
+    dry_run: bool | str | None = None
+    hardware: msgspec.Raw | None = None
 
     def __repr__(self) -> str:
         return "_Asked(***)"
@@ -149,7 +159,7 @@ def decode_provision(body: bytes, peer: Peer) -> ProvisionRequest:
         asked = _asked_in_odd_types(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _not_json() from None
-    return ProvisionRequest(
+    request = ProvisionRequest(
         proof=_proof(asked),
         peer=peer,
         device_name=asked.device_name or None,
@@ -157,6 +167,22 @@ def decode_provision(body: bytes, peer: Peer) -> ProvisionRequest:
         credentials=_credentials(asked),
         gateway=asked.gateway is not None and _is_true(asked.gateway),
         legacy=asked.provision_device_key is None,
+    )
+    if (
+        asked.nonce is None
+        and asked.hardware is None
+        and asked.old_credential is None
+        and asked.claim_code is None
+        and asked.dry_run is None
+    ):
+        return request
+    return structs.replace(
+        request,
+        nonce=_nonce(asked.nonce),
+        old_credential=Secret(asked.old_credential or ""),
+        claim_code=Secret(asked.claim_code or ""),
+        trial=asked.dry_run is not None and _is_true(asked.dry_run),
+        hardware=_hardware(asked.hardware),
     )
 
 
@@ -194,8 +220,10 @@ def _asked_in_odd_types(body: bytes) -> _Asked:
     members = parse_json(OBJECT, body, _NOT_AN_OBJECT)
     asked = _Asked()
     for field, name in _ASKED_FIELDS:
-        if field == "gateway":
-            asked.gateway = _flag(members.get(name))
+        if field in ("gateway", "dry_run"):
+            setattr(asked, field, _flag(members.get(name)) if name in members else None)
+        elif field == "hardware":
+            asked.hardware = members.get(name)
         else:
             setattr(asked, field, text_of(name, members.get(name)))
     return asked
@@ -207,6 +235,25 @@ def _flag(raw: msgspec.Raw | None) -> bool:
 
 def _is_true(gateway: bool | str) -> bool:
     return gateway is True or (isinstance(gateway, str) and gateway.lower() == "true")
+
+
+def _nonce(text: str | None) -> Secret:
+    """16 to 64 printable ASCII characters. Raises `BadPayload`."""
+    if not text:
+        return Secret("")
+    if not (LEAST_NONCE <= len(text) <= MOST_NONCE and text.isascii() and text.isprintable()):
+        raise BadPayload(f"nonce must be {LEAST_NONCE} to {MOST_NONCE} printable ASCII characters")
+    return Secret(text)
+
+
+def _hardware(raw: msgspec.Raw | None) -> Json | None:
+    """What a device tells of itself: an object of at most 4,096 bytes. Raises `BadPayload`."""
+    if raw is None or bytes(raw) == b"null":
+        return None
+    written = bytes(raw)
+    if len(written) > MOST_HARDWARE_BYTES or not written.startswith(b"{"):
+        raise BadPayload(f"hardware must be an object of at most {MOST_HARDWARE_BYTES} bytes")
+    return Json(written.decode())
 
 
 def _proof(asked: _Asked) -> ProvisionKey:

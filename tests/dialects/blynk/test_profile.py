@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import ConfigError
 from gateway.core.model import DeviceProfile, ProfileTransport
-from gateway.core.provisioning import is_device_name
+from gateway.core.names import is_device_name
 from gateway.dialects.blynk.profile import BlynkTemplate, prove_section, read_section
 from gateway.dialects.blynk.section import Section, StreamType
 from gateway.opening import VALIDATORS

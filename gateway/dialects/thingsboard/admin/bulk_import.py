@@ -23,7 +23,7 @@ from gateway.core.import_rows import (
 )
 from gateway.core.importing import Imported, Importer
 from gateway.core.model import Actor, Permission
-from gateway.core.provisioning import is_plain
+from gateway.core.names import is_plain
 from gateway.dialects.thingsboard.admin.answers import answers
 from gateway.dialects.thingsboard.admin.desk import Desk, bad_request, body_of, json_reply
 from gateway.dialects.thingsboard.payloads import strip_pem

@@ -1,0 +1,370 @@
+"""What a profile says of coming into being: who may come, retries, what a newborn gets, hooks.
+
+The same settings may stand in a profile file and in `profileData.gatehouse` of the REST API: both
+are proven here, before anything is saved.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from gateway.core.admitting import check_hours, check_network, check_pattern
+from gateway.core.giving import check_text
+from gateway.core.model import (
+    PLAIN_POLICY,
+    Admission,
+    AnswerMembers,
+    BirthSettings,
+    EventKind,
+    HookRule,
+    OnFailure,
+    Policy,
+    Reprovisioning,
+    WithoutNonce,
+)
+from gateway.toml_lines import RateText, TomlFile, nearest, read_table, settings_of
+
+ADMISSION, BIRTH, ANSWER, HOOKS = "admission", "birth", "answer", "hooks"
+TABLES = (ADMISSION, BIRTH, ANSWER, HOOKS)
+
+MOST_PATTERNS = 100
+MOST_PATTERN_CHARACTERS = 256
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LASTING = re.compile(r"\A(\d{1,9})([smhd])\Z")
+_MOST_WINDOW_S = 7 * 86_400
+_MOST_LIFE_S = 3650 * 86_400
+
+
+def seconds_of(text: str) -> int:
+    """`90s`, `15m`, `12h` or `7d` in seconds; `0` is none. Raises `ValueError`."""
+    if text == "0":
+        return 0
+    found = _LASTING.match(text)
+    if found is None:
+        raise ValueError("write a number with s, m, h or d")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _window(text: str) -> None:
+    if seconds_of(text) > _MOST_WINDOW_S:
+        raise ValueError("at most 7 days")
+
+
+def _life(text: str) -> None:
+    if not 0 < seconds_of(text) <= _MOST_LIFE_S:
+        raise ValueError("at least a second, at most 3650 days")
+
+
+def _each(check: Any, most: int = MOST_PATTERNS) -> Any:
+    def proof(values: tuple[str, ...]) -> None:
+        if len(values) > most:
+            raise ValueError(f"at most {most} of them")
+        for value in values:
+            check(value)
+
+    return proof
+
+
+def _time(text: str) -> None:
+    ms_of(text)
+
+
+def ms_of(text: str) -> int:
+    """`2026-12-01T07:00:00+01:00` in ms since the epoch. Raises `ValueError`."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError("say which time zone: end it with Z or +01:00")
+    return round(at.timestamp() * 1000)
+
+
+def _event_kind(text: str) -> None:
+    EventKind(text)
+
+
+def _texts(values: Mapping[str, Any]) -> None:
+    """Attributes of a birth: bounded, and with templates that can be filled in."""
+    if len(values) > MOST_PATTERNS:
+        raise ValueError(f"at most {MOST_PATTERNS} of them")
+    for value in values.values():
+        if isinstance(value, str):
+            check_text(value)
+
+
+def _filled(text: str) -> None:
+    check_text(text)
+
+
+_Text = Annotated[str, Meta(max_length=255, extra={"wants": "text of at most 255 characters"})]
+_Lasting = Annotated[
+    str, Meta(extra={"wants": 'how long, as in "15m"', "example": "15m", "proof": _window})
+]
+_Moment = Annotated[
+    str,
+    Meta(
+        extra={
+            "wants": "a time with its zone in quotes",
+            "example": "2026-12-01T07:00:00+01:00",
+            "proof": _time,
+        }
+    ),
+]
+_Count = Annotated[int, Meta(ge=1, le=2**31 - 1, extra={"example": 10_000})]
+
+
+class _Plain(Struct, frozen=True, kw_only=True):
+    """The keys that stand beside `provision_type`."""
+
+    retry_window: _Lasting = "15m"
+    retry_without_nonce: WithoutNonce = WithoutNonce.NEVER
+    reprovisioning: Reprovisioning = Reprovisioning.NEVER
+    reprovisioning_limit: RateText = PLAIN_POLICY.reprovisioning_limit
+    detailed_refusals: bool = False
+
+
+class _Admission(Struct, frozen=True, kw_only=True):
+    allow: Annotated[
+        tuple[str, ...],
+        Meta(
+            extra={
+                "wants": "a list of patterns of names",
+                "example": ["WM-*"],
+                "proof": _each(check_pattern),
+            }
+        ),
+    ] = ()
+    deny: Annotated[
+        tuple[str, ...],
+        Meta(
+            extra={
+                "wants": "a list of patterns of names",
+                "example": ["*-test"],
+                "proof": _each(check_pattern),
+            }
+        ),
+    ] = ()
+    allow_list: bool = False
+    networks: Annotated[
+        tuple[str, ...],
+        Meta(
+            extra={
+                "wants": "a list of networks",
+                "example": ["10.0.0.0/8"],
+                "proof": _each(check_network),
+            }
+        ),
+    ] = ()
+    opens_at: _Moment = ""
+    closes_at: _Moment = ""
+    hours: Annotated[
+        tuple[str, ...],
+        Meta(
+            extra={
+                "wants": "a list of days and hours",
+                "example": ["Mon-Fri 07:00-19:00 Europe/Berlin"],
+                "proof": _each(check_hours),
+            }
+        ),
+    ] = ()
+    max_devices: _Count = 1
+    max_devices_in_organisation: _Count = 1
+    approval: bool = False
+    approval_backoff_s: Annotated[int, Meta(ge=1, le=86_400)] = 60
+
+
+class _Birth(Struct, frozen=True, kw_only=True):
+    shared: Annotated[
+        dict[str, bool | int | float | str],
+        Meta(
+            extra={
+                "wants": "a table of attributes",
+                "example": {"site": "hall-3"},
+                "proof": _texts,
+            }
+        ),
+    ]
+    server: Annotated[
+        dict[str, bool | int | float | str],
+        Meta(
+            extra={
+                "wants": "a table of attributes",
+                "example": {"batch": "{hardware.batch}"},
+                "proof": _texts,
+            }
+        ),
+    ]
+    customer: Annotated[
+        str, Meta(max_length=255, extra={"wants": "a customer's name", "proof": _filled})
+    ] = ""
+    groups: Annotated[
+        tuple[str, ...],
+        Meta(
+            extra={"wants": "a list of groups", "example": ["meters"], "proof": _each(_filled, 20)}
+        ),
+    ] = ()
+    label: Annotated[
+        str, Meta(max_length=255, extra={"wants": "a device's label", "proof": _filled})
+    ] = ""
+    firmware: _Text = ""
+    software: _Text = ""
+    expires_after: Annotated[
+        str, Meta(extra={"wants": 'how long, as in "3d"', "example": "3d", "proof": _life})
+    ] = ""
+
+
+class _Answer(Struct, frozen=True, kw_only=True):
+    device_id: bool = False
+    device_name: bool = False
+    server_time: bool = False
+    servers: Annotated[
+        dict[str, _Text],
+        Meta(
+            extra={
+                "wants": "a table of addresses",
+                "example": {"mqtts": "mqtts://gate.example:8883"},
+            }
+        ),
+    ]
+    ca_certificate: Annotated[
+        str,
+        Meta(
+            max_length=65_536,
+            pattern=r"\A\s*-----BEGIN CERTIFICATE-----",
+            extra={"wants": 'PEM, or { file = "NAME" }'},
+        ),
+    ] = ""
+
+
+_Url = Annotated[
+    str,
+    Meta(
+        max_length=2048,
+        pattern=r"\Ahttps?://[^\s@#\x00-\x1f\x7f]+\Z",
+        extra={
+            "wants": "an http or https address without user name and password",
+            "example": "https://erp.example/hooks/birth",
+            "hidden": True,
+        },
+    ),
+]
+_Variable = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Z_][A-Z0-9_]{0,127}\Z",
+        extra={"wants": "the name of an environment variable", "example": "BIRTH_HOOK_SECRET"},
+    ),
+]
+_EntryPoint = Annotated[
+    str,
+    Meta(
+        max_length=255,
+        pattern=r"\A[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z",
+        extra={"wants": "a function as PACKAGE.MODULE:NAME", "example": "fleet_rules:before"},
+    ),
+]
+
+
+class _Before(Struct, frozen=True, kw_only=True):
+    url: _Url = ""
+    secret_env: _Variable = ""
+    entry_point: _EntryPoint = ""
+    deadline_ms: Annotated[int, Meta(ge=50, le=8000)] = 2000
+    on_failure: OnFailure = OnFailure.DENY
+
+
+class _After(Struct, frozen=True, kw_only=True):
+    url: _Url = ""
+    secret_env: _Variable = ""
+    entry_point: _EntryPoint = ""
+    events: Annotated[
+        tuple[str, ...],
+        Meta(
+            extra={
+                "wants": "a list of kinds of events",
+                "example": ["device:provision"],
+                "proof": _each(_event_kind),
+            }
+        ),
+    ] = ("device:provision",)
+
+
+KEYS: tuple[str, ...] = (*settings_of(_Plain), *TABLES)
+"""The keys of a profile that are read here."""
+
+
+def read_policy(file: TomlFile, data: Mapping[str, Any]) -> Policy:
+    """The policy of a profile; `data` is its `file`'s, with the text of files it names.
+
+    Raises `ConfigError`.
+    """
+    plain = read_table(file, (), {k: v for k, v in data.items() if k not in TABLES}, _Plain)
+    window = plain.pop("retry_window", None)
+    if window is not None:
+        plain["retry_window_s"] = seconds_of(window)
+    hooks = _table(file, data, HOOKS)
+    for name in hooks:
+        if name not in ("before", "after"):
+            wrong = f"[hooks] has no `{name}`."
+            raise file.fault((HOOKS, name), wrong, nearest(name, ("before", "after")))
+    policy = Policy(
+        **plain,
+        admission=_admission(
+            read_table(file, (ADMISSION,), _table(file, data, ADMISSION), _Admission)
+        ),
+        newborn=_newborn(read_table(file, (BIRTH,), _table(file, data, BIRTH), _Birth)),
+        answer=AnswerMembers(**read_table(file, (ANSWER,), _table(file, data, ANSWER), _Answer)),
+        before=_hook(file, hooks, "before", _Before),
+        after=_hook(file, hooks, "after", _After),
+    )
+    return PLAIN_POLICY if policy == PLAIN_POLICY else policy
+
+
+def _read(
+    file: TomlFile, data: Mapping[str, Any], name: str, shape: type[Struct]
+) -> dict[str, Any]:
+    return read_table(file, (name,), _table(file, data, name), shape)
+
+
+def _table(file: TomlFile, data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    table = data.get(name, {})
+    if not isinstance(table, dict):
+        raise file.fault((name,), f"`{name}` is a section.", f"Write it as `[{name}]`.")
+    return table
+
+
+def _admission(values: dict[str, Any]) -> Admission:
+    for key in ("opens_at", "closes_at"):
+        if key in values:
+            values[key] = ms_of(values[key])
+    return Admission(**values)
+
+
+def _newborn(values: dict[str, Any]) -> BirthSettings:
+    if "expires_after" in values:
+        values["expires_after_s"] = seconds_of(values.pop("expires_after"))
+    return BirthSettings(**values)
+
+
+def _hook(
+    file: TomlFile, hooks: Mapping[str, Any], name: str, shape: type[Struct]
+) -> HookRule | None:
+    """One hook: somebody to ask, and a secret where that is elsewhere."""
+    if name not in hooks:
+        return None
+    where = (HOOKS, name)
+    values = read_table(file, where, _table(file, hooks, name), shape)
+    if bool(values.get("url")) == bool(values.get("entry_point")):
+        raise file.fault(
+            where, f"[hooks.{name}] needs a url or an entry_point, and not both.", "Write one."
+        )
+    if values.get("url") and not values.get("secret_env"):
+        raise file.fault(
+            where,
+            f"[hooks.{name}] secret_env is missing: what is sent is signed.",
+            'Write `secret_env = "BIRTH_HOOK_SECRET"`, and set that variable.',
+        )
+    return HookRule(**values)
