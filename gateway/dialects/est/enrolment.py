@@ -87,24 +87,31 @@ class Enrolment:
         device = await self.device(call.identity)
         if device is not None:
             return (await self._profiles.of(device)).certificate
-        ticket = None if proof is None else await self._ticket(proof)
-        return CertificateProfile() if ticket is None else ticket.profile.certificate
+        found = None if proof is None else await self._tickets(proof.key)
+        if proof is None or found is None or found.derived:
+            return CertificateProfile()  # a device's own key proves nothing without its name
+        request = ProvisionRequest(proof=proof, peer=call.peer)
+        ticket = await self._provisioner.door.prove(request, proof)
+        return CertificateProfile() if isinstance(ticket, Refused) else ticket.profile.certificate
 
     async def first(self, call: Call, proof: ProvisionKey) -> bytes | Reply:
         """A device's first certificate, for a fleet's key and secret."""
-        ticket = await self._ticket(proof)
-        if ticket is not None and _elsewhere(call, ticket.profile):
-            return NO_SUCH_LABEL
         csr = csr_text(call.body)
-        # What a stranger sent is not looked into: a signature is checked in doing so.
-        asked = None if ticket is None else _read(csr)
         request = ProvisionRequest(
             proof=proof,
             peer=call.peer,
-            device_name=None if asked is None else asked.common_name,
+            device_name=await self._name_to_prove(proof, csr),
             credentials=RequestedCredentials(type=DeviceCredentialsType.X509_CERTIFICATE, csr=csr),
         )
-        result = await self._provisioner.provision(request)
+        ticket = await self._provisioner.prove(request, proof)
+        if isinstance(ticket, Refused):
+            return refusal(ticket)
+        if _elsewhere(call, ticket.profile):
+            return NO_SUCH_LABEL
+        # What a stranger sent is not looked into: a signature is checked in doing so.
+        asked = _read(csr)
+        name = None if asked is None else asked.common_name
+        result = await self._provisioner.provision(structs.replace(request, device_name=name))
         if isinstance(result, Refused):
             return refusal(result)
         return _der(result)
@@ -124,12 +131,14 @@ class Enrolment:
         result = await self._certifier.renew(device, csr, call.peer)
         return refusal(result) if isinstance(result, Refused) else _der(result)
 
-    async def _ticket(self, proof: ProvisionKey) -> FleetTicket | None:
-        """The ticket, if key and secret are right."""
+    async def _name_to_prove(self, proof: ProvisionKey, csr: str) -> str | None:
+        """The name of which the caller shows the key, where devices have keys of their own."""
         ticket = await self._tickets(proof.key) if proof.key else None
-        if ticket is None or not proof.secret or ticket.secret != proof.secret:
+        if ticket is None or not ticket.derived:
             return None
-        return ticket
+        from gateway.core.pki.csr import name_in
+
+        return name_in(csr)
 
     def _limited(self, device: Device, profile: DeviceProfile) -> Reply | None:
         own = self._limiter.own_limits(profile.limits, gateway=device.gateway)

@@ -36,6 +36,9 @@ _SENTENCES: Final[Mapping[RefusalReason, str]] = {
     RefusalReason.REUSED_KEY: "this key is certified already; make another",
     RefusalReason.TOO_MANY_CERTIFICATES: "this device was given too many certificates this hour",
     RefusalReason.CSR_EXTRA_EXTENSIONS: "the request asks for extensions the fleet does not get",
+    RefusalReason.APPROVAL_PENDING: "the request waits for approval; come again later",
+    RefusalReason.TOO_MANY_REQUESTS: "too many requests; come again later",
+    RefusalReason.TOO_MANY_WRONG_SECRETS: "too many requests; come again later",
     RefusalReason.CN_MISMATCH: "the request's common name is not that of this device",
 }
 _UNPROVEN: Final = frozenset({RefusalReason.UNKNOWN_KEY, RefusalReason.WRONG_SECRET})
@@ -113,4 +116,8 @@ def refusal(refused: Refused) -> Reply:
     if refused.reason is RefusalReason.NO_AUTHORITY:
         return NO_AUTHORITY
     words = f"{sentence(refused.reason)}\n".encode()
-    return Reply(words, Status.BAD_REQUEST, Format.TEXT, refused.reason.value)
+    wait_s = refused.retry_after_s
+    status = Status.LIMITED if wait_s else Status.BAD_REQUEST
+    if refused.reason is RefusalReason.APPROVAL_PENDING:
+        status = Status.PENDING  # 202 with Retry-After (RFC 7030, section 4.2.3)
+    return Reply(words, status, Format.TEXT, refused.reason.value, wait_s)

@@ -50,6 +50,7 @@ SIMPLEENROLL: Final = _operation(
     "A device's first certificate, or another one",
     {
         200: _ISSUED,
+        202: Answer("Somebody has to agree first; `Retry-After` says when to come again."),
         400: _REFUSED,
         401: _UNPROVEN,
         403: _INSECURE,

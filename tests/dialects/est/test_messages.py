@@ -117,3 +117,19 @@ def test_every_reason_has_a_sentence(reason):
     assert "_" not in sentence(reason)
     body = refusal(Refused(reason)).body.decode()
     assert body.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        (RefusalReason.TOO_MANY_WRONG_SECRETS, Status.LIMITED),
+        (RefusalReason.TOO_MANY_REQUESTS, Status.LIMITED),
+        (RefusalReason.APPROVAL_PENDING, Status.PENDING),
+    ],
+)
+def test_who_has_to_wait_is_told_how_long(reason, status):
+    """And nothing of secrets; who waits for approval has 202 (RFC 7030, section 4.2.3)."""
+    reply = refusal(Refused(reason, 7))
+    assert (reply.status, reply.retry_after_s) == (status, 7)
+    assert b"come again later" in reply.body
+    assert b"secret" not in reply.body

@@ -1,0 +1,126 @@
+"""A quarantine reaches the sessions of the process, also of those that were let in before it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from outlets import Heard, House
+
+from gateway.core import feed as feeds
+from gateway.core.feed import Feed
+from gateway.core.fleet_custody import FleetSecrets
+from gateway.core.model import (
+    Actor,
+    Device,
+    FleetTicket,
+    Organisation,
+    Peer,
+    Permission,
+    Provisioned,
+    Wire,
+)
+from gateway.core.provisioning import Provisioner
+from gateway.core.rpc import Rpc
+from gateway.core.sessions import Cause
+from gateway.core.tokens import new_token
+from gateway.store.sql_fleet_tickets import SqlFleetTickets
+from gateway.store.sql_store import SqlStore
+
+OPERATOR = Actor(
+    peer=Peer(Wire.SHELL, "tester", actor="tester"),
+    organisation=Organisation(id=1, uuid="", name="root", path="/1/"),
+    permissions=frozenset(Permission),
+)
+
+
+@pytest.fixture
+def forgotten() -> list[int]:
+    return []
+
+
+@pytest.fixture
+async def feed(house: House, forgotten: list[int]) -> AsyncIterator[Feed]:
+    """One that runs, as in a gateway."""
+    rpc = Rpc(house.sessions, house.store, house.clock)
+    made = Feed(house.store, house.sessions, rpc, forget=lambda: forgotten.append(1))
+    await made.begin()
+    running = asyncio.create_task(made.run())
+    yield made
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.fixture
+def secrets(store: SqlStore, clock: Any) -> FleetSecrets:
+    return FleetSecrets(SqlFleetTickets(store), clock=clock, new_token=new_token)
+
+
+@pytest.fixture
+async def born(provisioner: Provisioner, house: House) -> list[Device]:
+    fleet = house._fleet
+    results = [await provisioner.provision(fleet.request(f"b{n}")) for n in range(3)]
+    assert all(isinstance(one, Provisioned) for one in results)
+    return [one.device for one in results if isinstance(one, Provisioned)]
+
+
+def ticket_of(house: House) -> FleetTicket:
+    ticket: FleetTicket = house._fleet.ticket
+    return ticket
+
+
+async def until(what: Any) -> None:
+    async with asyncio.timeout(5):
+        while not what():
+            await asyncio.sleep(0.01)
+
+
+async def test_sessions_of_the_suspended_end(
+    house: House,
+    feed: Feed,
+    secrets: FleetSecrets,
+    born: list[Device],
+    forgotten: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of them, in chunks, and nobody else's; what was kept of logins is forgotten first; and
+    with the release they may come again at once."""
+    monkeypatch.setattr(feeds, "MOST_ASKED", 2)
+    heard = {one.id: Heard() for one in born}
+    for device in born:
+        house.open(device, heard[device.id])
+    bystander = Heard()
+    house.open(await house.device("bystander"), bystander)
+    await secrets.quarantine(OPERATOR, ticket_of(house))
+    feed.nudge()
+    await until(lambda: all(one.ends for one in heard.values()))
+    assert [one.ends for one in heard.values()] == [[Cause.CREDENTIALS_CHANGED]] * 3
+    assert bystander.ends == []
+    assert forgotten
+    await secrets.release(OPERATOR, ticket_of(house))
+    await feed.look()
+    again = Heard()
+    house.open(born[0], again)
+    await feed.look()
+    assert again.ends == []
+
+
+async def test_a_session_that_began_meanwhile_ends_too(
+    house: House,
+    feed: Feed,
+    secrets: FleetSecrets,
+    born: list[Device],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its login was looked at before the quarantine, and it opened after the first look."""
+    monkeypatch.setattr(feeds, "ONCE_MORE_S", 0.2)
+    seen = await house.store.last_notice()
+    await secrets.quarantine(OPERATOR, ticket_of(house))
+    await until(lambda: feed._seen > seen)
+    late = Heard()
+    house.open(born[0], late)
+    assert late.ends == []
+    await until(lambda: late.ends)
+    assert not feed._once_more
