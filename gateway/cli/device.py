@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Container, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TextIO, TypeAlias
 
@@ -32,8 +32,8 @@ from gateway.cli.options import (
     yes_option,
 )
 from gateway.config import Config
-from gateway.core.model import DeviceProfile, Event, Presence, Revoked
-from gateway.core.ports import DeviceListing, KnownCredentials
+from gateway.core.model import DeviceProfile, Event, Presence
+from gateway.core.ports import DeviceListing
 from gateway.core.registry import Registry
 
 _PAGE = 500
@@ -48,10 +48,12 @@ _ELSEWHERE = {
     ),
     "rpc": Lazy("gateway.cli.device_rpc", "rpc", "Call a method of a device."),
     "calls": Lazy("gateway.cli.device_rpc", "calls", "List a device's stored calls."),
+    "keep": Lazy("gateway.cli.device_keep", "keep", "Let a device stay that would expire."),
     "rotate": Lazy("gateway.cli.rotate", "rotate", "Give a device new credentials."),
     "claim": Lazy("gateway.cli.device_owner", "claim", "Take a device for a customer."),
     "unclaim": Lazy("gateway.cli.device_owner", "unclaim", "Take it back from the customer."),
     "reprovision": Lazy("gateway.cli.device_provisioning", "reprovision", "Issue a new token."),
+    "rearm": Lazy("gateway.cli.device_rearm", "rearm", "Let a device be provisioned once more."),
     "reconfigure": Lazy("gateway.cli.device_provisioning", "reconfigure", "Go to set-up mode."),
     "reboot": Lazy("gateway.cli.device_provisioning", "reboot", "Let a device start anew."),
     "redirect": Lazy("gateway.cli.device_provisioning", "redirect", "Let it connect elsewhere."),
@@ -312,51 +314,6 @@ async def _remove(config: Config, names: Sequence[str], *, yes: bool) -> int:
         confirm(f"Remove {_count(len(found))} ({listed}) for good?", yes=yes)
         # Together, so that they share a commit.
         return sum(await asyncio.gather(*map(registry.remove_device, found.values())))
-
-
-@command.command()
-@click.argument("names", nargs=-1, required=True)
-@config_option
-def rearm(names: tuple[str, ...], config_path: Path | None) -> None:
-    """Let devices be provisioned once more, with the credentials they have.
-
-    For a device that lost its credentials: it gets the same ones again, once. Its profile must
-    let existing devices be claimed: CHECK_PRE_PROVISIONED_DEVICES, or pre_provision_allowed.
-    """
-    done, barred = run(_rearm(read_config(config_path), names))
-    if not barred:
-        click.echo(f"re-armed {_count(done)}; each may be claimed once")
-        return
-    rest = f"; the other {done - barred} may be claimed once" if done > barred else ""
-    click.echo(f"re-armed {_count(done)}, of which {barred} cannot be claimed as things are{rest}")
-
-
-async def _rearm(config: Config, names: Sequence[str]) -> tuple[int, int]:
-    """How many are re-armed, and how many of them get nothing all the same; it is told why."""
-    async with open_for_people(config) as registry:
-        found = {one.device.id: one for one in [await the_device(registry, n) for n in names]}
-        closed = {one.id for one in await registry.profiles() if not one.claims_existing}
-        barred = sum(_bars(one, closed) for one in found.values())
-        return sum(await asyncio.gather(*map(registry.rearm_device, found.values()))), barred
-
-
-def _bars(known: KnownCredentials, closed: Container[int]) -> bool:
-    """Whether the next claim of this device is refused, which is told; `closed` are profiles."""
-    device, revoked = known.device, isinstance(known.credentials, Revoked)
-    if device.profile_id in closed:
-        click.echo(
-            f"warning: {shown(device.name)} cannot be claimed: its profile does not let existing "
-            "devices be. Set pre_provision_allowed = true in the profile, or remove the device to "
-            "free its name.",
-            err=True,
-        )
-    elif revoked:
-        click.echo(
-            f"warning: the credentials of {shown(device.name)} are revoked, so there are none to "
-            "give it. `gatehouse credential rotate` makes new ones.",
-            err=True,
-        )
-    return revoked or device.profile_id in closed
 
 
 def _count(number: int) -> str:

@@ -76,7 +76,14 @@ class Certifier:
 
     async def issuers_of(self, certificate: Certificate) -> tuple[bytes, ...]:
         """Who signed a certificate of ours, up to but without the root (DER); empty for others."""
-        return ()
+        named = _names_of(certificate.text)
+        record = None if named is None else await self._store.certificate(named[0])
+        if named is None or record is None:
+            return ()
+        signer = await self._authorities.signer_of(record.authority_id)
+        if signer is None or signer.certificate.subject.public_bytes() != named[1]:
+            return ()
+        return signer.issuers
 
     async def renew(self, device: Device, csr: str, peer: Peer) -> ProvisionResult:
         """Another certificate for a device that proved who it is.
@@ -180,6 +187,20 @@ class Certifier:
 def certificate_of(issued: IssuedCertificate) -> Certificate:
     """What a device has that was given this certificate."""
     return Certificate(b64encode(issued.der).decode())
+
+
+def _names_of(text: str) -> tuple[int, bytes] | None:
+    """The serial number and issuer (DER) of a certificate in base64, if it can be read."""
+    from cryptography import x509
+
+    from gateway.core.pki.csr import UNREADABLE, quietly
+
+    try:
+        with quietly():
+            certificate = x509.load_der_x509_certificate(b64decode(text))
+            return certificate.serial_number, certificate.issuer.public_bytes()
+    except UNREADABLE:
+        return None
 
 
 def key_of(text: str) -> bytes | None:

@@ -10,6 +10,7 @@ import structlog
 from msgspec import Struct
 
 from gateway.core.births import Births
+from gateway.core.giving import gifts_of
 from gateway.core.limits import Allowance
 from gateway.core.model import (
     PROVISIONED,
@@ -34,7 +35,7 @@ from gateway.core.model import (
 )
 from gateway.core.names import is_device_name, printable
 from gateway.core.pki.model import CertificateState, ChainRule, Unfit
-from gateway.core.ports import Clock, KnownCredentials, NewDevice, Store
+from gateway.core.ports import Clock, KnownCredentials, NewDevice, Store, Terms
 from gateway.core.profiles import Profiles
 from gateway.core.sessions import Cause, Session, Sessions, Slot
 
@@ -135,7 +136,9 @@ class Identities:
             leaf = read_leaf(chain[0])
             known = await self._known(leaf, peer)
             if known is not None:
-                return await self._pinned(known.device, leaf)
+                identity = await self._pinned(known.device, leaf)
+                await self._used(known)
+                return identity
             return await self._admit(chain, leaf, peer)
         except _Told as told:
             return Refused(told.reason)
@@ -150,6 +153,11 @@ class Identities:
             known = await self._taken_up(leaf.id, peer)
         # A token may read like a certificate's id; it is none.
         return known if known is not None and isinstance(known.credentials, Certificate) else None
+
+    async def _used(self, known: KnownCredentials) -> None:
+        """They were proven: from here on nobody is given them any more."""
+        if known.repeatable:
+            await self._store.used(known.device)
 
     async def _taken_up(self, lookup_id: Secret, peer: Peer) -> KnownCredentials | None:
         """The same for credentials that were pending: of several connections that show them at once
@@ -191,7 +199,8 @@ class Identities:
             raise Unfit(name)
         if not is_device_name(name):
             raise Unfit(RefusalReason.NAME_INVALID)
-        profile = anchor.profile
+        profile, now = anchor.profile, self._clock()
+        lasts_s = profile.policy.newborn.expires_after_s
         result = await self._store.enter_by_chain(
             NewDevice(
                 organisation_id=profile.organisation_id,
@@ -201,7 +210,11 @@ class Identities:
                 credentials=Certificate(leaf.text),
                 provision_state=PROVISIONED,
                 peer=peer,
-                at=self._clock(),
+                at=now,
+                terms=Terms(
+                    gifts=gifts_of(profile, name),
+                    expires_at=None if lasts_s is None else now + lasts_s * 1000,
+                ),
             ),
             create=anchor.rule.create,
         )
@@ -285,6 +298,7 @@ class Identities:
         if known is None or not proven or known.device.id != identity.device_id:
             cut()  # revoked since the handshake began
             return Vouched(identity, lambda: None)
+        await self._used(known)
         session = self._sessions.open(known.device, peer, Severing(cut), slot=Slot.SECURE)
         left_ms = identity.expires_at - self._clock()
         if left_ms <= 0:

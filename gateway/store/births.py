@@ -10,12 +10,13 @@ from msgspec import Struct
 from gateway.core.model import RefusalReason
 from gateway.core.ports import NewDevice
 from gateway.store.driver import Row, Transaction
+from gateway.store.retries import Bound
 
 
 class Birth(Struct, frozen=True):
     """A device to be born, with its outside name and its credentials as they are kept.
 
-    `bound`: the digest of what its answer is bound to.
+    `bound`: what its answer is bound to.
     """
 
     new: NewDevice
@@ -24,7 +25,7 @@ class Birth(Struct, frozen=True):
     sealed: bytes
     customer_id: int | None = None
     creator_id: int | None = None
-    bound: bytes | None = None
+    bound: Bound | None = None
 
     def device_row(self, number: int) -> Row:
         new = self.new
@@ -110,3 +111,9 @@ async def _insert_credentials(tx: Transaction, fresh: Mapping[int, Birth], first
     for number in lost:
         await tx.fetch("delete_device", number)
     return lost
+
+
+async def take_back(tx: Transaction, number: int) -> None:
+    """A device that was born in this transaction never was."""
+    await tx.fetch("delete_credentials", number)
+    await tx.fetch("delete_device", number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -20,12 +20,12 @@ from gateway.core.model import (
 )
 from gateway.core.pki.model import IssuedCertificate
 from gateway.core.ports import NO_TERMS, KnownCredentials, Terms
-from gateway.store.births import Birth, bear
+from gateway.store.births import Birth, bear, take_back
 from gateway.store.certificates import drop_reservation, issued_row, serial_text, write_issued
 from gateway.store.driver import Row, Transaction
 from gateway.store.events import event_on, tell
 from gateway.store.logins import Login, change_login
-from gateway.store.retries import Repeated
+from gateway.store.retries import Bound, Repeated, Window, open_window, open_windows, repeated
 from gateway.store.writer import Decision, SingleDecision
 
 
@@ -65,6 +65,8 @@ class CreateDevice(Decision[Created]):
             else outcome
             for one, outcome in zip(decisions, outcomes, strict=True)
         ]
+        if any(one.birth.bound is not None for one in decisions):
+            results = await _bind(tx, decisions, results)
         await _certify(tx, decisions, results)
         events = [
             event
@@ -114,6 +116,59 @@ class CreateDevice(Decision[Created]):
         return await refused(tx, told, new.organisation_id, result)
 
 
+# ── answers that may be repeated ──────────────────────────────────────────────────────────────
+
+
+async def _bind(
+    tx: Transaction, decisions: Sequence[CreateDevice], results: Sequence[Any]
+) -> list[Any]:
+    """Bind the answers of those who are given something. Who made the same request before, or in
+    this transaction, gets what was given then, and is not born."""
+    windows = [
+        window
+        for one, result in zip(decisions, results, strict=True)
+        if isinstance(result, Born) and (window := _window(one.birth.bound, result.device_id))
+    ]
+    at = max(one.birth.new.at for one in decisions)
+    lost = await open_windows(tx, windows, at) if windows else set()
+    bound = []
+    for one, result in zip(decisions, results, strict=True):
+        try:
+            bound.append(await _bound(tx, one, result, lost))
+        except GatehouseError as exc:
+            bound.append(exc)
+    return bound
+
+
+async def _bound(tx: Transaction, one: CreateDevice, result: Any, lost: Container[int]) -> Any:
+    """What becomes of one result; `lost` are devices whose answer is another's."""
+    birth = one.birth
+    match result:
+        case Born(device_id) if device_id in lost:
+            await take_back(tx, device_id)
+            # Not given any more: it was used, or blocked. Nor is it asked for another device.
+            result = RefusalReason.ALREADY_PROVISIONED
+        case KnownCredentials(device):
+            await bind_claimed(tx, birth.bound, device.id, birth.new.at)
+            return result
+        case RefusalReason():
+            pass
+        case _:
+            return result
+    return await repeated(tx, birth.bound, birth.new.at, one.open_known) or result
+
+
+def _window(bound: Bound | None, device_id: int) -> Window | None:
+    return None if bound is None else (device_id, bound.digest, bound.until)
+
+
+async def bind_claimed(tx: Transaction, bound: Bound | None, device_id: int, at: int) -> None:
+    """The answer of a device that was claimed just now, in place of an older one."""
+    window = _window(bound, device_id)
+    if window is not None:
+        await open_window(tx, window, at)
+
+
 async def _certify(
     tx: Transaction, decisions: Sequence[CreateDevice], results: Sequence[Any]
 ) -> None:
@@ -127,7 +182,7 @@ async def _certify(
             new, digest = one.birth.new, one.birth.digest
             owner = (new.organisation_id, new.name)
             rows.append(issued_row(issued, owner, result.device_id, digest, new.at))
-        elif isinstance(result, RefusalReason):
+        elif isinstance(result, RefusalReason | Repeated):
             await drop_reservation(tx, issued.serial)
     await write_issued(tx, rows)
 
@@ -234,7 +289,7 @@ async def refused(
 class ClaimDevice(SingleDecision[KnownCredentials | Repeated | RefusalReason]):
     """Marks a waiting device provisioned, once, and tells the event of it either way."""
 
-    __slots__ = ("event", "fresh", "name", "open_known", "profile", "terms")
+    __slots__ = ("bound", "event", "fresh", "name", "open_known", "profile", "terms")
 
     def __init__(
         self,
@@ -244,8 +299,10 @@ class ClaimDevice(SingleDecision[KnownCredentials | Repeated | RefusalReason]):
         open_known: OpenKnown,
         fresh: Fresh | None = None,
         terms: Terms = NO_TERMS,
+        bound: Bound | None = None,
     ) -> None:
         self.terms = terms
+        self.bound = bound
         self.profile = profile
         self.name = name
         self.event = event
@@ -260,12 +317,20 @@ class ClaimDevice(SingleDecision[KnownCredentials | Repeated | RefusalReason]):
         if isinstance(result, KnownCredentials):
             serial = serial_text(issued.serial) if issued is not None else ""
             event = event_on(self.event, result.device.id, certificate=serial)
+            await bind_claimed(tx, self.bound, result.device.id, self.event.at)
         else:
+            again = await repeated(tx, self.bound, self.event.at, self.open_known)
+            if again is not None:
+                await self._drop(tx)
+                return again
             event = await refused(tx, self.event, self.profile.organisation_id, result)
-            if issued is not None:
-                await drop_reservation(tx, issued.serial)
+            await self._drop(tx)
         tell(tx, [event])
         return result
+
+    async def _drop(self, tx: Transaction) -> None:
+        if self.fresh is not None and self.fresh.issued is not None:
+            await drop_reservation(tx, self.fresh.issued.serial)
 
 
 class RecordEvent(Decision[None]):

@@ -12,7 +12,7 @@ from gateway.core.model import (
     DeviceCredentials,
     DeviceProfile,
     Event,
-    Peer,
+    EventKind,
     Provisioned,
     ProvisionResult,
     RefusalReason,
@@ -25,11 +25,11 @@ from gateway.store.births import Birth
 from gateway.store.chains import EnterByChain
 from gateway.store.credentials import sealed_credentials
 from gateway.store.decisions import Born, ClaimDevice, Created, CreateDevice, Fresh
-from gateway.store.guarded import Barred, Guarded
+from gateway.store.guarded import Guarded
 from gateway.store.identity import uuid7, uuid_text
 from gateway.store.logins import kept_login
 from gateway.store.placements import Placed, PlaceDevice
-from gateway.store.retries import EndRetries, Repeated
+from gateway.store.retries import Bound, EndRetries, Repeated
 from gateway.store.sql_certificates import CertificateStore
 from gateway.store.writer import Decision
 
@@ -39,7 +39,7 @@ class BirthStore(CertificateStore):
 
     async def create_device(self, new: NewDevice) -> ProvisionResult:
         digest, sealed = sealed_credentials(self.vault, new.credentials)
-        birth = Birth(new, uuid7(new.at), digest, sealed, bound=self._bound(new.terms))
+        birth = Birth(new, uuid7(new.at), digest, sealed, bound=self.bound(new.terms))
         decision: Decision[Any]
         if new.birth is None:
             decision = CreateDevice(birth, self.known_from_row)
@@ -47,25 +47,32 @@ class BirthStore(CertificateStore):
             decision = PlaceDevice(birth, new.birth, self.known_from_row)
         if new.terms.guarded:
             place = (new.organisation_id, new.profile_id)
-            decision = self._guarded(decision, new.terms, place, new.at, new.peer)
-        try:
-            result = await self.writer.submit(decision)
-        except Barred as barred:
-            return Refused(barred.reason)
+            told = Event(
+                kind=EventKind.DEVICE_PROVISION, at=new.at, peer=new.peer, subject=new.name
+            )
+            decision = self._guarded(decision, new.terms, place, told, new.issued)
+        result = await self.writer.submit(decision)
         if isinstance(result, Placed):
             return _provisioned(result.birth, Born(result.device_id))
         return _provisioned(birth, result)
 
-    def _bound(self, terms: Terms) -> bytes | None:
-        """The digest by which an answer is found again."""
-        binding = terms.binding
-        return None if binding is None else self.vault.digest(f"retry|{binding.bound.reveal()}")
+    def bound(self, terms: Terms) -> Bound | None:
+        """By what an answer is found again."""
+        return None if terms.binding is None else self._kept_binding(terms.binding)
+
+    def _kept_binding(self, binding: Binding) -> Bound:
+        return Bound(self.vault.digest(f"retry|{binding.bound.reveal()}"), binding.until)
 
     def _guarded(
-        self, inner: Decision[Any], terms: Terms, place: tuple[int, int], at: int, peer: Peer
+        self,
+        inner: Decision[Any],
+        terms: Terms,
+        place: tuple[int, int],
+        told: Event,
+        issued: IssuedCertificate | None,
     ) -> Guarded:
-        bound, opened = self._bound(terms), self.known_from_row
-        return Guarded(inner, terms, place, at, peer, bound=bound, open_known=opened)
+        bound, opened = self.bound(terms), self.known_from_row
+        return Guarded(inner, terms, place, told, issued, bound=bound, open_known=opened)
 
     async def enter_by_chain(self, new: NewDevice, *, create: bool) -> ProvisionResult:
         """A device whose certificate it is already gets it once more, and nothing is written."""
@@ -88,18 +95,15 @@ class BirthStore(CertificateStore):
         if fresh is not None:
             given = Fresh(kept_login(self.vault, fresh), issued, event.at)
         decision: Decision[Any]
-        decision = ClaimDevice(profile, name, event, self.known_from_row, given, terms)
+        bound, opened = self.bound(terms), self.known_from_row
+        decision = ClaimDevice(profile, name, event, opened, given, terms, bound)
         if terms.guarded:
             place = (profile.organisation_id, profile.id)
-            decision = self._guarded(decision, terms, place, event.at, event.peer)
-        try:
-            return _claimed(await self.writer.submit(decision), issued)
-        except Barred as barred:
-            return Refused(barred.reason)
+            decision = self._guarded(decision, terms, place, event, issued)
+        return _claimed(await self.writer.submit(decision), issued)
 
     async def find_repeat(self, binding: Binding, now: int) -> KnownCredentials | None:
-        bound = self.vault.digest(f"retry|{binding.bound.reveal()}")
-        row = await self.driver.point("repeat_bound", bound, now)
+        row = await self.driver.point("repeat_bound", self._kept_binding(binding).digest, now)
         return None if row is None else self.known_from_row(row)
 
     async def used(self, device: Device) -> None:

@@ -10,10 +10,12 @@ import pytest
 from certified import PEER, PSK, Certified, born, chain_fleet
 
 from gateway.core.model import (
+    BirthSettings,
     Certificate,
     Event,
     EventKind,
     Identity,
+    Policy,
     PresharedKey,
     Provisioned,
     RefusalReason,
@@ -68,6 +70,20 @@ async def test_the_same_certificate_is_the_same_device(certified, new_fleet):
     )
     assert len({one.device_id for one in found}) == 1
     assert await certified.devices() == ["dev-1"]
+
+
+async def test_a_device_of_a_factory_begins_with_its_profiles_settings(certified, new_fleet):
+    """Once, when it is born by its certificate; its end is set, too."""
+    newborn = BirthSettings(shared={"id": "{name}"}, customer="Acme", expires_after_s=60)
+    await chain_fleet(new_fleet, ROOT, policy=Policy(newborn=newborn))
+    leaf = ISSUING.issue("dev-1")
+    for _ in range(2):
+        number = (await certified.identities.by_chain(leaf.chain, PEER)).device_id
+        found = await certified.registrar.device_attributes(number)
+        assert ("id", "dev-1") in {(one.key, one.value) for one in found}
+        assert await certified.registrar.expires_at(number) == certified.clock.now + 60_000
+        device = (await certified.store.known_device(number)).device
+        assert await certified.registrar.customer_name(device.customer_id) == "Acme"
 
 
 async def test_a_new_leaf_of_the_same_name_replaces_the_old(certified, new_fleet):
