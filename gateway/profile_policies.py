@@ -13,8 +13,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from gateway.core.admitting import check_hours, check_network, check_pattern
-from gateway.core.giving import check_text
+from gateway.core.giving import check_package, check_text
 from gateway.core.model import (
     PLAIN_POLICY,
     Admission,
@@ -27,13 +26,14 @@ from gateway.core.model import (
     Reprovisioning,
     WithoutNonce,
 )
-from gateway.toml_lines import RateText, TomlFile, nearest, read_table, settings_of
+from gateway.core.name_patterns import MOST_PATTERNS, check_pattern, fitting
+from gateway.core.networks import check_network
+from gateway.core.opening_hours import check_hours
+from gateway.toml_lines import RateText, TomlFile, nearest, read_table, settings_of, shown
 
 ADMISSION, BIRTH, ANSWER, HOOKS = "admission", "birth", "answer", "hooks"
 TABLES = (ADMISSION, BIRTH, ANSWER, HOOKS)
 
-MOST_PATTERNS = 100
-MOST_PATTERN_CHARACTERS = 256
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LASTING = re.compile(r"\A(\d{1,9})([smhd])\Z")
 _MOST_WINDOW_S = 7 * 86_400
@@ -65,9 +65,17 @@ def _each(check: Any, most: int = MOST_PATTERNS) -> Any:
         if len(values) > most:
             raise ValueError(f"at most {most} of them")
         for value in values:
-            check(value)
+            try:
+                check(value)
+            except ValueError as exc:
+                raise ValueError(f"{shown(value)}: {exc}") from None
 
     return proof
+
+
+def _patterns(values: tuple[str, ...]) -> None:
+    _each(check_pattern)(values)
+    fitting(values)  # together they must not be too large
 
 
 def _time(text: str) -> None:
@@ -83,7 +91,8 @@ def ms_of(text: str) -> int:
 
 
 def _event_kind(text: str) -> None:
-    EventKind(text)
+    if EventKind(text).value.startswith("hook:"):
+        raise ValueError("what befalls hooks is told to none of them")
 
 
 def _texts(values: Mapping[str, Any]) -> None:
@@ -93,6 +102,11 @@ def _texts(values: Mapping[str, Any]) -> None:
     for value in values.values():
         if isinstance(value, str):
             check_text(value)
+
+
+def _certificate_alone(text: str) -> None:
+    if "PRIVATE KEY" in text:
+        raise ValueError("a private key stands beside it, and devices are told all of it")
 
 
 def _filled(text: str) -> None:
@@ -133,7 +147,7 @@ class _Admission(Struct, frozen=True, kw_only=True):
             extra={
                 "wants": "a list of patterns of names",
                 "example": ["WM-*"],
-                "proof": _each(check_pattern),
+                "proof": _patterns,
             }
         ),
     ] = ()
@@ -143,7 +157,7 @@ class _Admission(Struct, frozen=True, kw_only=True):
             extra={
                 "wants": "a list of patterns of names",
                 "example": ["*-test"],
-                "proof": _each(check_pattern),
+                "proof": _patterns,
             }
         ),
     ] = ()
@@ -174,6 +188,19 @@ class _Admission(Struct, frozen=True, kw_only=True):
     max_devices_in_organisation: _Count = 1
     approval: bool = False
     approval_backoff_s: Annotated[int, Meta(ge=1, le=86_400)] = 60
+
+
+_Package = Annotated[
+    str,
+    Meta(
+        max_length=255,
+        extra={
+            "wants": "a package by its title and version",
+            "example": "meter-firmware 2.1",
+            "proof": check_package,
+        },
+    ),
+]
 
 
 class _Birth(Struct, frozen=True, kw_only=True):
@@ -209,8 +236,8 @@ class _Birth(Struct, frozen=True, kw_only=True):
     label: Annotated[
         str, Meta(max_length=255, extra={"wants": "a device's label", "proof": _filled})
     ] = ""
-    firmware: _Text = ""
-    software: _Text = ""
+    firmware: _Package = ""
+    software: _Package = ""
     expires_after: Annotated[
         str, Meta(extra={"wants": 'how long, as in "3d"', "example": "3d", "proof": _life})
     ] = ""
@@ -234,7 +261,11 @@ class _Answer(Struct, frozen=True, kw_only=True):
         Meta(
             max_length=65_536,
             pattern=r"\A\s*-----BEGIN CERTIFICATE-----",
-            extra={"wants": 'PEM, or { file = "NAME" }'},
+            extra={
+                "wants": 'PEM, or { file = "NAME" }',
+                "hidden": True,
+                "proof": _certificate_alone,
+            },
         ),
     ] = ""
 
@@ -254,8 +285,11 @@ _Url = Annotated[
 _Variable = Annotated[
     str,
     Meta(
-        pattern=r"\A[A-Z_][A-Z0-9_]{0,127}\Z",
-        extra={"wants": "the name of an environment variable", "example": "BIRTH_HOOK_SECRET"},
+        pattern=r"\A(?!GATEHOUSE_(?!HOOK))[A-Z_][A-Z0-9_]{0,127}\Z",
+        extra={
+            "wants": "the name of an environment variable that holds no secret of ours",
+            "example": "BIRTH_HOOK_SECRET",
+        },
     ),
 ]
 _EntryPoint = Annotated[
@@ -312,11 +346,9 @@ def read_policy(file: TomlFile, data: Mapping[str, Any]) -> Policy:
             raise file.fault((HOOKS, name), wrong, nearest(name, ("before", "after")))
     policy = Policy(
         **plain,
-        admission=_admission(
-            read_table(file, (ADMISSION,), _table(file, data, ADMISSION), _Admission)
-        ),
-        newborn=_newborn(read_table(file, (BIRTH,), _table(file, data, BIRTH), _Birth)),
-        answer=AnswerMembers(**read_table(file, (ANSWER,), _table(file, data, ANSWER), _Answer)),
+        admission=_admission(file, _read(file, data, ADMISSION, _Admission)),
+        newborn=_newborn(_read(file, data, BIRTH, _Birth)),
+        answer=AnswerMembers(**_read(file, data, ANSWER, _Answer)),
         before=_hook(file, hooks, "before", _Before),
         after=_hook(file, hooks, "after", _After),
     )
@@ -336,11 +368,16 @@ def _table(file: TomlFile, data: Mapping[str, Any], name: str) -> Mapping[str, A
     return table
 
 
-def _admission(values: dict[str, Any]) -> Admission:
+def _admission(file: TomlFile, values: dict[str, Any]) -> Admission:
     for key in ("opens_at", "closes_at"):
         if key in values:
             values[key] = ms_of(values[key])
-    return Admission(**values)
+    admission = Admission(**values)
+    opens_at, closes_at = admission.opens_at, admission.closes_at
+    if opens_at is not None and closes_at is not None and closes_at <= opens_at:
+        wrong = "[admission] closes_at is not after opens_at: nobody could come."
+        raise file.fault((ADMISSION, "closes_at"), wrong, "Write a later time.")
+    return admission
 
 
 def _newborn(values: dict[str, Any]) -> BirthSettings:

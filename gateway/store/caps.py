@@ -1,14 +1,45 @@
-"""How many devices there may be."""
+"""How many devices there may be.
+
+Exact, and without counting all of them for each: of a place whose number is bounded the store keeps
+how many there are up to a number of a device, and triggers take those out that go. Writers take
+turns on both databases, so that no two births see the same last place.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from gateway.core.model import RefusalReason
 from gateway.core.ports import Terms
 from gateway.store.driver import Transaction
+from gateway.store.queries import listed
 
 
 async def room_for_one(
     tx: Transaction, terms: Terms, place: tuple[int, int]
 ) -> RefusalReason | None:
-    """Why there is no room in `place` (organisation, profile) for one more; None: there is."""
+    """Why there is no room in `place` (organisation, profile) for a device that was born just now
+    in this transaction; None: there is."""
+    organisation_id, profile_id = place
+    most = terms.max_devices
+    if most is not None and await _devices(tx, "profile", profile_id) > most:
+        return RefusalReason.PROFILE_FULL
+    most = terms.max_devices_in_organisation
+    if most is not None and await _devices(tx, "organisation", organisation_id) > most:
+        return RefusalReason.ORGANISATION_FULL
     return None
+
+
+async def _devices(tx: Transaction, kind: str, place_id: int) -> int:
+    found = await tx.fetch(f"devices_in_{kind}", place_id)
+    if not found:  # its first bounded birth: all are counted, this once
+        await tx.fetch("count_place", kind, place_id)
+        found = await tx.fetch(f"devices_in_{kind}", place_id)
+    devices: int = found[0][0]
+    return devices
+
+
+async def count_reserved(tx: Transaction, numbers: Sequence[int]) -> None:
+    """Count devices that were born just now with `numbers` that had been reserved for them."""
+    if numbers:
+        await tx.fetch("count_reserved", listed(numbers))

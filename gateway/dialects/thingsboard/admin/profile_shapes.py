@@ -7,14 +7,16 @@ back as it came. Neither key nor secret is ever kept there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
+from gateway.core.errors import ConfigError
 from gateway.core.model import (
     DeviceProfile,
     FleetTicket,
+    Policy,
     ProfileTransport,
     ProvisionType,
     Secret,
@@ -41,6 +43,18 @@ _KEPT: Final = (
     "default_edge_rule_chain_id",
 )
 """Members without a meaning here."""
+OURS: Final = "gatehouse"
+"""The member of `profileData` with the policy: who may come, retries, births, hooks."""
+
+
+class PolicyWords(Protocol):
+    """How a policy is told and read."""
+
+    def write(self, policy: Policy) -> dict[str, Any]:
+        """As a JSON object, without what is as in a plain profile."""
+
+    def read(self, sent: Any, before: Policy) -> Policy:
+        """What is to become of `before`. Raises `ConfigError`."""
 
 
 class _Kept(Struct, rename="camel", kw_only=True, omit_defaults=True):
@@ -136,9 +150,15 @@ def profile_id(profile: DeviceProfile) -> EntityId:
 
 
 def profile_answer(
-    profile: DeviceProfile, ticket: FleetTicket | None, tenant: EntityId
+    profile: DeviceProfile,
+    ticket: FleetTicket | None,
+    tenant: EntityId,
+    words: PolicyWords | None = None,
 ) -> ProfileAnswer:
-    """With key and secret in clear, as ThingsBoard gives them to its administrators."""
+    """With key and secret in clear, as ThingsBoard gives them to its administrators.
+
+    `words` tell the policy, where there is more to tell than ThingsBoard's shape has.
+    """
     kept = _kept(profile)
     data = {
         "alarms": None,
@@ -153,6 +173,8 @@ def profile_answer(
         ),
         "provisionConfiguration": _provision_configuration(profile, ticket),
     }
+    if words is not None and (policy := words.write(profile.policy)):
+        data[OURS] = policy
     return ProfileAnswer(
         id=profile_id(profile),
         created_time=profile.created_at,
@@ -212,10 +234,13 @@ class ProfileWish(Struct, frozen=True):
     secret: Secret | None
 
 
-def read_profile(body: ProfileBody, before: DeviceProfile | None) -> ProfileWish:
+def read_profile(
+    body: ProfileBody, before: DeviceProfile | None, words: PolicyWords | None = None
+) -> ProfileWish:
     """What is to become of `before`, or of a new profile. Raises `Trouble` (400).
 
-    Schemas are compiled: await it in a thread.
+    Without `words` its policy stays as it is. Schemas and patterns are compiled: await it in a
+    thread.
     """
     profile = before or DeviceProfile(id=0, name="")
     if not body.name or not body.name.strip():
@@ -230,6 +255,12 @@ def read_profile(body: ProfileBody, before: DeviceProfile | None) -> ProfileWish
         sections = read_transport(transport, given, sections)
     kind = _provision_type(body, profile)
     chain, secret = _proof(kind, _object(sent.get("provisionConfiguration")), profile)
+    policy = profile.policy
+    if words is not None and OURS in sent:
+        try:
+            policy = words.read(sent[OURS], policy)
+        except ConfigError as exc:
+            raise bad_request(str(exc)) from None
     if body.description is not UNSET:
         profile = structs.replace(profile, description=body.description or "")
     return ProfileWish(
@@ -240,6 +271,7 @@ def read_profile(body: ProfileBody, before: DeviceProfile | None) -> ProfileWish
             transport=transport,
             chain=chain,
             sections=sections,
+            policy=policy,
             info=msgspec.json.encode(_to_keep(body, _kept(profile))).decode(),
             is_default=profile.is_default or body.default is True,
         ),
@@ -252,8 +284,8 @@ def _to_keep(body: ProfileBody, kept: _Kept) -> _Kept:
     given = {name: getattr(body, name) for name in _KEPT if getattr(body, name) is not UNSET}
     if body.profile_data is not None:
         # Its secret is sealed elsewhere; unknown members beside it are ignored (section 17.2).
-        sent = body.profile_data.items()
-        fresh = {name: value for name, value in sent if name != "provisionConfiguration"}
+        sent, elsewhere = body.profile_data.items(), ("provisionConfiguration", OURS)
+        fresh = {name: value for name, value in sent if name not in elsewhere}
         given["profile_data"] = kept.profile_data | fresh
     return structs.replace(kept, **given)
 

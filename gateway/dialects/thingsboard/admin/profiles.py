@@ -6,7 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from gateway.core.errors import Cause, Conflict, KeyTaken
-from gateway.core.model import Actor, DeviceProfile, Page, Permission, ProfileTransport
+from gateway.core.model import (
+    PLAIN_POLICY,
+    Actor,
+    DeviceProfile,
+    Page,
+    Permission,
+    ProfileTransport,
+)
 from gateway.dialects.thingsboard.admin.answers import answers
 from gateway.dialects.thingsboard.admin.desk import (
     VERSION_CONFLICT,
@@ -18,6 +25,7 @@ from gateway.dialects.thingsboard.admin.desk import (
     not_found,
 )
 from gateway.dialects.thingsboard.admin.profile_shapes import (
+    PolicyWords,
     ProfileAnswer,
     ProfileBody,
     ProfileInfo,
@@ -76,9 +84,14 @@ _IN_USE: Final = "The device profile referenced by the devices cannot be deleted
 
 
 class ProfileRoutes:
-    def __init__(self, catalogue: Catalogue, people: People) -> None:
+    """`words` tell and read policies; without them there are none in REST."""
+
+    def __init__(
+        self, catalogue: Catalogue, people: People, words: PolicyWords | None = None
+    ) -> None:
         self._catalogue = catalogue
         self._people = people
+        self._words = words
 
     def routes(self, desk: Desk) -> tuple[Route, ...]:
         rows = (
@@ -129,7 +142,7 @@ class ProfileRoutes:
         found = await self._page(call, actor, None)
         tenant = await self._tenant()
         data = [
-            profile_answer(profile, await self._catalogue.ticket(profile), tenant)
+            profile_answer(profile, await self._catalogue.ticket(profile), tenant, self._words)
             for profile in found.data
         ]
         page = Page(data=data, total=found.total, has_next=found.has_next)
@@ -196,7 +209,8 @@ class ProfileRoutes:
             before = await self._catalogue.find(actor, uuid_of(body.id.id, "id"))
             if before is None:
                 raise not_found()
-        wish = await asyncio.to_thread(read_profile, body, before)
+        wish = await asyncio.to_thread(read_profile, body, before, self._words)
+        _check_hooks(actor, wish.profile, before)
         try:
             saved = await self._catalogue.save(
                 actor, wish.profile, key=wish.key, secret=wish.secret, version=body.version
@@ -225,10 +239,19 @@ class ProfileRoutes:
 
     async def _answer(self, profile: DeviceProfile) -> ProfileAnswer:
         ticket = await self._catalogue.ticket(profile)
-        return profile_answer(profile, ticket, await self._tenant())
+        return profile_answer(profile, ticket, await self._tenant(), self._words)
 
     async def _tenant(self) -> EntityId:
         return EntityId((await self._people.root()).uuid, "TENANT")
+
+
+def _check_hooks(actor: Actor, wanted: DeviceProfile, before: DeviceProfile | None) -> None:
+    """What this machine calls is said by those whose machine it is. Raises `Trouble` (400)."""
+    if actor.organisation.parent_id is None:
+        return
+    policy, was = wanted.policy, before.policy if before is not None else PLAIN_POLICY
+    if (policy.before, policy.after) != (was.before, was.after):
+        raise bad_request("profileData.gatehouse: hooks are set by the root organisation alone")
 
 
 def _uuid(call: Call) -> str:
@@ -317,7 +340,11 @@ _SAVE: Final = Operation(
     about=(
         "With an `id` it is changed, and what is absent stays. A provision key and secret are made "
         "where the strategy needs them: 20 letters and digits each. A new name becomes the type of "
-        "its devices. A profile that a file defines is changed there (409)."
+        "its devices. A profile that a file defines is changed there (409). "
+        "`profileData.gatehouse` has the settings that ThingsBoard has none for, with the keys and "
+        "tables of a profile file (`admission`, `birth`, `answer`, `hooks`, `retry_window` …): a "
+        "key that is absent stays, null puts it back, a table is replaced whole. It is told where "
+        "it says anything."
     ),
     body=ProfileBody,
     body_example={
