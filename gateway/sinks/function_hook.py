@@ -1,0 +1,149 @@
+"""A hook that is a Python function of this process: `package.module:function`.
+
+It takes a dict and gives a dict or None; it may be a coroutine function. One that is not runs in a
+thread of its own, so that it may wait; a thread cannot be ended, so those that hang use up what
+there is, and further calls fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+import msgspec
+import structlog
+
+from gateway.core.model import HookTrouble
+
+log = structlog.get_logger()
+
+MOST_THREADS: Final = 16
+MOST_TASKS: Final = 256
+
+Function: TypeAlias = Callable[[dict[str, Any]], Any]
+
+_BUSY: Final = HookTrouble("too many calls of functions are under way")
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def load(entry_point: str) -> Function | HookTrouble:
+    """The function, found as Python finds modules. Runs the module's code: not in the loop."""
+    module_name, _, name = entry_point.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as exc:
+        return HookTrouble(f"{module_name} cannot be imported ({type(exc).__name__})")
+    function = getattr(module, name, None)
+    if not callable(function):
+        return HookTrouble(f"{module_name} has no function {name}")
+    return function  # type: ignore[no-any-return]
+
+
+class FunctionHooks:
+    """Calls functions by their names; each is loaded once."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Function | HookTrouble] = {}
+        self._threads = 0
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    async def close(self) -> None:
+        """End the coroutines that are under way; threads end with the process."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=0.5)
+
+    async def prove(self, entry_point: str) -> HookTrouble | None:
+        """Load it anew if it could not be loaded before; why it cannot."""
+        if isinstance(self._loaded.get(entry_point), HookTrouble):
+            del self._loaded[entry_point]
+        function = await self._find(entry_point)
+        return function if isinstance(function, HookTrouble) else None
+
+    async def call(
+        self, entry_point: str, body: bytes, *, deadline_s: float
+    ) -> object | HookTrouble:
+        """What it returned. It gets the JSON object `body` as a dict of its own."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                function = await self._find(entry_point)
+                if isinstance(function, HookTrouble):
+                    return function
+                if inspect.iscoroutinefunction(function):
+                    return await self._in_task(function, _decode(body))
+                return await self._in_thread(function, _decode(body))
+        except TimeoutError:
+            return HookTrouble(f"no answer within {round(deadline_s * 1000)} ms")
+
+    async def _find(self, entry_point: str) -> Function | HookTrouble:
+        found = self._loaded.get(entry_point)
+        if found is None:
+            found = await asyncio.to_thread(load, entry_point)
+            self._loaded[entry_point] = found
+        return found
+
+    async def _in_task(self, function: Function, told: dict[str, Any]) -> object | HookTrouble:
+        if len(self._tasks) >= MOST_TASKS:
+            return _BUSY
+        task = asyncio.create_task(_guarded(function, told), name="hook.function")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            # Not awaited itself: one that swallows its cancellation holds up nobody.
+            await asyncio.wait([task])
+            return HookTrouble("it was cancelled") if task.cancelled() else task.result()
+        finally:
+            task.cancel()
+
+    async def _in_thread(self, function: Function, told: dict[str, Any]) -> object | HookTrouble:
+        if self._threads >= MOST_THREADS:
+            return _BUSY
+        self._threads += 1
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[object] = loop.create_future()
+
+        def settle(result: object) -> None:
+            self._threads -= 1
+            if not answer.done():
+                answer.set_result(result)
+
+        def work() -> None:
+            result = _called(function, told)
+            with contextlib.suppress(RuntimeError):  # the loop is gone
+                loop.call_soon_threadsafe(settle, result)
+
+        # A daemon, unlike those of a pool: one that hangs must not hold up the end of the process.
+        threading.Thread(target=work, name="hook.function", daemon=True).start()
+        return await answer
+
+
+async def _guarded(function: Function, told: dict[str, Any]) -> object:
+    try:
+        return await function(told)
+    except asyncio.CancelledError:
+        raise
+    except BaseException as exc:  # also SystemExit, which would end the loop
+        return _raised(function, exc)
+
+
+def _called(function: Function, told: dict[str, Any]) -> object:
+    try:
+        result = function(told)
+    except BaseException as exc:
+        return _raised(function, exc)
+    if inspect.iscoroutine(result):
+        result.close()
+        return HookTrouble("it returned a coroutine: define it with `async def`")
+    return result
+
+
+def _raised(function: Function, exc: BaseException) -> HookTrouble:
+    name = getattr(function, "__qualname__", type(function).__name__)
+    log.warning("hook.raised", function=name, exc_info=exc)
+    return HookTrouble(f"it raised {type(exc).__name__}")
