@@ -44,7 +44,7 @@ _LAST_EVENTS = 10
 class _Sight(Struct, frozen=True, kw_only=True):
     """One device as the store knows it. `through` is the gateway it last came through.
 
-    `pending` is what a renewal gave it and it has not used yet.
+    `pending` is what a renewal gave it and it has not used yet. `expires_at`: it goes by itself.
     """
 
     known: KnownCredentials
@@ -54,6 +54,7 @@ class _Sight(Struct, frozen=True, kw_only=True):
     through: str | None
     creator: str | None
     customer: str | None
+    expires_at: int | None
     packages: dict[PackageKind, Progress]
     readings: Sequence[Reading]
     events: Sequence[Event]
@@ -93,6 +94,7 @@ async def _look(config: Config, name: str) -> _Sight:
             through=await _name_of(registry, presence.gateway_id),
             creator=await _name_of(registry, device.creator_id),
             customer=await registry.customer_of(device),
+            expires_at=await registry.expires_at(known),
             packages=await progress(registry, known, readings),
             readings=readings,
             events=await registry.last_events(known, limit=_LAST_EVENTS),
@@ -123,6 +125,7 @@ def _plain(sight: _Sight, credentials: dict[str, str]) -> dict[str, Any]:
         "through": sight.through,
         "creator": sight.creator,
         "customer": sight.customer,
+        "expires_at": sight.expires_at,
         **{NAMES[kind]: one.plain() if one else None for kind, one in sight.packages.items()},
         "latest": plain_latest(sight.readings),
         "events": [plain_event(one) for one in sight.events],
@@ -160,6 +163,7 @@ def _fields(
         "creator": sight.creator or "",
         **{NAMES[kind]: one.sentence() for kind, one in sight.packages.items() if one},
         "created at": when(device.created_at),
+        "expires at": "" if sight.expires_at is None else when(sight.expires_at),
     }
     return [(name, text) for name, text in fields.items() if text]
 

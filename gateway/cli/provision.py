@@ -19,6 +19,8 @@ from gateway.cli.options import (
     the_ticket,
 )
 from gateway.cli.provision_order import KINDS, PORTS, VERSIONS, Order, order_of, with_request
+from gateway.cli.provision_proofs import with_proofs
+from gateway.cli.rotate import secret_file
 from gateway.config import Config
 from gateway.core.model import FleetTicket, Secret
 from gateway.simulator.device import SUCCESS, SimulatorError
@@ -50,6 +52,18 @@ _NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--csr", type=click.File("rb"), help="Have this signing request's key certified.")
 @click.option("--new-key", type=_NEW_FILE, help="Make a key in a new file and have it certified.")
 @click.option("--out", type=_NEW_FILE, help="New file for the certificate. Default: print it.")
+@click.option("--nonce-file", type=_NEW_FILE, help="Binds the answer; made if it is not there.")
+@click.option("--hardware", multiple=True, metavar="KEY=VALUE", help="As in serial=A1; repeatable.")
+@click.option(
+    "--old-credential-file",
+    "old_credential",
+    type=_NEW_FILE,
+    callback=secret_file,
+    help="The credential it had, to get another (re-provisioning).",
+)
+@click.option("--old-credential-env", metavar="VARIABLE", help="The same, from the environment.")
+@click.option("--claim-code-env", metavar="VARIABLE", help="Where an operator's code for it is.")
+@click.option("--dry-run", is_flag=True, help="Tell what would happen; change nothing.")
 @click.option("--gateway", is_flag=True, help="The device is a gateway for others.")
 @click.option("--protobuf", is_flag=True, help="Ask in protobuf (mqtt, coap).")
 @click.option("--mqtt-version", type=click.Choice(list(VERSIONS)), help="Default: 3.1.1.")
@@ -67,6 +81,12 @@ def command(
     csr: BinaryIO | None,
     new_key: Path | None,
     out: Path | None,
+    nonce_file: Path | None,
+    hardware: tuple[str, ...],
+    old_credential: Secret | None,
+    old_credential_env: str | None,
+    claim_code_env: str | None,
+    dry_run: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -76,6 +96,9 @@ def command(
     asked for: a secret on a command line would stay in the shell's history and show in `ps`.
 
     With --csr or --new-key the device is given a certificate; its private key stays here.
+    Whoever repeats a request with the same --nonce-file gets the same answer, for as long as the
+    profile's `retry_window` says. With --dry-run the gateway tells what would happen, step by step,
+    and changes nothing.
 
     \b
     Examples:
@@ -85,6 +108,8 @@ def command(
       gatehouse provision --profile demo --username u1 --password-env PW --save u1.json
       gatehouse provision --profile demo --wire https --new-key d1.key --out d1.pem
       openssl req -new -key d1.key -subj / | gatehouse provision --profile demo --csr -
+      gatehouse provision --profile demo --device-name k-2 --hardware serial=A1 --dry-run
+      gatehouse provision --profile demo --device-name k-2 --nonce-file k-2.nonce
 
     A name can be provisioned once. Exit status 1 is a refusal; its true reason is told to the
     gateway's operator by `gatehouse device events`.
@@ -93,14 +118,29 @@ def command(
     order, key = order_of(config, **given), ""
     if csr is not None or new_key is not None or out is not None:
         order, key = with_request(order, csr, new_key, out)
+    if dry_run and (new_key or out or save):
+        raise click.UsageError(
+            "--dry-run gives nothing to keep: leave --new-key, --out, --save out."
+        )
+    order = with_proofs(
+        order,
+        nonce_file,
+        hardware,
+        old_credential,
+        old_credential_env,
+        claim_code_env,
+        dry_run=dry_run,
+    )
     told = _asked(config, order, key, new_key=new_key, out=out, save=save)
     if as_json:
         print_json(told)
+    elif dry_run:
+        _print_trial(told, order)
     else:
         _print(told, order, save)
     if told["status"] != SUCCESS:
         raise SystemExit(1)
-    if order.wish.csr:
+    if order.wish.csr and not dry_run:
         _tell_certificate(told, out, new_key, as_json=as_json)
 
 
@@ -174,7 +214,8 @@ async def _provision(config: Config, order: Order) -> dict[str, Any]:
             ) from None
         finally:
             await device.close()
-    return told | {"deviceName": order.wish.device_name or None, "wire": order.wire.value}
+    name = told.get("deviceName") or order.wish.device_name or None
+    return told | {"deviceName": name, "wire": order.wire.value}
 
 
 def _remedy(exc: SimulatorError) -> str:
@@ -222,9 +263,21 @@ def _read(answer: bytes, *, protobuf: bool) -> dict[str, Any]:
 
     if protobuf:
         answer = json_of_protobuf(answer)
-    parse_credentials(answer)  # proves the shape; the members are told as they came
-    told: dict[str, Any] = json.loads(answer)
+    told = _trial(answer)
+    if told is None:
+        parse_credentials(answer)  # proves the shape; the members are told as they came
+        told = json.loads(answer)
     return told
+
+
+def _trial(answer: bytes) -> dict[str, Any] | None:
+    """The answer to a dry run; None for any other."""
+    try:
+        told = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+    trial = isinstance(told, dict) and told.get("dryRun") is True and "status" in told
+    return told if trial else None
 
 
 # ── telling it ────────────────────────────────────────────────────────────────────────────────
@@ -246,6 +299,30 @@ def _print(told: dict[str, Any], order: Order, save: Path | None) -> None:
     print_fields(fields + [(str(name), str(text or "")) for name, text in given])
     if save is not None:
         click.echo(f"saved to {save}", err=True)
+
+
+def _print_trial(told: dict[str, Any], order: Order) -> None:
+    """What would have happened. A gateway of another make does it instead."""
+    from gateway.cli.tables import print_fields
+
+    if told.get("dryRun") is not True:
+        click.echo("warning: this gateway knows no dry run: the request was answered", err=True)
+        _print(told, order, None)
+        return
+    fields = [
+        ("dry run", "nothing was changed"),
+        ("it would end in", str(told["status"])),
+        ("because", str(told.get("code", ""))),
+        ("device name", str(told["deviceName"] or "made by the gateway")),
+        ("profile", str(told.get("profile", ""))),
+        ("credentials", str(told.get("credentialsType", ""))),
+        ("it waits already", "yes" if told.get("claims") else ""),
+    ]
+    print_fields([field for field in fields if field[1]])
+    for number, step in enumerate(told.get("steps", ()), 1):
+        click.echo(f"{number}. {step}")
+    if told["status"] != SUCCESS and not told.get("steps"):
+        click.echo(_explained(str(told["status"]), order), err=True)
 
 
 def _explained(status: str, order: Order) -> str:
