@@ -33,6 +33,7 @@ from gateway.settings import (
     MqttsSettings,
     PackagesSettings,
     ProfilesSettings,
+    ProvisioningSettings,
     RpcSettings,
     StoreSettings,
     TlsSettings,
@@ -74,6 +75,7 @@ class Config(Struct, frozen=True, kw_only=True):
     ca: CaSettings = CaSettings()
     profiles: ProfilesSettings = ProfilesSettings()
     limits: LimitsSettings = LimitsSettings()
+    provisioning: ProvisioningSettings = ProvisioningSettings()
     rpc: RpcSettings = RpcSettings()
     claims: ClaimsSettings = ClaimsSettings()
     blynk: BlynkSettings = BlynkSettings()

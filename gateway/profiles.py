@@ -120,6 +120,9 @@ class _Limits(Struct, frozen=True, kw_only=True):
     messages: RateText = ""
     telemetry_messages: RateText = ""
     telemetry_points: RateText = ""
+    provisions: RateText = ""
+    provisions_per_secret: RateText = ""
+    provisions_per_address: RateText = ""
 
 
 # ── one file ──────────────────────────────────────────────────────────────────────────────────

@@ -342,6 +342,35 @@ class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     gateway_devices_telemetry_points: RateText = ""
 
 
+class ProvisioningSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[provisioning]`: how often devices may ask for credentials, and be wrong.
+
+    A rate is `capacity:seconds[,..]`; "" is any number. A profile may set its own (`provisions`,
+    `provisions_per_secret`, `provisions_per_address` of its `[limits]`).
+    """
+
+    secret: RateText = ""
+    """Requests with one fleet secret."""
+    profile: RateText = ""
+    address: RateText = ""
+    """From one address; of IPv6 from one /64."""
+    organisation: RateText = ""
+    wrong_free: Annotated[int, Meta(ge=0, le=10_000)] = 10
+    """Different wrong secrets that cost no wait, of one address and for one key: 0 to 10000. The
+    same one again is counted for itself alone."""
+    wrong_more: Annotated[int, Meta(ge=1, le=10_000)] = 20
+    """How many more, each with twice the wait of the one before, until the door is shut: 1 to
+    10000."""
+    longest_wait_s: Annotated[int, Meta(ge=1, le=86_400)] = 300
+    """Seconds the longest of these waits takes: 1 to 86400."""
+    shut_s: Annotated[int, Meta(ge=1, le=604_800)] = 900
+    """Seconds the door is shut: 1 to 604800."""
+    forget_s: Annotated[int, Meta(ge=1, le=2_592_000)] = 3600
+    """Seconds after which what was wrong, and what was right, is forgotten: 1 to 2592000."""
+    most_remembered: Annotated[int, Meta(ge=100, le=10_000_000)] = 50_000
+    """Addresses, keys and secrets that are remembered, of each kind: 100 to 10000000."""
+
+
 class RpcSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[rpc]`: calls of methods, to devices and from them."""
 
@@ -463,6 +492,7 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "ca": CaSettings,
     "profiles": ProfilesSettings,
     "limits": LimitsSettings,
+    "provisioning": ProvisioningSettings,
     "rpc": RpcSettings,
     "claims": ClaimsSettings,
     "blynk": BlynkSettings,

@@ -57,6 +57,7 @@ def test_a_full_file(tmp_path: Path) -> None:
         "[limits]\n"
         'messages = "10:1,300:60"\n'
         'telemetry_points = ""\n'
+        'provisions_per_address = "100:60"\n'
         "[blynk]\n"
         'template_id = "TMPL1aB2cD3eF"\n'
         "pins = [1, 2.5, true, { a = 1 }]\n",
@@ -71,7 +72,11 @@ def test_a_full_file(tmp_path: Path) -> None:
         claiming_allowed=False,
         gateway_may_adopt=False,
         readings_keep_days=30,
-        limits={"messages": "10:1,300:60", "telemetry_points": ""},
+        limits={
+            "messages": "10:1,300:60",
+            "telemetry_points": "",
+            "provisions_per_address": "100:60",
+        },
         provision_key=Secret("wm-2026-key"),
         provision_secret=Secret("s3cr3t-from-outside"),
         sections={"blynk": {"template_id": "TMPL1aB2cD3eF", "pins": [1, 2.5, True, {"a": 1}]}},
@@ -130,6 +135,11 @@ def test_a_profile_does_not_show_its_secrets(tmp_path: Path) -> None:
         (CREATE + "blynk = 'hunter2'\n", 2, ["`blynk` is a section", "[blynk]"]),
         (CREATE + "limits = 'hunter2'\n", 2, ["`limits` is a section", "[limits]"]),
         (CREATE + "[limits]\nmesages = '1:1'\n", 3, ["[limits] has no", "mean `messages`?"]),
+        (
+            CREATE + "[limits]\nprovisions = '1'\n",
+            3,
+            ["provisions", "how many in how many seconds"],
+        ),
         (
             CREATE + "[limits]\nmessages = '1:0'\n",
             3,

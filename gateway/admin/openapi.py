@@ -157,6 +157,7 @@ def _types(operation: Operation) -> Iterator[Any]:
     yield from (query.type for query in operation.query)
     yield from (kind for kind in operation.path.values() if not isinstance(kind, str))
     yield operation.body
+    yield from operation.media.values()
 
 
 def _hook(kind: type) -> Json:
@@ -215,7 +216,8 @@ def _body(operation: Operation, schemas: _Schemas) -> Json:
     if operation.body_example is not None:
         content["example"] = operation.body_example
     media = _BODIES.get(operation.body, _JSON)
-    return {"required": operation.body_required, "content": {media: content}}
+    others = {other: {"schema": schemas.of(kind)} for other, kind in operation.media.items()}
+    return {"required": operation.body_required, "content": {media: content, **others}}
 
 
 def _responses(place: Place, schemas: _Schemas) -> Json:
@@ -230,7 +232,8 @@ def _response(code: int, answer: Answer, schemas: _Schemas) -> Json:
     told: Json = {"description": answer.about or HTTPStatus(code).phrase}
     content: Json = {}
     if answer.media:
-        content[answer.media] = {"schema": {"type": "string"}}
+        body = {"type": "string"} if answer.body is None else schemas.of(answer.body)
+        content[answer.media] = {"schema": body}
     elif answer.body is not None:
         content[_JSON] = {"schema": schemas.of(answer.body)}
     if code in _EXPLAINED:

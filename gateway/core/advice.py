@@ -137,6 +137,88 @@ ADVICE: Final[Mapping[R, tuple[str, str]]] = {
         "Give it the firmware of its own template; if it is another device in the same place, it "
         "wants a token of its own: `gatehouse ticket issue`. The token is still good.",
     ),
+    R.SECRET_NOT_YET_VALID: (
+        "the fleet secret it showed is not good yet",
+        "Let it come later, or set another beginning: `gatehouse secret list` shows it.",
+    ),
+    R.SECRET_EXPIRED: (
+        "the fleet secret it showed has expired",
+        "Give the device the secret of today; `gatehouse secret list` shows which are good.",
+    ),
+    R.SECRET_REVOKED: (
+        "the fleet secret it showed was revoked",
+        "Give the device another secret of its profile; `gatehouse secret list` shows them.",
+    ),
+    R.SECRET_QUARANTINED: (
+        "the fleet secret it showed is in quarantine, with the devices that came by it",
+        "Once it is known to be safe: `gatehouse secret release LABEL`; else give the device "
+        "another secret.",
+    ),
+    R.SECRET_USED_UP: (
+        "as many devices came by the fleet secret it showed as may",
+        "Make another secret with `gatehouse secret add`, or look with `gatehouse secret "
+        "blast-radius LABEL` who came by this one.",
+    ),
+    R.NETWORK_NOT_ALLOWED: (
+        "its address is in none of the networks that its profile or fleet secret allows",
+        "Let it come from there, or correct `networks`.",
+    ),
+    R.OUTSIDE_HOURS: (
+        "its profile lets devices in at other times",
+        "Let it come within the `hours` of `[admission]`, or change them.",
+    ),
+    R.NOT_ON_ALLOW_LIST: (
+        "neither its name nor its serial number nor its MAC is on the list of its profile",
+        "Put it there: `gatehouse admission allow PROFILE DEVICE`; or correct the pattern in "
+        "`allow` of `[admission]`.",
+    ),
+    R.ON_DENY_LIST: (
+        "its name, serial number or MAC is one that its profile denies",
+        "If it is to come, take it off the list: `gatehouse admission remove PROFILE DEVICE`.",
+    ),
+    R.PROFILE_FULL: (
+        "its profile has as many devices as it may",
+        "Raise `max_devices` of `[admission]`, or remove devices that are no more.",
+    ),
+    R.ORGANISATION_FULL: (
+        "its organisation has as many devices as its profile allows",
+        "Raise `max_devices_in_organisation` of `[admission]`, or remove devices that are no more.",
+    ),
+    R.APPROVAL_PENDING: (
+        "an operator has to say yes first, and has not yet",
+        "Let it come again after the wait; say yes with `gatehouse approve DEVICE`.",
+    ),
+    R.APPROVAL_DENIED: (
+        "an operator said no",
+        "If that was a mistake: `gatehouse approve DEVICE`.",
+    ),
+    R.TOO_MANY_REQUESTS: (
+        "more devices came than its fleet secret, profile, address or organisation may send",
+        "Let it come again after the wait it was told; the rates are in `[provisioning]` and in "
+        "`[limits]` of the profile.",
+    ),
+    R.TOO_MANY_WRONG_SECRETS: (
+        "too many wrong secrets were shown from its address, for its key, or by itself",
+        "Let it wait as long as it was told. Look with `gatehouse audit` at `provision:block` who "
+        "showed them, and give broken devices the right secret.",
+    ),
+    R.DENIED_BY_HOOK: (
+        "the hook of its profile said no",
+        "Ask whoever runs the hook; what it said stands in the event (`gatehouse audit`).",
+    ),
+    R.HOOK_FAILED: (
+        "the hook of its profile gave no usable answer in time",
+        "Let it come again; look at the hook with `gatehouse hook list` and `gatehouse hook test "
+        "PROFILE`.",
+    ),
+    R.NO_PROOF_OF_OLD: (
+        "it was provisioned before, and did not prove that it is the same device",
+        "Let it send its old credential, or allow it once: `gatehouse device rearm DEVICE`.",
+    ),
+    R.TOO_MANY_REPROVISIONINGS: (
+        "it asked for new credentials too often",
+        "Look why it loses them; it may ask again later (`reprovisioning_limit` in its profile).",
+    ),
     R.CSR_UNREADABLE: (
         "its signing request cannot be read",
         "Let the firmware send a PKCS #10 request, in base64 or DER.",

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import structlog
+
 from gateway.core.fleet_secrets import proves, why_closed
-from gateway.core.guesses import Guesses
+from gateway.core.guesses import Guesses, Shut, Toll, Whom
+from gateway.core.limits import Allowance
 from gateway.core.model import (
+    Event,
+    EventKind,
     FleetTicket,
+    Outcome,
     Peer,
     ProvisionKey,
     ProvisionRequest,
@@ -15,12 +21,20 @@ from gateway.core.model import (
 from gateway.core.pacing import Pacer
 from gateway.core.ports import Clock, Store
 
+log = structlog.get_logger()
+
+_EVENTS_AT_ONCE = 100
+_EVENTS_PER_S = 1
+"""How often it is written down that the door was shut: a botnet must not fill the disk."""
+_MINUTE_MS = 60_000
+_MOST_NOTED = 10_000
+
 
 class Door:
     """Finds the fleet secret behind what is shown.
 
     Whoever shows a wrong one waits longer each time (`guesses`); whoever shows a right one may come
-    as often as its rates say (`pacer`).
+    as often as its rates say (`pacer`). A right one that is shown on trial is not noted anywhere.
     """
 
     def __init__(self, store: Store, clock: Clock, *, guesses: Guesses, pacer: Pacer) -> None:
@@ -28,44 +42,104 @@ class Door:
         self._clock = clock
         self._guesses = guesses
         self._pacer = pacer
+        self._told = Allowance(_EVENTS_AT_ONCE, _EVENTS_PER_S)
+        self._noted: dict[int, int] = {}
+        """Of fleet secrets that were used: when that is to be written down again."""
 
     async def admit(self, request: ProvisionRequest, proof: ProvisionKey) -> FleetTicket | Refused:
         """The fleet secret that was shown, if it admits now."""
         ticket = await self.prove(request, proof)
-        if isinstance(ticket, Refused):
+        if isinstance(ticket, Refused) or request.trial:
             return ticket
         name = (request.device_name or "").strip()
-        wait_s = self._pacer.take(ticket, host_of(request.peer), name, self._clock())
+        now = self._clock()
+        wait_s = self._pacer.take(ticket, host_of(request.peer), name, now)
         if wait_s:
             return self._refused(ticket, RefusalReason.TOO_MANY_REQUESTS, wait_s)
+        if now >= self._noted.get(ticket.id, 0):
+            await self._note(ticket.id, now)
         return ticket
+
+    async def _note(self, ticket_id: int, now: int) -> None:
+        """It is used in this minute: one write for all who come in it."""
+        if len(self._noted) >= _MOST_NOTED:
+            self._noted.clear()
+        minute = now - now % _MINUTE_MS
+        self._noted[ticket_id] = minute + _MINUTE_MS
+        await self._store.note_use(ticket_id, minute)
 
     async def prove(self, request: ProvisionRequest, proof: ProvisionKey) -> FleetTicket | Refused:
         """The same, whatever its rates say."""
         if not proof.key:
             return Refused(RefusalReason.UNKNOWN_KEY)
         now, address = self._clock(), host_of(request.peer)
-        wait_ms = self._guesses.wait(address, proof.key, now)
-        if wait_ms:
-            wait_s = max(1, -(-wait_ms // 1000))
-            return Refused(RefusalReason.TOO_MANY_WRONG_SECRETS, wait_s)
+        toll = self._guesses.toll(address, proof, now)
+        if toll.shut:
+            return too_early(toll.wait_ms)
         ticket = await self._store.find_fleet_ticket(proof.key)
-        if ticket is None:
-            self._guesses.wrong(address, None, now)
-            return Refused(RefusalReason.UNKNOWN_KEY)
-        if not proves(ticket, proof.secret, request.device_name):
-            self._guesses.wrong(address, proof.key, now)
-            return Refused(RefusalReason.WRONG_SECRET)
-        self._guesses.right(address)
+        if ticket is None or not proves(ticket, proof.secret, request.device_name):
+            return await self._wrong(request.peer, proof, ticket, toll, now)
+        if not request.trial:
+            self._guesses.right(address, proof, now)
+        if toll.wait_ms:
+            return too_early(toll.wait_ms)
         if not ticket.plain:
             closed = why_closed(ticket, address, now)
             if closed is not None:
                 return self._refused(ticket, closed)
         return ticket
 
+    async def _wrong(
+        self, peer: Peer, proof: ProvisionKey, ticket: FleetTicket | None, toll: Toll, now: int
+    ) -> Refused:
+        """There is no such key, or `ticket` has it and another secret."""
+        guessed = self._guesses.wrong(host_of(peer), proof, now, known=ticket is not None)
+        for shut in guessed.shut:
+            await self._tell(shut, peer, ticket, now)
+        wait_ms = max(toll.wait_ms, guessed.wait_ms)
+        if wait_ms:
+            return too_early(wait_ms)
+        wrong = RefusalReason.UNKNOWN_KEY if ticket is None else RefusalReason.WRONG_SECRET
+        return Refused(wrong)
+
+    async def _tell(self, shut: Shut, peer: Peer, ticket: FleetTicket | None, now: int) -> None:
+        """Once, when the door is shut. The event and the line hold nothing that was shown."""
+        profile = "" if ticket is None else ticket.profile.name
+        log.warning(
+            "provision.blocked",
+            wire=peer.wire,
+            peer=peer.address,
+            blocked=shut.whom.value,
+            wrong=shut.count,
+            seconds=shut.seconds,
+            profile=profile,
+        )
+        if not self._told.take(now):
+            return
+        detail = {"blocked": shut.whom.value, "count": str(shut.count)}
+        if shut.whom is not Whom.NOBODY:
+            detail["seconds"] = str(shut.seconds)
+        if profile:
+            detail["profile"] = profile
+        await self._store.record(
+            Event(
+                kind=EventKind.PROVISION_BLOCK,
+                at=now,
+                peer=peer,
+                outcome=Outcome.REFUSED,
+                reason=RefusalReason.TOO_MANY_WRONG_SECRETS.value,
+                detail=detail,
+            )
+        )
+
     def _refused(self, ticket: FleetTicket, reason: RefusalReason, wait_s: int = 0) -> Refused:
         detailed = ticket.profile.policy.detailed_refusals
         return Refused(reason, wait_s, detailed)
+
+
+def too_early(wait_ms: int) -> Refused:
+    """Somebody has to wait, in whole seconds, since something wrong was shown."""
+    return Refused(RefusalReason.TOO_MANY_WRONG_SECRETS, max(1, -(-wait_ms // 1000)))
 
 
 def host_of(peer: Peer) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 from msgspec import Struct
 
@@ -191,15 +192,38 @@ def limits_of(texts: Mapping[str, str], fallback: Limits) -> Limits:
         return fallback
     rates = {counted.value: getattr(fallback, counted.value) for counted in Counted}
     for name, text in texts.items():
+        if name in PROVISIONS:
+            continue
         if name not in rates:
-            raise ValueError(f"{name}: no such limit; there are {', '.join(rates)}")
-        if not isinstance(text, str):
-            raise ValueError(f"{name}: must be a text such as 10:1,300:60")
-        try:
-            rates[name] = parse_rate(text)
-        except ValueError as exc:
-            raise ValueError(f"{name}: {exc}") from None
+            known = ", ".join((*rates, *PROVISIONS))
+            raise ValueError(f"{name}: no such limit; there are {known}")
+        rates[name] = _named_rate(name, text)
     return _plainly(Limits(**rates))
+
+
+PROVISIONS: Final[Mapping[str, str]] = {
+    "provisions": "profile",
+    "provisions_per_secret": "secret",
+    "provisions_per_address": "address",
+}
+"""What a profile's `limits` may say of provisioning, and whose rate it is then."""
+
+
+def provisions_of(texts: Mapping[str, str]) -> dict[str, Rate | None]:
+    """The rates of provisioning written in a profile, by whose they are; None lifts the limit that
+    is configured for all. Raises `ValueError` that begins with the name."""
+    return {
+        whose: _named_rate(name, texts[name]) for name, whose in PROVISIONS.items() if name in texts
+    }
+
+
+def _named_rate(name: str, text: object) -> Rate | None:
+    if not isinstance(text, str):
+        raise ValueError(f"{name}: must be a text such as 10:1,300:60")
+    try:
+        return parse_rate(text)
+    except ValueError as exc:
+        raise ValueError(f"{name}: {exc}") from None
 
 
 def _plainly(limits: Limits) -> Limits:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from gateway.core.limits import Allowance
-from gateway.core.model import Event, EventKind, Outcome, ProvisionRequest, Refused
+from gateway.core.model import (
+    Event,
+    EventKind,
+    Outcome,
+    ProvisionRequest,
+    RefusalReason,
+    Refused,
+)
 from gateway.core.names import printable
 from gateway.core.ports import Clock, Store
 
@@ -32,6 +39,8 @@ class Refuser:
     ) -> Refused:
         """`refused` once more, with an event of it. `subject`: the device's name, if not asked."""
         now = self._clock()
+        if refused.reason is RefusalReason.TOO_MANY_WRONG_SECRETS:
+            return refused  # written down once, when the door was shut
         if self._strangers.take(now):
             missed = self._strangers.forget_missed()
             detail = {"refusals not written down before": str(missed)} if missed else {}

@@ -33,6 +33,7 @@ CODES: Mapping[Status, int] = {
     Status.TIMEOUT: 408,
     Status.OVERLOADED: 503,
     Status.LIMITED: 429,
+    Status.PENDING: 202,
     Status.FULL: 500,
     Status.FAILED: 500,
     Status.IGNORED: 500,
@@ -43,8 +44,11 @@ _MEDIA_TYPES = {
     Format.JSON: "application/json",
     Format.TEXT: "text/plain; charset=utf-8",
     Format.PROTOBUF: "application/x-protobuf",
+    Format.CBOR: "application/cbor",
     Format.BYTES: _OCTETS,
     Format.HTML: "text/html; charset=utf-8",
+    Format.PROBLEM_JSON: "application/problem+json",
+    Format.PROBLEM_CBOR: "application/concise-problem-details+cbor",
     Format.METRICS: "text/plain; version=0.0.4; charset=utf-8",
 }
 _DELETED = Reply(b"Device was deleted!", Status.DELETED, Format.TEXT)

@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.core.access import Access
+from gateway.core.access import SOMEBODY, Access
 from gateway.core.limits import Rate, RateLimiter
 from gateway.core.logins import host_of
 from gateway.core.model import (
@@ -101,7 +101,7 @@ class Callers:
         wait_s = self.strangers.wait_s(call.peer)
         if wait_s:
             return too_many(wait_s)
-        device = await self._access.by_token(Secret(token)) if token else None
+        device = await self._access.by_token(Secret(token), call.peer) if token else None
         if device is None:
             self.strangers.wrong(call.peer)
             return INVALID_TOKEN
@@ -140,7 +140,9 @@ class Callers:
         limited = self._limiter.take(known.device, points, self._clock(), own=own, gateway=gateway)
         return None if limited is None else too_many(limited.retry_after_s)
 
-    async def by_token(self, token: Secret) -> Device | Ticket | None:
+    async def by_token(self, token: Secret, peer: Peer = SOMEBODY) -> Device | Ticket | None:
         """For connections: the device of a token, or the ticket that waits with it."""
         found = await self._store.find_token(token) if token else None
+        if found is None and token:
+            return await self._access.by_token(token, peer)  # one that is used for the first time
         return None if isinstance(found, Ticket) and found.expired(self._clock()) else found

@@ -26,9 +26,11 @@ PATH: Final = "/external/api/provision"
 _TEMPLATE_REASONS: Final = frozenset({RefusalReason.UNKNOWN_TEMPLATE, RefusalReason.OTHER_TEMPLATE})
 
 
-def refusal(reason: RefusalReason) -> Reply:
+def refusal(refused: Refused) -> Reply:
     """Of a claim. Unknown, expired and revoked tokens cannot be told apart (section 3.3)."""
-    return NO_TEMPLATE if reason in _TEMPLATE_REASONS else INVALID_TOKEN
+    if refused.retry_after_s:
+        return too_many(refused.retry_after_s)
+    return NO_TEMPLATE if refused.reason in _TEMPLATE_REASONS else INVALID_TOKEN
 
 
 class ClaimApi:
@@ -68,7 +70,7 @@ class ClaimApi:
         )
         if not isinstance(result, Refused):
             return DONE
-        reply = refusal(result.reason)
+        reply = refusal(result)
         if reply is INVALID_TOKEN:
             self._callers.strangers.wrong(call.peer)
         return reply
@@ -78,7 +80,7 @@ class ClaimApi:
         wait_s = self._callers.strangers.wait_s(call.peer)
         if wait_s:
             return too_many(wait_s)
-        found = await self._callers.by_token(Secret(parameter(call, "token")))
+        found = await self._callers.by_token(Secret(parameter(call, "token")), call.peer)
         if found is None:
             self._callers.strangers.wrong(call.peer)
             return INVALID_TOKEN

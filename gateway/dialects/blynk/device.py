@@ -132,7 +132,7 @@ class DeviceApi:
         wait_s = callers.strangers.wait_s(call.peer)
         if wait_s:
             return too_many(wait_s)
-        found = await callers.by_token(Secret(parameter(call, "token")))
+        found = await callers.by_token(Secret(parameter(call, "token")), call.peer)
         if found is None:
             callers.strangers.wrong(call.peer)
             return INVALID_TOKEN

@@ -128,7 +128,7 @@ class BlynkMqtt:
     # ── devices, and what may become one ────────────────────────────────────────────────────
 
     async def _by_token(self, name: str, token: Secret, peer: Peer) -> Admitted | Rejected:
-        found = await self._callers.by_token(token)
+        found = await self._callers.by_token(token, peer)
         if found is None:
             return _UNKNOWN
         if isinstance(found, Ticket):

@@ -173,7 +173,7 @@ class PendingApi:
             return Reply(status=Status.BAD_REQUEST, reason=str(exc))
         result = await self._uplink.provision(guest.token, said, call.peer)
         if isinstance(result, Refused):
-            refused = refusal(result.reason)
+            refused = refusal(result)
             guest.line.note(refused.reason)
             gone = NOT_AUTHORIZED if refused is INVALID_TOKEN else None
             return structs.replace(refused, close=gone)

@@ -101,7 +101,7 @@ class BlynkStream:
             return Rejected(QUOTA_LIMIT, QUOTA_LIMIT, "too many wrong tokens")
         token = _token_in(hello)
         try:
-            found = await self._callers.by_token(token)
+            found = await self._callers.by_token(token, hello.peer)
             if found is None:
                 strangers.wrong(hello.peer)
                 return Rejected(INVALID_TOKEN, INVALID_TOKEN, "unknown token")
@@ -236,6 +236,9 @@ class BlynkStream:
 
     def _refusal(self, call: Call, refused: Refused) -> Reply:
         """A wrong template uses nothing up; without its token the session is over."""
+        if refused.retry_after_s:
+            wait_s = refused.retry_after_s
+            return Reply(status=Status.LIMITED, reason="too many claims", retry_after_s=wait_s)
         if refused.reason in _TEMPLATE_REASONS:
             guest: StreamGuest = call.guest
             guest.refused = True

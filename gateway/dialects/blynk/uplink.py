@@ -162,7 +162,7 @@ class Uplink:
         if not isinstance(result, Refused):
             await self.offer_firmware(place, said)
             return DONE
-        refused = refusal(result.reason)
+        refused = refusal(result)
         if refused is INVALID_TOKEN:
             return place.gone()
         place.note(refused.reason)

@@ -10,21 +10,29 @@ from gateway.core.model import (
     Certificate,
     PresharedKey,
     Provisioned,
+    ProvisionRequest,
     ProvisionResult,
-    RefusalReason,
     Refused,
+    Rehearsal,
 )
+from gateway.core.ports import Clock
 from gateway.core.provisioning import Provisioner
 from gateway.dialects.thingsboard import operations
+from gateway.dialects.thingsboard.additions import encode_members, encode_rehearsal
+from gateway.dialects.thingsboard.formats import also_in_cbor
 from gateway.dialects.thingsboard.payloads import (
-    FAILURE_BODY,
-    NOT_FOUND_BODY,
     decode_gateway_provision,
     decode_provision,
     decode_provision_either,
     encode_legacy,
     encode_provisioned,
     encode_signed,
+)
+from gateway.dialects.thingsboard.problems import (
+    is_not_found,
+    plain_reply,
+    refusal_reply,
+    with_body,
 )
 from gateway.dialects.thingsboard.topics import (
     GATEWAY_PROVISION_REQUEST,
@@ -40,28 +48,19 @@ _POST_IT = Reply(status=Status.BAD_REQUEST, reason="provisioning is a POST")
 REQUEST_TOPIC = "/provision/request"
 RESPONSE_TOPIC = "/provision/response"
 
-_UNPROVEN = frozenset(
-    {
-        RefusalReason.UNKNOWN_KEY,
-        RefusalReason.WRONG_SECRET,
-        RefusalReason.PROVISIONING_DISABLED,
-        RefusalReason.CERTIFICATE_CHAIN_ONLY,
-    }
-)
-"""Reasons answered NOT_FOUND. ThingsBoard never says whether the key or the secret was wrong."""
-
 
 class ProvisionApi:
     """Bytes of a provisioning request → `Provisioner` → bytes of its answer."""
 
-    def __init__(self, provisioner: Provisioner) -> None:
+    def __init__(self, provisioner: Provisioner, clock: Clock) -> None:
         self._provisioner = provisioner
+        self._clock = clock
 
     def routes(self) -> tuple[Route, ...]:
         return (
             Route(
                 name="thingsboard.provision.json",
-                handler=self.provision_json,
+                handler=also_in_cbor(self.provision_json),
                 http=("POST /api/v1/provision",),
                 http_codes={Status.REFUSED: 200},
                 quiet=True,
@@ -70,7 +69,7 @@ class ProvisionApi:
             ),
             Route(
                 name="thingsboard.provision",
-                handler=self.provision,
+                handler=also_in_cbor(self.provision),
                 # Section 5: three segments ending in `provision`, or the fourth of more.
                 coap=(
                     "POST /api/v1/provision",
@@ -123,15 +122,12 @@ class ProvisionApi:
 
     async def provision_json(self, call: Call) -> Reply:
         """HTTP takes JSON only."""
-        request = decode_provision(call.body, call.peer)
-        result = await self._provisioner.provision(request)
-        return json_reply(result, request.credentials.csr, legacy=request.legacy)
+        return await self._answered(call, decode_provision(call.body, call.peer))
 
     async def provision_for_gateway(self, call: Call) -> Reply:
         """JSON alone: the messages have no place for the number that is echoed."""
         request, number = decode_gateway_provision(call.body, call.peer)
-        result = await self._provisioner.provision(request)
-        reply = json_reply(result, request.credentials.csr, legacy=request.legacy)
+        reply = await self._answered(call, request)
         if number is None:
             return reply
         return structs.replace(reply, body=b'%b,"id":%d}' % (reply.body[:-1], number))
@@ -139,10 +135,31 @@ class ProvisionApi:
     async def provision(self, call: Call) -> Reply:
         """MQTT and CoAP try JSON, then protobuf; the answer is in the format that could be read."""
         request, protobuf = decode_provision_either(call.body, call.peer)
-        result = await self._provisioner.provision(request)
         if protobuf:
-            return _protobuf_reply(result)
-        return json_reply(result, request.credentials.csr, legacy=request.legacy)
+            return _protobuf_reply(await self._provisioner.provision(request), call)
+        return await self._answered(call, request)
+
+    async def _answered(self, call: Call, request: ProvisionRequest) -> Reply:
+        """The answer in JSON, to a trial as well."""
+        if call.identity is not None:
+            request = structs.replace(request, identity=call.identity)
+        if request.trial:
+            return rehearsal_reply(await self._provisioner.rehearse(request))
+        result = await self._provisioner.provision(request)
+        if isinstance(result, Refused):
+            return refusal_reply(result, call)
+        reply = json_reply(result, request.credentials.csr, legacy=request.legacy)
+        if result.members is not None:
+            return structs.replace(reply, body=self._with_members(reply.body, request, result))
+        return reply
+
+    def _with_members(self, body: bytes, request: ProvisionRequest, result: Provisioned) -> bytes:
+        """What its profile lets an answer tell besides."""
+        members = result.members
+        assert members is not None
+        if request.legacy:
+            members = structs.replace(members, device_id=False)  # told already
+        return encode_members(body, members, result.device, self._clock())
 
 
 def json_reply(result: ProvisionResult, csr: str = "", *, legacy: bool = False) -> Reply:
@@ -156,14 +173,22 @@ def json_reply(result: ProvisionResult, csr: str = "", *, legacy: bool = False) 
             if legacy:
                 body = encode_legacy(body, device, credentials)
             return Reply(body, Status.OK, Format.JSON)
-        case Refused(reason):
-            body = NOT_FOUND_BODY if reason in _UNPROVEN else FAILURE_BODY
-            return Reply(body, Status.REFUSED, Format.JSON, reason.value)
+        case Refused():
+            return plain_reply(result)
         case unreachable:
             assert_never(unreachable)
 
 
-def _protobuf_reply(result: ProvisionResult) -> Reply:
+def rehearsal_reply(rehearsal: Rehearsal) -> Reply:
+    """The answer to a trial, with the status that the request itself would be answered with."""
+    refusal = rehearsal.refusal
+    if refusal is None:
+        return Reply(encode_rehearsal(rehearsal), Status.OK, Format.JSON)
+    reply = json_reply(refusal)
+    return structs.replace(reply, body=encode_rehearsal(rehearsal, reply.body))
+
+
+def _protobuf_reply(result: ProvisionResult, call: Call) -> Reply:
     from gateway.dialects.thingsboard import protobuf
 
     match result:
@@ -173,7 +198,11 @@ def _protobuf_reply(result: ProvisionResult) -> Reply:
         case Provisioned(_, credentials):
             return Reply(protobuf.encode_provisioned(credentials), Status.OK, Format.PROTOBUF)
         case Refused(reason):
-            refuse = protobuf.NOT_FOUND_BODY if reason in _UNPROVEN else protobuf.FAILURE_BODY
-            return Reply(refuse, Status.REFUSED, Format.PROTOBUF, reason.value)
+            reply = refusal_reply(result, call)
+            if reply.format is not Format.JSON:
+                return reply
+            absent = is_not_found(reason)
+            body = protobuf.NOT_FOUND_BODY if absent else protobuf.FAILURE_BODY
+            return with_body(reply, body, Format.PROTOBUF)
         case unreachable:
             assert_never(unreachable)

@@ -53,6 +53,7 @@ CODES: Final[Mapping[Status, int]] = {
     Status.TIMEOUT: Code.TIMEOUT,
     Status.OVERLOADED: Code.QUOTA_LIMIT,
     Status.LIMITED: Code.QUOTA_LIMIT,
+    Status.PENDING: Code.QUOTA_LIMIT,
     Status.FULL: Code.QUOTA_LIMIT,
     Status.FAILED: Code.SERVER_ERROR,
     Status.INTERNAL: Code.SERVER_ERROR,

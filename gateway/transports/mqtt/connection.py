@@ -262,7 +262,7 @@ class Connection(Sender):
         self, router: Router, packet: Publish, route: Route | None, reply: Reply
     ) -> str | None:
         """Where the answer is published; None when it has no body on MQTT."""
-        if reply.status not in _ANSWERED:
+        if reply.status not in _ANSWERED and reply.ack is None:
             return None
         if reply.topic:
             return reply.topic

@@ -59,7 +59,7 @@ SUBSCRIPTION_ID_UNSUPPORTED = 0xA1
 NO_SUBSCRIPTION_EXISTED = 0x11
 
 _BUSY = Conduct(ack=QUOTA_EXCEEDED, close=None, ack_v3=False, close_v3=True)
-_LATER = (Status.OVERLOADED, Status.LIMITED)
+_LATER = (Status.OVERLOADED, Status.LIMITED, Status.PENDING)
 _BROKEN = Conduct(ack=None, close=IMPLEMENTATION_SPECIFIC, ack_v3=False, close_v3=True)
 
 _LARGEST = MAX_REMAINING + 5
@@ -277,12 +277,12 @@ class Session:
         the reply is the last. `conduct` is the route's and stands above the session's.
         """
         status = reply.status
-        if status is not Status.OK and status is not Status.REFUSED:
+        if status is not Status.OK and status is not Status.REFUSED and reply.ack is None:
             return self._misconduct(packet, reply, conduct)
         source = reply.source
         if source is not None and topic and _size(topic.encode(), source) > _LARGEST:
             return self._misconduct(packet, _TOO_LARGE, conduct)
-        data = self._acknowledge(packet) if packet.qos else b""
+        data = self._acknowledge(packet, reply) if packet.qos else b""
         if topic is None:
             step = Step(data)
         else:
@@ -297,8 +297,10 @@ class Session:
         farewell = self.farewell(reply.close, reply.reason)
         return Step(step.data, close=True, body=step.body, tail=farewell)
 
-    def _acknowledge(self, packet: Publish) -> bytes:
-        """The acknowledgement of a success."""
+    def _acknowledge(self, packet: Publish, reply: Reply | None = None) -> bytes:
+        """The acknowledgement of a success, or of what is answered all the same."""
+        if reply is not None and reply.ack is not None and self.version == 5:
+            return self._refusal(packet.packet_id, reply.ack, reply.reason, reply.retry_after_s)
         if packet.qos == 1:
             return encode_ack(PUBACK, packet.packet_id, self.version)
         assert self._open is not None
@@ -340,8 +342,11 @@ class Session:
             return Step(data)
         return Step(data + self.farewell(close, reply.reason), close=True)
 
-    def _refusal(self, packet_id: int, code: int, reason: str) -> bytes:
-        packet = encode_ack(PUBACK, packet_id, 5, code, self._explain(reason))
+    def _refusal(self, packet_id: int, code: int, reason: str, retry_after_s: int = 0) -> bytes:
+        told = self._explain(reason)
+        if retry_after_s and self._may_explain:
+            told = {**told, packets.USER_PROPERTY: (("retry-after", str(retry_after_s)),)}
+        packet = encode_ack(PUBACK, packet_id, 5, code, told)
         if len(packet) > self._peer_takes_bytes:
             return encode_ack(PUBACK, packet_id, 5, code)
         return packet

@@ -1,0 +1,203 @@
+"""Refusals as bytes: ThingsBoard's own shapes, and on request what is wrong in detail.
+
+Who gets which:
+
+- ThingsBoard's two bodies, to the byte, are what everybody gets who does not ask for more. One that
+  has to wait is told so beside them: `retryAfter`, in seconds.
+- A problem document (RFC 9457; over CoAP RFC 9290) is what they get who ask for one, by `Accept`,
+  and those whose profile says `detailed_refusals`. MQTT has no way to ask: there such a profile's
+  answers have further members.
+- What is wrong is told to callers alone that have proven a secret. A problem for others says in
+  words what the two bodies say.
+
+No answer repeats anything of a request.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from gateway.core.model import RefusalReason, Refused, Wire
+from gateway.core.refusals import QUOTA_EXCEEDED, REFUSALS, Refusal
+from gateway.dialects.thingsboard.payloads import FAILURE_BODY, NOT_FOUND_BODY
+from gateway.wire.call import Call, Format, Reply, Status
+
+PROBLEM_JSON: Final = "application/problem+json"
+PROBLEM_CBOR: Final = 257
+"""Content-Format of RFC 9290."""
+PLACE: Final = "/refusals"
+"""Where problem types are explained: a reference relative to this server."""
+OUR_ENTRY: Final = "urn:uuid:8f4e7c1a-52d0-4b7e-9c36-0d1f6a2b9e55"
+"""The name of our own entry in a problem of RFC 9290, an object of `code` and `retryAfter`: further
+entries are named by URIs, or by numbers that are registered."""
+COME_AGAIN: Final = "come again later"
+
+_NOT_FOUND: Final = frozenset(
+    {
+        RefusalReason.UNKNOWN_KEY,
+        RefusalReason.WRONG_SECRET,
+        RefusalReason.PROVISIONING_DISABLED,
+        RefusalReason.CERTIFICATE_CHAIN_ONLY,
+    }
+)
+"""Reasons answered NOT_FOUND. ThingsBoard never says whether the key or the secret was wrong."""
+_STATUSES: Final = {
+    202: Status.PENDING,
+    400: Status.BAD_REQUEST,
+    401: Status.UNAUTHENTICATED,
+    403: Status.FORBIDDEN,
+    404: Status.NOT_FOUND,
+    409: Status.CONFLICT,
+    429: Status.LIMITED,
+    503: Status.OVERLOADED,
+}
+_TITLES: Final = {400: "Bad Request", 404: "Not Found", 429: "Too Many Requests"}
+"""What a problem without a type of its own is called (RFC 9457, section 4.2.1)."""
+_UNSAID: Final = {
+    "NOT_FOUND": "Provision data was not found!",
+    "FAILURE": "Failed to provision device!",
+    "PENDING": "Provisioning waits for approval!",
+}
+_encode = msgspec.json.Encoder().encode
+
+
+def refusal_reply(refused: Refused, call: Call) -> Reply:
+    """The answer to a call that was refused, in the form the caller, or its profile, asks for."""
+    wire = call.peer.wire.plain
+    if wire is Wire.HTTP and (refused.detailed or wants_problem(call.headers.get("Accept", ""))):
+        return _problem_json(refused)
+    if wire is Wire.COAP and (
+        call.accept == PROBLEM_CBOR or (refused.detailed and call.accept is None)
+    ):
+        return _problem_cbor(refused)
+    return plain_reply(refused, detailed=refused.detailed)
+
+
+def plain_reply(refused: Refused, *, detailed: bool = False) -> Reply:
+    """ThingsBoard's own answer; `detailed`: with what is wrong besides, if the caller may know."""
+    row = REFUSALS[refused.reason]
+    wait_s, word = refused.retry_after_s, _word(refused.reason)
+    body = NOT_FOUND_BODY if word == "NOT_FOUND" else FAILURE_BODY
+    told = _told(refused, row) if detailed and row.proven else {}
+    if wait_s:
+        told["retryAfter"] = wait_s
+    if told or word == "PENDING":
+        body = _encode({"errorMsg": _UNSAID[word], "status": word} | told)
+    return _labelled(body, Format.JSON, refused, row, detailed=detailed)
+
+
+def with_body(reply: Reply, body: bytes, kind: Format) -> Reply:
+    """The same answer in another form."""
+    return msgspec.structs.replace(reply, body=body, format=kind)
+
+
+def is_not_found(reason: RefusalReason) -> bool:
+    """Whether ThingsBoard would say NOT_FOUND rather than FAILURE."""
+    return reason in _NOT_FOUND
+
+
+def wants_problem(accept: str) -> bool:
+    """Whether `application/problem+json` is named in an Accept header, and not with a weight of 0.
+
+    A range (`*/*`) does not name it: nearly every client sends one.
+    """
+    if PROBLEM_JSON not in accept.lower():
+        return False
+    for part in accept.lower().split(","):
+        media, *parameters = (one.strip() for one in part.split(";"))
+        if media == PROBLEM_JSON:
+            return not any(_is_zero(one) for one in parameters)
+    return False
+
+
+def _is_zero(parameter: str) -> bool:
+    name, _, value = parameter.replace(" ", "").partition("=")
+    return name == "q" and value.strip("0.") == ""
+
+
+def _word(reason: RefusalReason) -> str:
+    if reason is RefusalReason.APPROVAL_PENDING:
+        return "PENDING"
+    return "NOT_FOUND" if reason in _NOT_FOUND else "FAILURE"
+
+
+def _told(refused: Refused, row: Refusal) -> dict[str, Any]:
+    """What is wrong, for a caller that may know it."""
+    return {"code": row.code, "title": row.title, "detail": refused.said or row.detail}
+
+
+def _numbers(refused: Refused, row: Refusal) -> tuple[int, int]:
+    """The status in HTTP and the code in CoAP; who is to come again later is told so by them."""
+    if refused.retry_after_s and not row.waits:
+        return 429, 429
+    return row.http, row.coap
+
+
+def _labelled(
+    body: bytes, kind: Format, refused: Refused, row: Refusal, *, detailed: bool
+) -> Reply:
+    wait_s = refused.retry_after_s
+    waits = wait_s or refused.reason is RefusalReason.APPROVAL_PENDING
+    status = _STATUSES[_numbers(refused, row)[0]] if waits else Status.REFUSED
+    told = detailed and row.proven
+    ack = QUOTA_EXCEEDED if waits else row.mqtt if told else None
+    reason = row.title if told else COME_AGAIN if waits else refused.reason.value
+    return Reply(body, status, kind, reason, wait_s, ack=ack)
+
+
+def _problem_json(refused: Refused) -> Reply:
+    row = REFUSALS[refused.reason]
+    http, _ = _numbers(refused, row)
+    if row.proven:
+        told = _told(refused, row)
+        document = {"type": f"{PLACE}#{row.code}", "title": told["title"], "status": http}
+        document |= {"detail": told["detail"], "code": row.code}
+    else:
+        http = _unproven(refused)
+        document = {"type": "about:blank", "title": _TITLES[http], "status": http}
+        document["detail"] = _UNSAID[_word(refused.reason)]
+    if refused.retry_after_s:
+        document["retryAfter"] = refused.retry_after_s
+    return Reply(
+        _encode(document),
+        _STATUSES[http],
+        Format.PROBLEM_JSON,
+        refused.reason.value,
+        refused.retry_after_s,
+    )
+
+
+def _problem_cbor(refused: Refused) -> Reply:
+    from cbor2 import dumps  # the few devices that ask for it pay for it
+
+    row = REFUSALS[refused.reason]
+    http, coap = _numbers(refused, row)
+    own: dict[str, Any] = {}
+    if row.proven:
+        told = _told(refused, row)
+        document: dict[int | str, Any] = {-1: told["title"], -2: told["detail"]}
+        own["code"] = row.code
+    else:
+        http = coap = _unproven(refused)
+        document = {-1: _TITLES[http], -2: _UNSAID[_word(refused.reason)]}
+    if refused.retry_after_s:
+        own["retryAfter"] = refused.retry_after_s
+    document[-4] = coap // 100 << 5 | coap % 100
+    if own:
+        document[OUR_ENTRY] = own
+    return Reply(
+        dumps(document),
+        _STATUSES[http],
+        Format.PROBLEM_CBOR,
+        refused.reason.value,
+        refused.retry_after_s,
+    )
+
+
+def _unproven(refused: Refused) -> int:
+    """The number for a caller that has proven nothing; it is the same in HTTP and CoAP."""
+    if refused.retry_after_s:
+        return 429
+    return 404 if refused.reason in _NOT_FOUND else 400
