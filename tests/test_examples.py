@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,11 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
         'provision_type = "CHECK_PRE_PROVISIONED_DEVICES"\n'
         'provision_key = "meters-key-0001"\nprovision_secret = { env = "FLEET_SECRET" }\n'
     )
+    (folder / "profiles" / "asking.toml").write_text(
+        'provision_type = "ALLOW_CREATE_NEW_DEVICES"\n'
+        'provision_key = "asking-key-0001"\nprovision_secret = { env = "FLEET_SECRET" }\n'
+        "[admission]\napproval = true\napproval_backoff_s = 1\n"
+    )
     command = folder / "bin" / "gatehouse"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m gateway "$@"\n')
@@ -166,6 +172,26 @@ def test_a_device_is_provisioned_and_its_reading_stored(gate: Gate, wire: str) -
     assert done.status == 0, done
     assert done.err == ""
     assert gate.readings(named(done, wire)) == [("temperature", 21.5)]
+
+
+def test_a_device_speaks_cbor_and_senml(gate: Gate) -> None:
+    """Its measurements are on disk under their whole names; where an operator is to be asked, it
+    waits, and comes in once it is approved."""
+    done = gate.device("senml_device.py", gate.url("coap"))
+    assert (done.status, done.err) == (0, ""), done
+    sent = [("cellar:humidity", 48.25), ("cellar:temperature", 21.5)]
+    assert sorted(gate.readings(named(done, "coap"))) == sent
+    pair = {"key": "asking-key-0001", "secret": gate.pair.secret.reveal()}
+    with ThreadPoolExecutor() as pool:
+        waits = pool.submit(gate.device, "senml_device.py", gate.url("coap"), **pair)
+        deadline = time.monotonic() + 20
+        while not (names := json.loads(gate.operate("pending", "--json"))):
+            assert time.monotonic() < deadline
+        gate.operate("approve", names[0]["device"])
+        done = waits.result()
+    assert done.status == 0, done
+    assert set(done.err.splitlines()) == {f"{names[0]['device']} waits for an operator"}
+    assert sorted(gate.readings(named(done, "coap"))) == sent
 
 
 def test_a_device_gets_a_certificate_for_its_own_key(gate: Gate) -> None:
@@ -470,7 +496,7 @@ def test_the_examples_stand_alone() -> None:
     """No example imports the gateway, and the list in their README names each of them."""
     scripts = sorted(EXAMPLES.glob("*.py"))
     listed = (EXAMPLES / "README.md").read_text()
-    assert len(scripts) == 11
+    assert len(scripts) == 12
     for script in scripts:
         tree = ast.parse(script.read_text())
         names = {

@@ -37,7 +37,15 @@ FLOORS = {
         "core.model",
         "core.pki.model",
     },
-    "profile_policies": {"toml_lines", "core.admitting", "core.giving", "core.model"},
+    "profile_policies": {
+        "toml_lines",
+        "core.giving",
+        "core.model",
+        "core.name_patterns",
+        "core.networks",
+        "core.opening_hours",
+    },
+    "policy_words": {"toml_lines", "profile_policies", "core.errors", "core.model"},
     "profile_certificates": {"toml_lines", "core.errors", "core.model", "core.pki"},
     "log": {"core.model", "core.errors"},
     "toml_lines": {"core.errors", "core.limits"},
@@ -51,7 +59,7 @@ FLOORS = {
 FOREIGN = {
     "core": {"msgspec", "structlog", "cryptography", "OpenSSL", "re2"},
     "wire": {"msgspec", "structlog"},
-    "dialects": {"msgspec", "structlog", "google", "grpc_tools", "jwt"},
+    "dialects": {"cbor2", "msgspec", "structlog", "google", "grpc_tools", "jwt"},
     "transports": {
         "aiohttp",
         "aiocoap",

@@ -62,6 +62,9 @@ class Status(Enum):
     """Later: a bound of the configuration is reached. `Reply.retry_after_s` says when."""
     LIMITED = "limited"
     """Too much from this device: a rate limit is hit. `Reply.retry_after_s` says when."""
+    PENDING = "pending"
+    """Nothing is wrong, but somebody has to agree first. `Reply.retry_after_s` says when to come
+    again."""
     FULL = "full"
     """No more of these: a bound is reached that waiting does not lift."""
     FAILED = "failed"
@@ -78,11 +81,16 @@ class Format(Enum):
     EMPTY = "empty"
     JSON = "json"
     PROTOBUF = "protobuf"
+    CBOR = "cbor"
     TEXT = "text"
     BYTES = "bytes"
     HTML = "html"
     METRICS = "metrics"
     """Prometheus' text format."""
+    PROBLEM_JSON = "problem_json"
+    """What is wrong, as RFC 9457 has it."""
+    PROBLEM_CBOR = "problem_cbor"
+    """What is wrong, as RFC 9290 has it."""
     CERTIFICATE = "certificate"
     """One certificate in DER."""
 
@@ -125,7 +133,8 @@ class Call(Struct, frozen=True):
     finds it from `params`. `session` is where a dialect may keep what it must remember between
     the calls of one connection (which payload format was last used); None on other wires.
     `identity` is whom the handshake of a secure wire proved the peer to be; `headers` are HTTP's,
-    `accept` is the Content-Format a CoAP request would like best; None: it does not say.
+    `accept` is the Content-Format a CoAP request would like best, `content_format` that of its body
+    (RFC 7252, section 12.3); None: it does not say.
     `guest` is the dialect's own side of an MQTT session. `observer` is set when a CoAP GET asks
     to observe: a handler that agrees answers with `Reply.on_end`. `taken` is set on MQTT: a handler
     that waits for somebody else calls it, and the client is acknowledged before its answer.
@@ -143,6 +152,7 @@ class Call(Struct, frozen=True):
     identity: Identity | None = None
     headers: Mapping[str, str] = NOTHING
     accept: int | None = None
+    content_format: int | None = None
 
     def __repr__(self) -> str:
         return f"Call({len(self.body)} bytes from {self.peer.wire})"  # a body may hold a secret
@@ -151,7 +161,9 @@ class Call(Struct, frozen=True):
 class Reply(Struct, frozen=True):
     """One answer. `reason` is for the log and, where the wire has room, a sentence for the peer.
 
-    It never holds what the peer sent. `retry_after_s` goes with `OVERLOADED` and `LIMITED`.
+    It never holds what the peer sent. `retry_after_s` goes with `OVERLOADED`, `LIMITED` and
+    `PENDING`. `ack` is the MQTT 5 reason code of the acknowledgement of a publish that is answered
+    with a body all the same; MQTT then has the body whatever the status.
 
     `topic` is where an MQTT answer goes when the route cannot say it beforehand. `close` ends the
     MQTT session after the answer, with that MQTT 5 reason. `source` is a body in pieces, instead
@@ -169,6 +181,7 @@ class Reply(Struct, frozen=True):
     source: Source | None = None
     headers: Mapping[str, str] = NOTHING
     on_end: Callable[[], None] | None = None
+    ack: int | None = None
 
     def __repr__(self) -> str:
         return f"Reply({self.status.value}, {len(self.body)} bytes)"  # a body may hold a secret

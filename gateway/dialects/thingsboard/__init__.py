@@ -22,6 +22,10 @@ The contract is kept to the byte, except for these differences, each on purpose:
   its certificate with `{"csr":".."}` by POST to `/api/v1/{token}/certificate` or on
   `v1/devices/me/certificate/request/{id}`, with or without the number. It may do so, and nothing
   else, for as many days after the certificate's end as its profile allows.
+- Extension: CBOR (RFC 8949) on CoAP and HTTP, and SenML (RFC 8428) for telemetry, where a request
+  says so by its Content-Format or `Content-Type`; what is JSON under such a name stays JSON. Other
+  names are not heeded. Texts in CBOR are never taken for numbers, and what JSON has no word for is
+  a bad payload.
 - A waiting device that sends a `csr` or asks for DTLS_PSK gets that, and not what it was added
   with; all else it asks for is ignored, as in ThingsBoard.
 - `sessionPresent` in CONNACK is always 0: nothing is ever kept for an absent client.
@@ -174,7 +178,7 @@ class ThingsBoard:
         self._session_idle_s = session_idle_s
         self._callers = callers = Callers(access, profiles, limiter, attendance, clock)
         self._renewals = renewals = Renewals(callers.fresh_settings)
-        self._provision = ProvisionApi(provisioner)
+        self._provision = ProvisionApi(provisioner, clock)
         self._device = DeviceApi(callers, traffic, sessions, renewals, clock, limits)
         self._rpc = RpcApi(callers, rpc, methods, sessions, renewals, limiter, limits)
         self._claim = ClaimApi(callers, claiming)
@@ -244,6 +248,7 @@ class ThingsBoard:
             hello.client_id,
             hello.username,
             None if password is None else Secret(password.decode("utf-8", "surrogateescape")),
+            hello.peer,
         )
         return _rejected(hello) if device is None else await self._judged(device, hello)
 

@@ -14,6 +14,7 @@ from gateway.core.ports import Clock
 from gateway.core.presence import Attendance
 from gateway.core.profiles import Profiles
 from gateway.dialects.thingsboard.codecs import JSON, Codec
+from gateway.dialects.thingsboard.formats import CBOR, is_cbor
 from gateway.dialects.thingsboard.profile import PayloadKind, ThingsBoardProfile, read_section
 from gateway.wire.call import Call, Reply, Status
 
@@ -72,7 +73,7 @@ class Callers:
             return call.device
         token, identity = call.params.get("token"), call.identity
         if identity is None or token:
-            device = await self._access.by_token(Secret(token)) if token else None
+            device = await self._access.by_token(Secret(token), call.peer) if token else None
             if device is None or (identity is not None and identity.device_id != device.id):
                 return UNAUTHENTICATED
         else:
@@ -108,7 +109,9 @@ class Callers:
         return device if self._clock() <= identity.expires_at + days * _DAY_MS else None
 
     async def codec(self, call: Call, device: Device) -> Codec:
-        """What a call that names no format is in: JSON over HTTP, else the profile's format."""
+        """What a call is in: CBOR if it says so, else JSON over HTTP, else the profile's format."""
+        if is_cbor(call):
+            return CBOR
         return JSON if call.peer.wire.plain is Wire.HTTP else (await self.settings(device)).codec
 
     async def settings(self, device: Device) -> Settings:

@@ -7,7 +7,13 @@ from functools import partial
 
 from msgspec import Struct, structs
 
-from gateway.core.model import Attributes, AttributesChange, AttributesSelection, Device
+from gateway.core.model import (
+    Attributes,
+    AttributesChange,
+    AttributesSelection,
+    Device,
+    Reading,
+)
 from gateway.core.ports import Clock
 from gateway.core.renewals import Renewals
 from gateway.core.sessions import Sessions, Slot
@@ -15,10 +21,11 @@ from gateway.core.traffic import Traffic
 from gateway.dialects.thingsboard import operations
 from gateway.dialects.thingsboard.callers import Callers, Settings
 from gateway.dialects.thingsboard.codecs import JSON, Codec
+from gateway.dialects.thingsboard.formats import SENML_CBOR, codec_for_answer, senml_format
 from gateway.dialects.thingsboard.readings import MOST_VALUES, selection_from_query
 from gateway.dialects.thingsboard.topics import Voice, request_id
 from gateway.dialects.thingsboard.watches import Observation, Poll, poll_timeout_s
-from gateway.wire.call import NOTHING, Call, Format, Observer, Reply, Status
+from gateway.wire.call import NOTHING, Call, Observer, Reply, Status
 from gateway.wire.route import Route
 
 # What is limited is told in the words of ThingsBoard where it has any (contract, section 10, 11).
@@ -149,13 +156,24 @@ class DeviceApi:
         device = await self._callers.device(call)
         if isinstance(device, Reply):
             return device
-        codec = codec or await self._callers.codec(call, device)
-        readings = codec.telemetry(call.body, self._clock(), self._max_values)
+        senml = senml_format(call)
+        if senml is not None:
+            readings = self._senml(call, senml)
+        else:
+            codec = codec or await self._callers.codec(call, device)
+            readings = codec.telemetry(call.body, self._clock(), self._max_values)
         limited = await self._callers.limited(device, len(readings))
         if limited is not None:
             return limited
         await self._traffic.save_readings(device, readings)
         return _DONE
+
+    def _senml(self, call: Call, number: int) -> list[Reading]:
+        # Few devices speak it.
+        from gateway.dialects.thingsboard.senml import decode_senml
+
+        cbor = number == SENML_CBOR
+        return decode_senml(call.body, self._clock(), max_values=self._max_values, cbor=cbor)
 
     async def post_attributes(self, call: Call, codec: Codec | None = None) -> Reply:
         device = await self._callers.device(call)
@@ -191,14 +209,15 @@ class DeviceApi:
         found = await self._attributes(call, selection_from_query(call.query))
         if isinstance(found, Reply):
             return found
-        return Reply(JSON.attributes_response(0, found), format=Format.JSON)
+        codec = codec_for_answer(call, JSON)
+        return Reply(codec.attributes_response(0, found), format=codec.format)
 
     async def get_or_observe_attributes(self, call: Call) -> Reply:
         """Over CoAP 4.04 when there are none; an observation begins with `{}` then (section 10)."""
         device = await self._admitted(call)
         if isinstance(device, Reply):
             return device
-        codec = await self._callers.codec(call, device)
+        codec = codec_for_answer(call, await self._callers.codec(call, device))
         if call.observer is not None:
             return await self._observe(call, call.observer, device, codec)
         found = await self._traffic.attributes(device, selection_from_query(call.query))
@@ -237,7 +256,8 @@ class DeviceApi:
         finally:
             self._sessions.close(session)
         if isinstance(came, AttributesChange):
-            return Reply(JSON.attributes_update(came), format=Format.JSON)
+            codec = codec_for_answer(call, JSON)
+            return Reply(codec.attributes_update(came), format=codec.format)
         assert isinstance(came, Reply), "a poll that wants no calls is given none"
         return came
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
+from gateway.dialects.thingsboard.formats import CBOR_MEDIA, SENML_MEDIA
 from gateway.wire.operation import Answer, Operation, Query
 
 TAG: Final = "Device"
@@ -32,7 +33,9 @@ _MILLISECONDS: Final = Query(
 
 class ProvisionBody(Struct, rename="camel"):
     """What a device asks the first time it speaks. `hash` is the certificate itself, `csr` a
-    PKCS #10 request (PEM, or base64 of DER)."""
+    PKCS #10 request (PEM, or base64 of DER). Whoever repeats a request with the same `nonce`, 16 to
+    64 characters, gets the same answer; `oldCredential` or `claimCode` prove that a device was here
+    before; `hardware` is what it tells of itself; with `dryRun` nothing is done but told."""
 
     provision_device_key: str
     provision_device_secret: str
@@ -48,6 +51,11 @@ class ProvisionBody(Struct, rename="camel"):
     hash: str | None = None
     csr: str | None = None
     gateway: bool | None = None
+    nonce: str | None = None
+    old_credential: str | None = None
+    claim_code: str | None = None
+    hardware: dict[str, Any] | None = None
+    dry_run: bool | None = None
 
 
 class LegacyBody(Struct, rename="camel"):
@@ -60,17 +68,40 @@ class LegacyBody(Struct, rename="camel"):
     x509_cert_pub_key: str | None = None
 
 
-class ProvisionAnswer(Struct, rename="camel"):
-    """The credentials, or why there are none. With a `csr` also who signed it."""
+class ProvisionProblem(Struct, rename="camel"):
+    """What is wrong (RFC 9457), for who asks for `application/problem+json`. `code` and the words
+    are those of the table at `/refusals`; who proved no secret is told no code."""
 
-    status: Literal["SUCCESS", "NOT_FOUND", "FAILURE"]
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str = ""
+    retry_after: int = 0
+
+
+class ProvisionAnswer(Struct, rename="camel"):
+    """The credentials, or why there are none. With a `csr` also who signed it; from `deviceName` on
+    what the profile lets it tell; to a `dryRun` what would happen, in `steps`."""
+
+    status: Literal["SUCCESS", "NOT_FOUND", "FAILURE", "PENDING"]
     credentials_type: str = ""
     credentials_value: Any = None
     error_msg: str = ""
+    retry_after: int = 0
     certificate: str = ""
     certificate_chain: str | list[str] = ""
     device_id: str = ""
     credentials_id: str = ""
+    device_name: str = ""
+    server_time: int = 0
+    servers: dict[str, str] = {}
+    ca_certificate: str = ""
+    dry_run: bool = False
+    profile: str = ""
+    claims: bool = False
+    steps: list[str] = []
+    code: str = ""
 
 
 class CertificateBody(Struct):
@@ -104,19 +135,59 @@ class ClaimBody(Struct, rename="camel"):
     duration_ms: int | None = None
 
 
+class SenmlRecord(Struct):
+    """A record of SenML (RFC 8428): base fields, a name, and a value or a sum."""
+
+    bn: str | None = None
+    bt: float | None = None
+    bu: str | None = None
+    bv: float | None = None
+    bs: float | None = None
+    bver: int | None = None
+    n: str | None = None
+    u: str | None = None
+    v: float | None = None
+    vs: str | None = None
+    vb: bool | None = None
+    vd: str | None = None
+    s: float | None = None
+    t: float | None = None
+    ut: float | None = None
+
+
+def _in_cbor(body: Any) -> dict[str, Any]:
+    return {CBOR_MEDIA: body}
+
+
+_MEDIA: Final = "application/problem+json"
+_PROBLEM: Final = Answer("Refused, for who asks for a problem.", ProvisionProblem, _MEDIA)
+_WAITS: Final = ProvisionAnswer | ProvisionProblem
 PROVISION: Final = Operation(
     summary="Provision a device",
     about="A refusal is no error of HTTP: `status` says it. A wrong key and a wrong secret are "
-    "not told apart.",
+    "not told apart. Who sends `Accept: application/problem+json`, and devices of a profile with "
+    "`detailed_refusals`, are told as a problem (RFC 9457), with a status of its own, if they "
+    "showed a right secret.",
     tag="Provisioning",
     public=True,
     body=ProvisionBody | LegacyBody,
+    media=_in_cbor(ProvisionBody | LegacyBody),
     body_example={
         "deviceName": "meter-1",
         "provisionDeviceKey": "the fleet's key",
         "provisionDeviceSecret": "the fleet's secret",
     },
-    answers={200: Answer("Decided.", ProvisionAnswer), 400: _BAD},
+    answers={
+        200: Answer("Decided.", ProvisionAnswer),
+        202: Answer("An operator has to say yes; `retryAfter` says when to come again.", _WAITS),
+        400: Answer(f"{_BAD.about} Or a problem.", ProvisionProblem, _MEDIA),
+        401: _PROBLEM,
+        403: _PROBLEM,
+        404: _PROBLEM,
+        409: _PROBLEM,
+        429: Answer("Too many; `retryAfter` says when to come again.", _WAITS),
+        503: Answer("Later; `retryAfter` says when to come again.", _WAITS),
+    },
 )
 CERTIFICATE: Final = Operation(
     summary="Renew a device's certificate",
@@ -129,8 +200,13 @@ CERTIFICATE: Final = Operation(
 )
 TELEMETRY: Final = _of_device(
     summary="Send telemetry",
-    about="Values by key, values with their time (`ts` in ms), or a list of such. " + _PROOF,
+    about="Values by key, values with their time (`ts` in ms), or a list of such; or a SenML pack. "
+    + _PROOF,
     body=dict[str, Any] | list[dict[str, Any]],
+    media={
+        **_in_cbor(dict[str, Any] | list[dict[str, Any]]),
+        **dict.fromkeys(SENML_MEDIA, list[SenmlRecord]),
+    },
     body_example={"ts": 1_790_000_000_000, "values": {"temperature": 21.5}},
     answers={200: _DONE, 400: _BAD, 401: _UNKNOWN},
 )
@@ -138,6 +214,7 @@ POST_ATTRIBUTES: Final = _of_device(
     summary="Set client attributes",
     about=_PROOF,
     body=dict[str, Any],
+    media=_in_cbor(dict[str, Any]),
     body_example={"firmware": "1.4.2"},
     answers={200: _DONE, 400: _BAD, 401: _UNKNOWN},
 )
@@ -185,6 +262,7 @@ CLIENT_CALL: Final = _of_device(
     summary="Call a method of the server",
     about=_PROOF,
     body=CallBody,
+    media=_in_cbor(CallBody),
     body_example={"method": "getTime", "params": {}},
     answers={
         200: Answer("What the method gave, any JSON value.", Any),
@@ -199,6 +277,7 @@ ANSWER: Final = _of_device(
     about="Any JSON value. An answer nobody waits for is taken like any other. " + _PROOF,
     path={**_TOKEN, "id": "The number of the call, 0 to 2147483647."},
     body=Any,
+    media=_in_cbor(Any),
     body_example={"on": True},
     answers={200: Answer("It is taken."), 400: _BAD, 401: _UNKNOWN},
 )
@@ -206,6 +285,7 @@ CLAIM: Final = _of_device(
     summary="Let a customer claim the device",
     about=_PROOF,
     body=ClaimBody,
+    media=_in_cbor(ClaimBody),
     body_required=False,
     answers={200: Answer("Heard. Whether it stands is not told."), 400: _BAD, 401: _UNKNOWN},
 )

@@ -18,9 +18,10 @@ from gateway.dialects.thingsboard import operations
 from gateway.dialects.thingsboard.callers import Callers, Settings
 from gateway.dialects.thingsboard.codecs import JSON, Codec, check_json
 from gateway.dialects.thingsboard.device import LIMITED_500, DeviceLimits
+from gateway.dialects.thingsboard.formats import codec_for_answer
 from gateway.dialects.thingsboard.topics import V1, Voice, request_id
 from gateway.dialects.thingsboard.watches import Called, Observation, Poll, poll_timeout_s
-from gateway.wire.call import BadPayload, Call, Format, Reply, Status
+from gateway.wire.call import BadPayload, Call, Reply, Status
 from gateway.wire.route import Route
 
 CLIENT_TIMEOUT_S: Final = 60.0
@@ -169,6 +170,7 @@ class RpcApi:
         answer = await self._methods.call(device, method, params or _NO_PARAMS, timeout_s)
         if answer is None:
             return _LATE
+        codec = codec_for_answer(call, codec)
         return Reply(codec.client_rpc_response(0, answer), format=codec.format)
 
     async def _session_limits(self, device: Device) -> bytes:
@@ -217,8 +219,9 @@ class RpcApi:
             self._sessions.close(session)
         if isinstance(came, Called):
             came.delivered()
-            body = JSON.rpc_request(came.request_id, came.call, with_id=True)
-            return Reply(body, format=Format.JSON)
+            codec = codec_for_answer(call, JSON)
+            body = codec.rpc_request(came.request_id, came.call, with_id=True)
+            return Reply(body, format=codec.format)
         assert isinstance(came, Reply), "a poll that wants no attributes is given none"
         return came
 
@@ -229,7 +232,7 @@ class RpcApi:
             return device
         if call.observer is None:
             return _OBSERVE_IT
-        codec = await self._callers.codec(call, device)
+        codec = codec_for_answer(call, await self._callers.codec(call, device))
         observation = Observation(call.observer, device, codec, self._renewals, self._sessions)
         session = self._sessions.open(device, call.peer, observation, slot=Slot.OBSERVED_CALLS)
         asyncio.get_running_loop().call_soon(self._listen, session)

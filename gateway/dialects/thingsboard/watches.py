@@ -18,6 +18,7 @@ from gateway.core.renewals import Renewals
 from gateway.core.sessions import Cause, Sessions
 from gateway.dialects.thingsboard.callers import Settings
 from gateway.dialects.thingsboard.codecs import Codec
+from gateway.dialects.thingsboard.formats import CBOR
 from gateway.wire.call import BadPayload, Format, Observer, Reply, Status
 
 log = structlog.get_logger()
@@ -145,7 +146,8 @@ class Observation:
         self._renewals.ask(self._device, self._renewed)
 
     def _renewed(self, settings: Settings) -> None:
-        self._codec = settings.codec
+        if self._codec is not CBOR:  # asked for by name, whatever the profile says
+            self._codec = settings.codec
         if settings.transport is ProfileTransport.MQTT:
             self._leave()
 

@@ -77,7 +77,8 @@ class CoapListener:
         self._socket = UdpSocket()
         self._dtls = dtls
         by_name: _ByName = {} if dtls is None else {"name": dtls.name_of, "caller": dtls.caller_of}
-        self._make_endpoint: Callable[[], Endpoint] = lambda: Endpoint(
+        self._endpoint_kind: type[Endpoint] = Endpoint
+        self._make_endpoint: Callable[[], Endpoint] = lambda: self._endpoint_kind(
             self._resources,
             self._socket.send if dtls is None else dtls.send,
             max_exchanges=max_exchanges,

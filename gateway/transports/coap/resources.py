@@ -39,6 +39,9 @@ _CODES: Final = {
     Status.UNDECODABLE: coap.BAD_REQUEST,
     Status.BAD_REQUEST: coap.BAD_REQUEST,
     Status.UNAUTHENTICATED: coap.UNAUTHORIZED,
+    Status.FORBIDDEN: coap.FORBIDDEN,
+    Status.CONFLICT: coap.CONFLICT,
+    Status.UNACCEPTABLE: coap.NOT_ACCEPTABLE,
     Status.NOT_FOUND: coap.NOT_FOUND,
     Status.METHOD_NOT_ALLOWED: coap.METHOD_NOT_ALLOWED,
     Status.GONE: coap.UNAUTHORIZED,
@@ -46,10 +49,12 @@ _CODES: Final = {
     Status.TIMEOUT: coap.GATEWAY_TIMEOUT,
     Status.OVERLOADED: coap.SERVICE_UNAVAILABLE,
     Status.LIMITED: coap.TOO_MANY_REQUESTS,
+    Status.PENDING: coap.SERVICE_UNAVAILABLE,
     Status.FULL: coap.INTERNAL_SERVER_ERROR,
     Status.FAILED: coap.INTERNAL_SERVER_ERROR,
     Status.INTERNAL: coap.INTERNAL_SERVER_ERROR,
 }
+_COME_AGAIN: Final = frozenset({Status.OVERLOADED, Status.LIMITED, Status.PENDING})
 _SAY_WHEN: Final = frozenset({coap.SERVICE_UNAVAILABLE, coap.TOO_MANY_REQUESTS})
 """The codes whose Max-Age says when to come back (RFC 7252 section 5.9.3.4, RFC 8516)."""
 _LONGEST_AGE: Final = 0xFFFFFFFF
@@ -62,9 +67,13 @@ _LABELS: Final[Mapping[Format, bytes | None]] = {
     Format.EMPTY: None,
     Format.JSON: _JSON,
     Format.PROTOBUF: _OCTETS,
+    Format.CBOR: encode_uint(60),
     Format.TEXT: _TEXT,
     Format.BYTES: _OCTETS,
+    Format.PROBLEM_CBOR: encode_uint(257),
 }
+_NO_JSON: Final = frozenset(map(encode_uint, (60, 110, 112)))
+"""CBOR (RFC 8949) and SenML (RFC 8428): another form than an answer in JSON."""
 _LINK_FORMAT: Final = ((coap.CONTENT_FORMAT, encode_uint(40)),)
 _DISCOVERY: Final = frozenset(f"{method} /.well-known/core" for method in METHODS.values())
 
@@ -131,7 +140,7 @@ class Resources:
         """
         if ask.stored is not None:
             return await self._read(ask, ask.stored)
-        caller = ask.caller
+        caller, labelled = ask.caller, ask.content_format
         route, reply = await self._router.answer(
             ask.address,
             ask.body,
@@ -140,6 +149,7 @@ class Resources:
             observer=ask.observer,
             identity=None if caller is None else caller.identity,
             accept=ask.accept,
+            content_format=None if labelled is None else int.from_bytes(labelled, "big"),
         )
         if route is None:
             return self._unserved(ask)
@@ -148,7 +158,7 @@ class Resources:
             return None
         code = _code(route, reply, ask.method)
         body = reply.body
-        later = status is Status.OVERLOADED or status is Status.LIMITED
+        later = status is not Status.OK and status in _COME_AGAIN
         kept = not reply.headers or reply.headers.get("Cache-Control") != "no-store"
         if ask.plain and not later and kept and len(body) <= WHOLE.size and reply.source is None:
             if not body:
@@ -286,8 +296,8 @@ def _label(route: Route, reply: Reply, ask: Ask) -> tuple[Option, ...]:
 
 
 def _own_label(format_: Format, asked: bytes | None) -> bytes | None:
-    """JSON goes by the name the request had for its own body, if it had one."""
-    if format_ is Format.JSON and asked is not None:
+    """JSON goes by the name the request had for its own body, if it had one for JSON."""
+    if format_ is Format.JSON and asked is not None and asked not in _NO_JSON:
         return asked
     return _LABELS[format_]
 
