@@ -11,14 +11,18 @@ from gateway.core.logins import Logins
 from gateway.core.model import Peer, Wire
 from gateway.core.tokens import new_token
 from gateway.dialects.thingsboard.admin import Administration
+from gateway.dialects.thingsboard.admin.admission import AdmissionRoutes
+from gateway.dialects.thingsboard.admin.approvals import ApprovalRoutes
 from gateway.dialects.thingsboard.admin.audit import AuditRoutes
 from gateway.dialects.thingsboard.admin.bulk_import import BulkImportRoutes
 from gateway.dialects.thingsboard.admin.claim import ClaimRoutes
 from gateway.dialects.thingsboard.admin.profiles import ProfileRoutes
 from gateway.dialects.thingsboard.admin.provision_profiles import ProvisionProfileRoutes
 from gateway.dialects.thingsboard.admin.rpc import RpcRoutes
+from gateway.dialects.thingsboard.admin.secrets import SecretRoutes
 from gateway.dialects.thingsboard.admin.telemetry import TelemetryRoutes
 from gateway.opening import open_registry
+from gateway.policy_words import PolicyWords
 from gateway.services import Services
 from gateway.store.sql_people import SqlPeople
 from gateway.store.sql_store import SqlStore
@@ -59,7 +63,8 @@ def open_administration(
         clock=now_ms,
         jwt_key=store.vault.signing_key,
         counters=(
-            ProfileRoutes(catalogue, people),
+            ProfileRoutes(catalogue, people, PolicyWords()),
+            AdmissionRoutes(services.admission, catalogue),
             ProvisionProfileRoutes(catalogue, people),
             TelemetryRoutes(inventory, registry, now_ms),
             RpcRoutes(
@@ -73,5 +78,7 @@ def open_administration(
             ClaimRoutes(inventory, people),
             BulkImportRoutes(services.importer, max_body_bytes=config.admin.max_import_bytes),
             AuditRoutes(services.audit, people),
+            SecretRoutes(services.secrets, catalogue),
+            ApprovalRoutes(services.approvals),
         ),
     )

@@ -14,6 +14,7 @@ from gateway import __version__
 from gateway.admin.documentation import Documentation
 from gateway.admin.health import Health
 from gateway.admin.metrics import MetricsApi
+from gateway.admin.refusals import RefusalsApi
 from gateway.admin.revocation import RevocationApi
 from gateway.clock import now_ms
 from gateway.config import Config
@@ -35,8 +36,9 @@ from gateway.core.sessions import Sessions
 from gateway.core.tokens import new_token
 from gateway.dialects.blynk.profile import Templates
 from gateway.gates import open_gates
+from gateway.hooks import Hooks
 from gateway.late import LateRoutes
-from gateway.listeners import Listeners, Served
+from gateway.listeners import PLAIN, Kinds, Listeners, Served
 from gateway.metrics import Depths, Metrics, Sources
 from gateway.opening import load_profiles, open_authorities, open_packages, open_registry
 from gateway.profiles import look, watch
@@ -58,6 +60,9 @@ log = structlog.get_logger()
 GRACE_S = 6.0
 """How long a stop may take to answer what was taken. With a store that is locked by another
 process all the while, the process is still gone within 10 s."""
+
+HOOKS_S = 0.5
+"""How long after-hooks may take to finish what they are being told: it is told again else."""
 
 LAST_WRITE_S = 1.0
 """How long the last presence may take to be written: it is worth no more."""
@@ -103,7 +108,7 @@ def _hook(config: Config) -> Hook | None:
 class Gateway:
     """All listeners over one store. `start`, then `stop`; not to be started twice."""
 
-    def __init__(self, config: Config, store: SqlStore) -> None:
+    def __init__(self, config: Config, store: SqlStore, *, kinds: Kinds = PLAIN) -> None:
         self.config = config
         self.store = store
         self.registry = open_registry(store, Peer(Wire.SHELL, "profiles"))
@@ -117,6 +122,7 @@ class Gateway:
         self._gauge = Gauge(config.limits.max_calls, self._meters)
         self._polls = Gauge(config.http.max_polls)
         self._hook = _hook(config)
+        self._hooks = Hooks(store)
         self.attendance = Attendance(store, now_ms)
         self.sessions = Sessions(self.attendance)
         self.rpc = Rpc(self.sessions, store, now_ms)
@@ -146,7 +152,7 @@ class Gateway:
             births=self._births,
             templates=self._templates,
             replaced=self._token_replaced,
-            gates=open_gates(config, store),
+            gates=open_gates(config, store, self._hooks.before, self.certifier),
         )
         self._administration = LateRoutes(self._admin_routes)
         self._services: Services | None = None
@@ -158,7 +164,7 @@ class Gateway:
         self._revocation = self._make_revocation()
         self._reports: set[asyncio.Task[None]] = set()
         self._health = Health(listening=lambda: self._accepting, probe=store.probe)
-        self.listeners = made = self._make_listeners()
+        self.listeners = made = self._make_listeners(kinds)
         self.http, self.mqtt, self.coap = made.http, made.mqtt, made.coap
         self.https, self.mqtts, self.coaps = made.https, made.mqtts, made.coaps
         self.blynk_tcp = made.blynk_tcp
@@ -202,6 +208,7 @@ class Gateway:
                 depths=lambda: Depths(writer.pending, self._gauge.now, self._polls.now),
                 wires=lambda: (session.peer.wire.value for session in self.sessions),
                 logins=lambda: self._logins_ended,
+                hooks=lambda: self._hooks.outcomes,
                 version=__version__,
             )
         )
@@ -212,6 +219,7 @@ class Gateway:
         self.profile_errors = await load_profiles(self.config, self.registry)
         for error in self.profile_errors:
             log.error("profile.unusable", reason=str(error))
+        await self._hooks.prove(await self.registry.profiles())
         await self.attendance.enter()
         await self.feed.begin()
         if self._hook is not None:
@@ -234,6 +242,7 @@ class Gateway:
         self._begin(retention.run(), "retention")
         self._begin(self._heal(), "store.heal")
         self._begin(self.feed.run(), "feed")
+        self._begin(self._hooks.after.run(), "hooks")
         self._begin(self.attendance.run(), "presence")
         self._begin(self.rpc.sweep(), "rpc.sweep")
         self._begin(self.packages.run(), "downloads")
@@ -257,6 +266,7 @@ class Gateway:
             if isinstance(error, Exception):
                 log.error("listener.stop_failed", exc_info=error)
         await self.speakers.stop()
+        await self._hooks.close(HOOKS_S)
         await self.rpc.stop()
         if await self._administration.settle() and self._services is not None:
             self._services.close()
@@ -272,7 +282,7 @@ class Gateway:
         except (GatehouseError, TimeoutError) as exc:
             log.warning("gateway.last_words_lost", reason=str(exc) or "the store takes too long")
 
-    def _make_listeners(self) -> Listeners:
+    def _make_listeners(self, kinds: Kinds) -> Listeners:
         config = self.config
         self.routes = routes = self._routes()
         return Listeners(
@@ -293,6 +303,7 @@ class Gateway:
                 secure_links=tuple(self.speakers.est.links()),
                 identities=self.identities,
                 report=self._report,
+                kinds=kinds,
             ),
         )
 
@@ -303,6 +314,7 @@ class Gateway:
             *self.speakers.routes(),
             *self._revocation.routes(),
             *self._health.routes(),
+            *RefusalsApi().routes(),
             *self._metrics_routes(),
             *documentation.routes(),
         )
@@ -392,6 +404,7 @@ class Gateway:
         self.feed.nudge()
         for error in self.profile_errors:
             log.error("profile.unusable", reason=str(error), kept="the profile as it was")
+        await self._hooks.prove(await self.registry.profiles())
 
     async def _heal(self) -> None:
         """While the store cannot be written, try once a second whether it can again."""

@@ -37,6 +37,17 @@ _MACHINERY: Final = (
 """What judges, signs, revokes and packs certificates, with the libraries it needs."""
 
 
+class Kinds(msgspec.Struct, frozen=True):
+    """What listens on each wire: what gives its answers, or what loses them (`gatehouse chaos`)."""
+
+    http: type[HttpListener] = HttpListener
+    mqtt: type[MqttListener] = MqttListener
+    coap: type[CoapListener] = CoapListener
+
+
+PLAIN: Final = Kinds()
+
+
 class Served(msgspec.Struct, frozen=True):
     """What the wires serve, and whom they ask.
 
@@ -52,6 +63,7 @@ class Served(msgspec.Struct, frozen=True):
     secure_links: tuple[str, ...]
     identities: Identities
     report: Report
+    kinds: Kinds = PLAIN
 
 
 class Listeners:
@@ -104,7 +116,7 @@ class Listeners:
     def _http(self, tls: TlsServer | None = None) -> HttpListener:
         bounds, served = self._config.http, self._served
         place = bounds if tls is None else self._config.https
-        return HttpListener(
+        return served.kinds.http(
             served.router_for(Wire.HTTP),
             host=place.host,
             port=place.port,
@@ -120,7 +132,7 @@ class Listeners:
     def _mqtt(self, tls: TlsServer | None = None) -> MqttListener:
         bounds = self._config.mqtt
         place = bounds if tls is None else self._config.mqtts
-        return MqttListener(
+        return self._served.kinds.mqtt(
             self._served.greet,
             host=place.host,
             port=place.port,
@@ -137,7 +149,7 @@ class Listeners:
     def _coap(self, dtls: Dtls | None = None) -> CoapListener:
         bounds, served = self._config.coap, self._served
         place = bounds if dtls is None else self._config.coaps
-        return CoapListener(
+        return served.kinds.coap(
             served.router_for(Wire.COAP),
             host=place.host,
             port=place.port,

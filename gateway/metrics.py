@@ -42,7 +42,8 @@ class Depths(Struct, frozen=True):
 class Sources(Struct, frozen=True, kw_only=True):
     """Where the numbers come from. The functions are called in the loop; they do not wait.
 
-    `wires` gives the wire of each open session, `logins` how many logins ended how.
+    `wires` gives the wire of each open session, `logins` how many logins ended how,
+    `hooks` how many calls of hooks (`before`, `after`) did.
     """
 
     meters: Meters
@@ -52,6 +53,7 @@ class Sources(Struct, frozen=True, kw_only=True):
     depths: Callable[[], Depths]
     wires: Callable[[], Iterable[str]]
     logins: Callable[[], Mapping[str, int]] = dict
+    hooks: Callable[[], Mapping[tuple[str, str], int]] = dict
     version: str = ""
 
 
@@ -61,6 +63,7 @@ class _Reading(Struct, frozen=True):
     depths: Depths
     sessions: Mapping[str, int]
     logins: Mapping[str, int]
+    hooks: Mapping[tuple[str, str], int]
 
 
 class Metrics:
@@ -88,7 +91,10 @@ class Metrics:
         async with self._turn:
             sources = self._sources
             self._reading = _Reading(
-                sources.depths(), Counter(sources.wires()), dict(sources.logins())
+                sources.depths(),
+                Counter(sources.wires()),
+                dict(sources.logins()),
+                dict(sources.hooks()),
             )
             return await asyncio.to_thread(self._write)
 
@@ -179,7 +185,14 @@ class Metrics:
         )
         for outcome, count in reading.logins.items():
             logins.add_metric((outcome,), count)
-        yield from (waiting, sessions, logins)
+        hooks = CounterMetricFamily(
+            "gatehouse_hook_calls",
+            "Calls of profiles' hooks that ended.",
+            labels=("hook", "outcome"),
+        )
+        for ended, count in reading.hooks.items():
+            hooks.add_metric(ended, count)
+        yield from (waiting, sessions, logins, hooks)
         yield _histogram("gatehouse_loop_lag_seconds", "How late the event loop is.", self._lag)
         yield InfoMetricFamily("gatehouse", "The program.", {"version": self._sources.version})
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from msgspec import Struct
 
 from gateway.clock import now_ms
+from gateway.core.admission_lists import AdmissionLists
+from gateway.core.approvals import Approvals
 from gateway.core.audit import Audit
 from gateway.core.catalogue import Catalogue
+from gateway.core.fleet_custody import FleetSecrets
 from gateway.core.importing import Importer
 from gateway.core.inventory import Inventory
 from gateway.core.people import People
@@ -14,6 +17,9 @@ from gateway.core.tokens import new_token
 from gateway.passwords import Argon2Passwords
 from gateway.profile_certificates import prove_anchor
 from gateway.store.audit import SqlAudit
+from gateway.store.sql_admission import SqlAdmission
+from gateway.store.sql_approvals import SqlApprovals
+from gateway.store.sql_fleet_tickets import SqlFleetTickets
 from gateway.store.sql_imports import SqlImports
 from gateway.store.sql_inventory import SqlInventory
 from gateway.store.sql_people import SqlPeople
@@ -32,6 +38,9 @@ class Services(Struct, frozen=True):
     catalogue: Catalogue
     importer: Importer
     audit: Audit
+    secrets: FleetSecrets
+    approvals: Approvals
+    admission: AdmissionLists
     hasher: Argon2Passwords
 
     def close(self) -> None:
@@ -53,5 +62,8 @@ def open_services(store: SqlStore) -> Services:
         ),
         importer=Importer(SqlImports(store), clock=now_ms, new_token=new_token),
         audit=Audit(SqlAudit(store)),
+        secrets=FleetSecrets(SqlFleetTickets(store), clock=now_ms, new_token=new_token),
+        approvals=Approvals(SqlApprovals(store), clock=now_ms),
+        admission=AdmissionLists(SqlAdmission(store), clock=now_ms),
         hasher=hasher,
     )

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from gateway.cli.options import Desk, open_desk, shell_peer
 from gateway.config import Config
+from gateway.core.admission_lists import AdmissionLists
 from gateway.core.catalogue import Catalogue
+from gateway.core.fleet_custody import FleetSecrets
 from gateway.core.inventory import Inventory
 from gateway.core.model import Actor
 from gateway.core.people import People
@@ -22,6 +24,8 @@ class Bureau(NamedTuple):
     people: People
     inventory: Inventory
     catalogue: Catalogue
+    secrets: FleetSecrets
+    admission: AdmissionLists
 
 
 @asynccontextmanager
@@ -33,6 +37,14 @@ async def open_bureau(config: Config, *, make: bool = False) -> AsyncIterator[Bu
         services = open_services(desk.store)
         try:
             actor = await services.people.operator(shell_peer())
-            yield Bureau(desk, actor, services.people, services.inventory, services.catalogue)
+            yield Bureau(
+                desk,
+                actor,
+                services.people,
+                services.inventory,
+                services.catalogue,
+                services.secrets,
+                services.admission,
+            )
         finally:
             services.close()

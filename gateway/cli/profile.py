@@ -15,6 +15,7 @@ from gateway.cli.options import (
     fleet_secret_from,
     has_profile_files,
     json_option,
+    open_desk,
     open_for_people,
     print_json,
     read_config,
@@ -109,14 +110,19 @@ def show(name: str, reveal: bool, config_path: Path | None, as_json: bool) -> No
       gatehouse profile show demo
       gatehouse profile show demo --reveal --json | jq -r .provision_secret
     """
-    profile, ticket = run(_show(read_config(config_path), name))
-    print_profile(profile, ticket, reveal=reveal, as_json=as_json)
+    profile, ticket, labels = run(_show(read_config(config_path), name))
+    print_profile(profile, ticket, reveal=reveal, as_json=as_json, labels=labels)
 
 
-async def _show(config: Config, name: str) -> tuple[DeviceProfile, FleetTicket | None]:
-    async with open_for_people(config, make=has_profile_files(config)) as registry:
-        profile = await the_profile(registry, name)
-        return profile, await registry.ticket(profile)
+async def _show(config: Config, name: str) -> tuple[DeviceProfile, FleetTicket | None, list[str]]:
+    from gateway.core.fleet_secret_store import FleetSecretQuery
+    from gateway.store.sql_fleet_tickets import SqlFleetTickets
+
+    async with open_desk(config, make=has_profile_files(config)) as desk:
+        profile = await the_profile(desk.registry, name)
+        query = FleetSecretQuery(path="/", profile_id=profile.id)
+        secrets = await SqlFleetTickets(desk.store).secrets(query)
+        return profile, await desk.registry.ticket(profile), [one.label for one in secrets]
 
 
 # ── changing ──────────────────────────────────────────────────────────────────────────────────
@@ -251,6 +257,11 @@ async def _remove(config: Config, name: str) -> None:
             )
         if not await registry.remove_profile(profile):
             count = (await registry.devices_per_profile()).get(profile.id, 0)
+            if not count:
+                raise click.ClickException(
+                    f"a secret of profile {shown(name)} is in quarantine, and what it bore would "
+                    f"be let in again. `gatehouse secret list {shlex.quote(name)}` shows which."
+                )
             raise click.ClickException(
                 f"{count} devices use profile {shown(name)}. Remove them first: "
                 f"`gatehouse device list --profile {shlex.quote(name)} --all` names them."

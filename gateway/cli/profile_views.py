@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 from msgspec import to_builtins
 
 from gateway.cli.options import print_json
-from gateway.core.model import DeviceProfile, FleetTicket
+from gateway.core.model import DeviceProfile, FleetTicket, Policy
 from gateway.core.pki.model import ChainRule
 
 IN_STORE = "store"
@@ -20,8 +20,14 @@ _KEY_HEAD = 4
 
 
 def print_profile(
-    profile: DeviceProfile, ticket: FleetTicket | None, *, reveal: bool, as_json: bool
+    profile: DeviceProfile,
+    ticket: FleetTicket | None,
+    *,
+    reveal: bool,
+    as_json: bool,
+    labels: Sequence[str] = (),
 ) -> None:
+    """`labels` are those of its fleet secrets; the pair shown is that of `default`."""
     from gateway.cli.tables import masked, print_fields
 
     pair = {
@@ -29,10 +35,14 @@ def print_profile(
         "provision_secret": masked(ticket.secret, reveal=reveal) if ticket else None,
     }
     fields = plain_profile(profile) | pair
+    if labels:
+        fields["secrets"] = list(labels)
     if as_json:
         print_json(fields)
         return
-    sections = fields.pop("sections")
+    sections = {**fields.pop("policy", {}), **fields.pop("sections")}
+    if labels:
+        fields["secrets"] = ", ".join(labels)
     rows = [(key.replace("_", " "), _text(value)) for key, value in fields.items()]
     print_fields([*rows, *_lines_of(sections)])
     if ticket and not reveal:
@@ -57,8 +67,17 @@ def plain_profile(profile: DeviceProfile) -> dict[str, Any]:
         "certificate": to_builtins(profile.certificate),
         "chain": _chain(profile.chain),
         "sections": dict(profile.sections),
+        **_policy(profile.policy),
         "source": profile.source or IN_STORE,
     }
+
+
+def _policy(policy: Policy) -> dict[str, Any]:
+    """Who may come, what a newborn gets: in the words of a profile file, where there is any."""
+    from gateway.policy_words import policy_settings
+
+    settings = policy_settings(policy)
+    return {"policy": settings} if settings else {}
 
 
 def _chain(rule: ChainRule | None) -> dict[str, Any] | None:

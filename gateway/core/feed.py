@@ -23,6 +23,11 @@ log = structlog.get_logger()
 LOOK_EVERY_S = 0.05
 """How late a notice of another process may be heard."""
 MOST_AT_ONCE = 500
+MOST_ASKED = 500
+"""Devices of which is asked at once whether they are suspended."""
+ONCE_MORE_S = 2.0
+"""After a quarantine sessions are looked through a second time: of those that began meanwhile, some
+were let in before it."""
 AFTER_FAILURE_S = 1.0
 """How long a failure that is nobody's outage is left alone, so that it does not fill the log."""
 
@@ -49,6 +54,8 @@ class Feed:
         self._forget = forget
         self._client_revoked = client_revoked
         self._seen = 0
+        self._once_more: dict[int, float] = {}
+        """Fleet secrets in quarantine, and when (loop time) to look through the sessions again."""
         self._nudged = asyncio.Event()
 
     def nudge(self) -> None:
@@ -71,6 +78,8 @@ class Feed:
             try:
                 while len(await self.look()) == MOST_AT_ONCE:
                     pass
+                if self._once_more:
+                    await self._look_once_more()
             except GatehouseError as exc:
                 log.debug("feed.not_read", reason=str(exc))
             except Exception:
@@ -125,3 +134,22 @@ class Feed:
                 sessions.profile_changed(notice.profile_id)
             case NoticeKind.CLIENT:
                 self._client_revoked(notice.client_id)
+            case NoticeKind.QUARANTINE:
+                self._forget()
+                await self._cut_suspended(notice.ticket_id)
+                loop = asyncio.get_running_loop()
+                self._once_more[notice.ticket_id] = loop.time() + ONCE_MORE_S
+
+    async def _cut_suspended(self, ticket_id: int) -> None:
+        """End the sessions of the devices here that a fleet secret in quarantine bore."""
+        here = self._sessions.devices
+        for first in range(0, len(here), MOST_ASKED):
+            some = here[first : first + MOST_ASKED]
+            for device_id in await self._store.suspended(ticket_id, some):
+                self._sessions.cut(device_id, Cause.CREDENTIALS_CHANGED)
+
+    async def _look_once_more(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for ticket_id in [one for one, at in self._once_more.items() if at <= now]:
+            await self._cut_suspended(ticket_id)
+            del self._once_more[ticket_id]

@@ -31,6 +31,12 @@ def new_claim_code() -> Secret:
     return Secret("-".join(groups))
 
 
+def plain_code(code: Secret) -> Secret:
+    """A claim code without its hyphens, however it was typed; "" for what cannot be one."""
+    text = code.reveal().upper().replace("-", "").replace(" ", "")
+    return Secret(text if text.isascii() and all(one in ALPHABET for one in text) else "")
+
+
 class Labelling:
     """Stores codes as claims, as `peer` (the events' author)."""
 

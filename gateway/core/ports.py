@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol, TypeAlias
 
 from msgspec import Struct
@@ -52,15 +53,19 @@ NewToken: TypeAlias = Callable[[], str]
 class Gifts(Struct, frozen=True, kw_only=True):
     """What a newborn begins with, its texts filled in: `BirthSettings` of one device.
 
-    `attributes` by scope; a customer and groups that are not there are made. `packages` names each
-    by title and version; one that is not there is left out, with a warning in the event.
+    `attributes` by scope are for a device that has none of that key; what it or a hook `said`
+    stands above what is there. A customer and groups that are not there are made; a device that was
+    added before keeps the customer and the label it has. `packages` names each by title and
+    version; one that is not there is left out, with a warning, as is what `left_out` says already.
     """
 
     attributes: Mapping[AttributeScope, Mapping[str, Value]] = {}
+    said: Mapping[AttributeScope, Mapping[str, Value]] = {}
     customer: str = ""
     groups: tuple[str, ...] = ()
     label: str = ""
     packages: Mapping[PackageKind, tuple[str, str]] = {}
+    left_out: tuple[str, ...] = ()
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -209,12 +214,14 @@ class TicketClaim(Struct, frozen=True, kw_only=True):
 class KnownCredentials(Struct, frozen=True):
     """A device and what it must show.
 
-    `repeatable`: its provisioning may still be repeated; `Store.used` ends that.
+    `repeatable`: its provisioning may still be repeated; `Store.used` ends that. `pending`: it was
+    given these and has not used them yet; `Store.take_up_pending` makes them its own.
     """
 
     device: Device
     credentials: DeviceCredentials
     repeatable: bool = False
+    pending: bool = False
 
 
 class AboutDevice(Protocol):
@@ -242,8 +249,18 @@ class Store(Protocol):
     Every method may raise `StoreUnavailable` (nothing was written) or `Overloaded`.
     """
 
+    def on_trial(self) -> AbstractContextManager[None]:
+        """Whatever the task decides within is decided as ever, answered, and taken back."""
+
     async def find_fleet_ticket(self, key: Secret) -> FleetTicket | None:
         """The ticket of a provision key, with its profile. None when nobody has that key."""
+
+    async def note_use(self, ticket_id: int, at: int) -> None:
+        """A fleet secret was shown at that time. Nobody waits; may be dropped under overload."""
+
+    async def suspended(self, ticket_id: int, device_ids: Sequence[int]) -> list[int]:
+        """Those of these devices that are suspended, as the fleet secret that bore them is in
+        quarantine."""
 
     async def create_device(self, new: NewDevice) -> ProvisionResult:
         """Decides whether the name and the credentials are free; then the device exists.
@@ -421,7 +438,8 @@ class Store(Protocol):
     async def child(self, new: NewChild) -> Device | Refused:
         """Decides: the device of that name, or a new one with `creator_id` the gateway.
 
-        `Refused(NOT_ITS_GATEWAY)` when another made it and its profile forbids adoption.
+        `Refused(NOT_ITS_GATEWAY)` when another made it and its profile forbids adoption, and
+        `Refused(SECRET_QUARANTINED)` for one that is suspended.
         """
 
     # ── claiming ──────────────────────────────────────────────────────────────────────────────

@@ -7,18 +7,15 @@ from typing import assert_never
 
 import msgspec
 import structlog
-from msgspec import Struct
 
-from gateway.core.admitting import Admitting
-from gateway.core.awaiting import BIRTH, Awaiting
+from gateway.core.awaiting import BIRTH
 from gateway.core.binding import binding_of
 from gateway.core.births import Births
 from gateway.core.certifying import Certifier, certificate_of
 from gateway.core.choosing import choose_credentials
 from gateway.core.door import Door
+from gateway.core.gates import Gates
 from gateway.core.giving import gifts_for
-from gateway.core.guesses import Guesses
-from gateway.core.hooking import BeforeHooks
 from gateway.core.model import (
     PLAIN_POLICY,
     PROVISIONED,
@@ -30,40 +27,30 @@ from gateway.core.model import (
     DeviceCredentialsType,
     FleetTicket,
     Provisioned,
+    ProvisionKey,
     ProvisionRequest,
     ProvisionResult,
     ProvisionToken,
     ProvisionType,
     RefusalReason,
     Refused,
+    Rehearsal,
     Reprovisioning,
     RequestedCredentials,
     TicketKind,
 )
 from gateway.core.names import is_device_name, printable
-from gateway.core.pacing import Pacer
 from gateway.core.pki.model import IssuedCertificate
 from gateway.core.ports import Clock, NewDevice, NewToken, Store, Templates, Terms
+from gateway.core.refusals import REFUSALS
 from gateway.core.refusing import Refuser, provision_event
-from gateway.core.reprovisioning import Reprovisioner
+from gateway.core.rehearsing import Notes, quiet, turned_away
 from gateway.core.token_claims import TokenClaims
 
 log = structlog.get_logger()
 
 _PLAIN_BIRTH = BirthRule()
 _NO_MEMBERS = AnswerMembers()
-_TAKEN = frozenset({RefusalReason.NAME_TAKEN, RefusalReason.ALREADY_PROVISIONED})
-
-
-class Gates(Struct, frozen=True, kw_only=True):
-    """What a request passes on its way: made once for a process. Each stands open by itself."""
-
-    guesses: Guesses = msgspec.field(default_factory=Guesses)
-    pacer: Pacer = msgspec.field(default_factory=Pacer)
-    admitting: Admitting = msgspec.field(default_factory=Admitting)
-    awaiting: Awaiting = msgspec.field(default_factory=Awaiting)
-    before: BeforeHooks | None = None
-    reprovisioner: Reprovisioner | None = None
 
 
 class Provisioner:
@@ -97,7 +84,7 @@ class Provisioner:
         self._births = births or Births()
         self._gates = gates = gates or Gates()
         self._refuser = Refuser(store, clock)
-        self._door = Door(store, clock, guesses=gates.guesses, pacer=gates.pacer)
+        self.door = Door(store, clock, guesses=gates.guesses, pacer=gates.pacer)
         self._tokens = TokenClaims(
             store,
             clock=clock,
@@ -112,11 +99,57 @@ class Provisioner:
 
         Raises `StoreUnavailable` or `Overloaded`; then nothing happened.
         """
+        if request.trial:
+            raise ValueError("what is asked on trial is rehearsed")
         strategy, result = await self._decide(request)
         if isinstance(result, Refused) or not result.again:
             self._births.count(request.peer.wire, strategy, result)
             self._log(request, result)
         return result
+
+    async def prove(self, request: ProvisionRequest, proof: ProvisionKey) -> FleetTicket | Refused:
+        """The fleet secret that is shown, for who has to know it before anything is asked for.
+
+        A refusal is counted and written down, as by `provision`.
+        """
+        ticket = await self.door.prove(request, proof)
+        if isinstance(ticket, Refused):
+            await self._refuser.refuse(request, ticket)
+            self._births.count(request.peer.wire, None, ticket)
+            self._log(request, ticket)
+        return ticket
+
+    async def rehearse(self, request: ProvisionRequest) -> Rehearsal:
+        """What would become of a request with a fleet's secret. Nothing is changed by it.
+
+        But a wrong secret is one more wrong secret, and written down. Raises as `provision` does.
+        """
+        proof, now = request.proof, self._clock()
+        if isinstance(proof, ProvisionToken):
+            raise ValueError("only a fleet's secret is rehearsed")
+        if _is_blank(request.device_name):
+            return Rehearsal(refusal=Refused(RefusalReason.NAME_BLANK))
+        request = msgspec.structs.replace(request, trial=True)
+        ticket = await self.door.admit(request, proof)
+        if isinstance(ticket, Refused):
+            if not REFUSALS[ticket.reason].proven:
+                await self._refuser.refuse(request, ticket)
+            return turned_away(ticket)
+        notes = Notes(ticket)
+        twin = Provisioner(
+            self._store,
+            clock=lambda: now,
+            new_token=self._new_token,
+            readable=self._readable,
+            certifier=self._certifier,
+            gates=quiet(self._gates, notes),
+        )
+        with self._store.on_trial():
+            result = await twin._concerning(ticket, request)
+        there = None
+        if isinstance(result, Provisioned):
+            there = await self._store.known_device(result.device.id)
+        return notes.rehearsal(request, result, there.device if there else None)
 
     async def _decide(
         self, request: ProvisionRequest
@@ -125,26 +158,29 @@ class Provisioner:
         if isinstance(request.proof, ProvisionToken):
             return await self._tokens.provision(request, request.proof)
         # The order of these checks is the contract's (section 2.3).
-        if request.device_name is not None and not request.device_name.strip():
+        if _is_blank(request.device_name):
             return None, await self._refuse(request, RefusalReason.NAME_BLANK)
-        ticket = await self._door.admit(request, request.proof)
+        ticket = await self.door.admit(request, request.proof)
         if isinstance(ticket, Refused):
             return None, await self._refuser.refuse(request, ticket)
-        result = await self._admitted(ticket, request)
-        policy = ticket.profile.policy
+        return ticket.profile.provision_type, await self._concerning(ticket, request)
+
+    async def _concerning(self, ticket: FleetTicket, request: ProvisionRequest) -> ProvisionResult:
+        """How it ends for who has shown a right secret, with what its profile tells it besides."""
+        result, policy = await self._admitted(ticket, request), ticket.profile.policy
         if isinstance(result, Refused):
             if policy.detailed_refusals:
-                result = msgspec.structs.replace(result, detailed=True)
+                return msgspec.structs.replace(result, detailed=True)
         elif policy.answer != _NO_MEMBERS:
-            result = msgspec.structs.replace(result, members=policy.answer)
-        return ticket.profile.provision_type, result
+            return msgspec.structs.replace(result, members=policy.answer)
+        return result
 
     async def _admitted(self, ticket: FleetTicket, request: ProvisionRequest) -> ProvisionResult:
         """Whoever is here has shown a right secret."""
         profile, now = ticket.profile, self._clock()
         binding = binding_of(ticket, request, now)
         if binding is not None and self._dear(profile.policy is not PLAIN_POLICY, request):
-            again = await self._repeated(binding, now)
+            again = await self._repeated(request, binding, now)
             if again is not None:
                 return again
         refused = await self._gates.admitting.why_not(profile, request, now)
@@ -175,17 +211,21 @@ class Provisioner:
         """
         return gated or bool(request.credentials.csr)
 
-    async def _repeated(self, binding: Binding, now: int) -> Provisioned | None:
+    async def _repeated(
+        self, request: ProvisionRequest, binding: Binding, now: int
+    ) -> Provisioned | None:
         """What was given to who made the same request before."""
         known = await self._store.find_repeat(binding, now)
         if known is None:
             return None
-        return await self._with_issuers_again(
-            Provisioned(known.device, known.credentials, again=True)
+        return await self._given_again(
+            request, Provisioned(known.device, known.credentials, again=True)
         )
 
-    async def _with_issuers_again(self, result: Provisioned) -> Provisioned:
+    async def _given_again(self, request: ProvisionRequest, result: Provisioned) -> Provisioned:
         """A certificate that was signed here is given with those who signed it, as it was then."""
+        if not request.trial:
+            _log_device("device.repeated", request, result)
         if self._certifier is None or not isinstance(result.credentials, Certificate):
             return result
         issuers = await self._certifier.issuers_of(result.credentials)
@@ -232,13 +272,12 @@ class Provisioner:
             kind = kind or profile.name
         if kind and not is_device_name(kind):
             return await self._refuse(request, RefusalReason.TYPE_INVALID)
+        again = await self._again(ticket, request, name, binding)
+        if again is not None:
+            return again
         terms = await self._terms(ticket, request, name, binding, now)
         if isinstance(terms, Refused):
             return await self._refuser.refuse(request, terms)
-        if _asks_again(ticket, request):
-            result = await self._again(ticket, request, name, terms)
-            if result is not None:
-                return result
         credentials, issued = await self._credentials(ticket, name, request.credentials)
         warning = ""
         if isinstance(credentials, Certificate) and not (
@@ -267,32 +306,24 @@ class Provisioner:
                 terms=terms,
             )
         )
-        return await self._concluded(ticket, request, name, terms, result, issued)
+        return await self._concluded(request, result, issued)
 
     async def _concluded(
-        self,
-        ticket: FleetTicket,
-        request: ProvisionRequest,
-        name: str,
-        terms: Terms,
-        result: ProvisionResult,
-        issued: IssuedCertificate | None,
+        self, request: ProvisionRequest, result: ProvisionResult, issued: IssuedCertificate | None
     ) -> ProvisionResult:
-        """What the store decided, with what goes with it; a device that is there may ask again."""
+        """What the store decided, with what goes with it."""
         if isinstance(result, Provisioned) and result.again:
-            return await self._with_issuers_again(result)
-        if isinstance(result, Refused) and result.reason in _TAKEN:
-            again = await self._again(ticket, request, name, terms)
-            return result if again is None else again
+            return await self._given_again(request, result)
         return _with_issuers(result, issued)
 
     async def _again(
-        self, ticket: FleetTicket, request: ProvisionRequest, name: str, terms: Terms
+        self, ticket: FleetTicket, request: ProvisionRequest, name: str, binding: Binding | None
     ) -> ProvisionResult | None:
         """A device that was provisioned before, as far as its profile lets it ask again."""
         reprovisioner = self._gates.reprovisioner
         if reprovisioner is None or ticket.profile.policy.reprovisioning is Reprovisioning.NEVER:
             return None
+        terms = Terms(ticket_id=ticket.id, binding=binding)
         result = await reprovisioner.again(ticket, request, name, terms)
         if isinstance(result, Refused):
             return await self._refuser.refuse(request, result)
@@ -320,13 +351,12 @@ class Provisioner:
         name = wanted.strip()
         if not is_device_name(name):
             return await self._refuse(request, RefusalReason.NAME_INVALID)
+        again = await self._again(ticket, request, name, binding)
+        if again is not None:
+            return again
         terms = await self._terms(ticket, request, name, binding, now)
         if isinstance(terms, Refused):
             return await self._refuser.refuse(request, terms)
-        if _asks_again(ticket, request):
-            again = await self._again(ticket, request, name, terms)
-            if again is not None:
-                return again
         asked = request.credentials
         fresh: DeviceCredentials | None = None
         issued: IssuedCertificate | None = None
@@ -344,7 +374,7 @@ class Provisioner:
             issued=issued,
             terms=terms,
         )
-        return await self._concluded(ticket, request, name, terms, result, issued)
+        return await self._concluded(request, result, issued)
 
     async def _refuse(self, request: ProvisionRequest, reason: RefusalReason) -> Refused:
         return await self._refuser.refuse(request, Refused(reason))
@@ -360,14 +390,22 @@ class Provisioner:
                 reason=result.reason.value,
             )
         else:
-            log.info(
-                "device.provisioned",
-                wire=request.peer.wire,
-                peer=request.peer.address,
-                request=request.peer.request,
-                device=result.device.name,
-                id=result.device.id,
-            )
+            _log_device("device.provisioned", request, result)
+
+
+def _is_blank(name: str | None) -> bool:
+    return name is not None and not name.strip()
+
+
+def _log_device(what: str, request: ProvisionRequest, result: Provisioned) -> None:
+    log.info(
+        what,
+        wire=request.peer.wire,
+        peer=request.peer.address,
+        request=request.peer.request,
+        device=result.device.name,
+        id=result.device.id,
+    )
 
 
 def _wanted_name(request: ProvisionRequest) -> str | None:
@@ -376,13 +414,6 @@ def _wanted_name(request: ProvisionRequest) -> str | None:
     if amended is not None and amended.name is not None:
         return amended.name
     return request.device_name
-
-
-def _asks_again(ticket: FleetTicket, request: ProvisionRequest) -> bool:
-    """Whether it shows that it was here before, so that it is not to be refused first."""
-    if ticket.profile.policy.reprovisioning is Reprovisioning.NEVER:
-        return False
-    return bool(request.old_credential or request.claim_code)
 
 
 def _with_issuers(result: ProvisionResult, issued: IssuedCertificate | None) -> ProvisionResult:

@@ -66,8 +66,20 @@ class Registrar(Protocol):
 
     async def remove_device(self, device_id: int, event: Event) -> bool: ...
 
+    async def expires_at(self, device_id: int) -> int | None:
+        """When the device goes by itself (ms); None: it stays."""
+
+    async def keep_device(self, device_id: int, until: int | None, event: Event) -> bool:
+        """Decides: it stays until then, or (None) for good. False when it stays anyway."""
+
     async def rearm_device(self, device_id: int, event: Event) -> bool:
         """Forget that the device was provisioned, so that it may be claimed once more."""
+
+    async def arm_device(
+        self, device_id: int, code: Secret | None, until: int, event: Event
+    ) -> bool:
+        """Let a device that was provisioned ask for other credentials, until then: with this claim
+        code, or (None) without a proof. False when it waits for its claim, or is no more."""
 
     async def events(self, *, after_seq: int, limit: int, device_id: int | None) -> list[Event]: ...
 

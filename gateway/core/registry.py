@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct, structs
 
 from gateway.core.archive import Archive
+from gateway.core.labelling import plain_code
 from gateway.core.model import (
     ROOT_ORGANISATION,
     AccessToken,
@@ -241,10 +242,36 @@ class Registry:
         event = self._event(EventKind.DEVICE_REMOVE, known.device.name, known.device.id)
         return await self._registrar.remove_device(known.device.id, event)
 
+    async def expires_at(self, known: KnownCredentials) -> int | None:
+        """When a device goes by itself (ms); None: it stays."""
+        return await self._registrar.expires_at(known.device.id)
+
+    async def keep_device(self, known: KnownCredentials, until: int | None = None) -> bool:
+        """Let a device that was to go by itself stay: until then (ms), or for good.
+
+        False when it stays anyway.
+        """
+        detail = {"until": str(until)} if until is not None else {}
+        event = self._about(EventKind.DEVICE_KEEP, known, detail)
+        return await self._registrar.keep_device(known.device.id, until, event)
+
     async def rearm_device(self, known: KnownCredentials) -> bool:
         """Let the device be claimed once more, with the credentials it has."""
         event = self._event(EventKind.DEVICE_REARM, known.device.name, known.device.id)
         return await self._registrar.rearm_device(known.device.id, event)
+
+    async def arm_device(
+        self, known: KnownCredentials, lasts_ms: int, code: Secret | None = None
+    ) -> bool:
+        """Let a device that was provisioned ask for other credentials once, for so long: with this
+        claim code, or (None) on its word. False when it waits for its claim, or is no more.
+        """
+        detail = {"proof": "none" if code is None else "claim code"}
+        event = self._about(EventKind.DEVICE_REARM, known, detail)
+        plain = None if code is None else plain_code(code)
+        return await self._registrar.arm_device(
+            known.device.id, plain, self._clock() + lasts_ms, event
+        )
 
     async def replace_credentials(
         self, known: KnownCredentials, credentials: DeviceCredentials | None = None

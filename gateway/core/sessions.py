@@ -125,6 +125,11 @@ class Sessions:
         return len(self._by_device)
 
     @property
+    def devices(self) -> list[int]:
+        """The numbers of the devices that have one."""
+        return list(self._by_device)
+
+    @property
     def node(self) -> int:
         """The number of this process."""
         return self._attendance.node
@@ -192,6 +197,11 @@ class Sessions:
         for session in self.of(device_id):
             if not _is_good(session, but_generation):
                 self._end(session, cause)
+
+    def cut(self, device_id: int, cause: Cause) -> None:
+        """End all sessions of a device, which may come again as soon as it is let in."""
+        for session in self.of(device_id):
+            self._end(session, cause)
 
     def attributes_changed(
         self, change: AttributesChange, *, device_id: int | None, profile_id: int | None

@@ -218,6 +218,15 @@ class ChangeAttributes(SingleDecision[AttributesChange | None]):
             await _tell_shared(tx, seen, event.at, device_id=self.device_id)
 
 
+async def forget_attributes(tx: Transaction, device: Device, at: int) -> None:
+    """All of a device, of all scopes; it is told of its shared ones."""
+    gone = await tx.fetch("delete_attributes_of", device.id)
+    shared = sorted(key for scope, key in gone if scope == AttributeScope.SHARED)
+    change = AttributesChange({}, tuple(shared))
+    seen = await _seen(tx, change, device.id, device.profile_id)
+    await _tell_shared(tx, seen, at, device_id=device.id)
+
+
 class ChangeProfileAttributes(SingleDecision[int]):
     """Sets and deletes attributes of all devices of a profile, with one notice for them all."""
 

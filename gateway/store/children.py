@@ -33,7 +33,9 @@ _json = msgspec.json.Encoder()
 
 def child_from_row(row: Row, gateway: Device) -> Device | Refused:
     """A row of `child_named`: the device, if `gateway` may speak for it."""
-    *columns, transport, settings = row
+    *columns, transport, settings, suspended = row
+    if suspended:
+        return Refused(RefusalReason.SECRET_QUARANTINED)
     device = device_from_row(tuple(columns), ProfileTransport(transport))
     if device.id == gateway.id or device.creator_id == gateway.id:
         return device

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from hmac import compare_digest
 
 import msgspec
@@ -15,18 +14,15 @@ from gateway.core.model import (
     ClaimResult,
     Device,
     Event,
-    EventKind,
     Json,
     Outcome,
     RefusalReason,
     Secret,
     Value,
 )
-from gateway.core.people_store import OrganisationDraft
 from gateway.store.driver import Transaction
 from gateway.store.events import tell
-from gateway.store.identity import uuid7, uuid_text
-from gateway.store.organisations import insert_organisation, organisation_now
+from gateway.store.organisations import ensure_customer
 from gateway.store.readings import good_logins
 from gateway.store.records import profile_from_settings
 from gateway.store.values import from_columns
@@ -172,24 +168,8 @@ class ClaimFor(SingleDecision[ClaimResult]):
 
     async def _customer(self, tx: Transaction) -> int:
         """The number of the customer of this name, directly below the root; made if it is new."""
-        at = (ROOT_ORGANISATION, self.customer)
-        found = await tx.fetch("organisation_beside", *at)
-        if found:
-            return int(found[0][0])
-        root, name = await organisation_now(tx, at[0]), OrganisationDraft(name=self.customer)
-        identity = uuid7(self.event.at, os.urandom)
-        number = await insert_organisation(tx, root, identity, name, self.event.at)
-        if number is None:
-            return int((await tx.fetch("organisation_beside", *at))[0][0])
-        made = Event(
-            kind=EventKind.ORGANISATION_CREATE,
-            at=self.event.at,
-            peer=self.event.peer,
-            subject=self.customer,
-            object=uuid_text(identity),
-        )
-        tell(tx, [made])
-        return number
+        event = self.event
+        return await ensure_customer(tx, ROOT_ORGANISATION, self.customer, event.at, event.peer)
 
 
 def _preset(value: Value | None) -> _Preset | None:

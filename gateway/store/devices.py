@@ -21,6 +21,10 @@ _OF_A_DEVICE = (
     "delete_calls",
     "delete_downloads",
     "leave_groups",
+    "delete_retry",
+    "disarm_device",
+    "forget_reprovisionings_of",
+    "end_forgetting",
 )
 """What goes with a device, in the same transaction."""
 
@@ -39,6 +43,7 @@ class RemoveDevice(SingleDecision[bool]):
         self.event = event
 
     async def decide(self, tx: Transaction) -> bool:
+        await tx.fetch("keep_removed", self.device_id, self.event.at)
         if not await tx.fetch("delete_device", self.device_id):
             return False
         for name in _OF_A_DEVICE:
@@ -90,5 +95,6 @@ class RearmDevice(SingleDecision[bool]):
     async def decide(self, tx: Transaction) -> bool:
         if not await tx.fetch("rearm_device", self.device_id):
             return False
+        await tx.fetch("end_retry", self.device_id)
         tell(tx, [self.event])
         return True

@@ -66,8 +66,10 @@ async def login_changed(
     at: int,
     reason: RevocationReason = RevocationReason.SUPERSEDED,
 ) -> str:
-    """What goes with older credentials: those pending, the certificates, the live sessions."""
+    """What goes with older credentials: those pending, their answer, the certificates, the live
+    sessions."""
     await tx.fetch("delete_pending", device_id)
+    await tx.fetch("end_retry", device_id)
     ended = await end_certificates(tx, device_id, at, reason)
     await notify(tx, NoticeKind.LOGIN, at, device_id=device_id, generation=generation)
     return ended
@@ -125,6 +127,7 @@ class Renew(SingleDecision[bool | None]):
             if issued is not None:
                 await drop_reservation(tx, issued.serial)
             return given
+        await tx.fetch("end_retry", number)
         if issued is not None:
             owner = (self.device.organisation_id, self.device.name)
             await write_issued(tx, [issued_row(issued, owner, number, login.digest, at)])
@@ -210,6 +213,8 @@ async def _revoke_login(
     """
     columns = (blank.kind, blank.digest, blank.sealed, at)
     revoked = await tx.fetch("revoke_credentials", device_id, *columns, held)
+    if revoked:
+        await tx.fetch("disarm_device", device_id)
     return await login_changed(tx, device_id, revoked[0][0], at, reason) if revoked else None
 
 

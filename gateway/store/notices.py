@@ -19,6 +19,7 @@ class _Body(Struct, omit_defaults=True):
     order: Order | None = None
     argument: str = ""
     client_id: int = 0
+    ticket_id: int = 0
 
 
 _encode = msgspec.json.Encoder().encode
@@ -47,6 +48,7 @@ async def notify(
     order: Order | None = None,
     argument: str = "",
     client_id: int = 0,
+    ticket_id: int = 0,
 ) -> None:
     """Write a notice into this transaction."""
     body = body_of(change, call_id, generation)
@@ -54,6 +56,8 @@ async def notify(
         body = _encode(_Body(order=order, argument=argument)).decode()
     elif client_id:
         body = _encode(_Body(client_id=client_id)).decode()
+    elif ticket_id:
+        body = _encode(_Body(ticket_id=ticket_id)).decode()
     # The row of the sequence stays ours until the commit, so nobody is told a later one first.
     seq = (await tx.fetch("next_ids", "notice", 1))[0][0]
     row = (seq, at, kind.value, device_id, profile_id, body)
@@ -80,4 +84,5 @@ def notice_from_row(row: Row) -> Notice:
         order=body.order,
         argument=body.argument,
         client_id=body.client_id,
+        ticket_id=body.ticket_id,
     )

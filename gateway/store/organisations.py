@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from msgspec import structs
 
 from gateway.core.errors import Cause, Conflict
-from gateway.core.model import Event, EventKind, NoticeKind, Organisation
+from gateway.core.model import Event, EventKind, NoticeKind, Organisation, Peer
 from gateway.core.people_store import OrganisationDraft
 from gateway.store.driver import Row, Transaction
 from gateway.store.events import event_on, tell
@@ -48,6 +50,22 @@ async def insert_organisation(
         at,
     )
     return number if made else None
+
+
+async def ensure_customer(
+    tx: Transaction, organisation_id: int, name: str, at: int, peer: Peer
+) -> int:
+    """The number of the customer of this name directly below an organisation; made if it is new."""
+    found = await tx.fetch("organisation_beside", organisation_id, name)
+    if found:
+        return int(found[0][0])
+    above, identity = await organisation_now(tx, organisation_id), uuid7(at, os.urandom)
+    number = await insert_organisation(tx, above, identity, OrganisationDraft(name=name), at)
+    if number is None:
+        return int((await tx.fetch("organisation_beside", organisation_id, name))[0][0])
+    kind, made = EventKind.ORGANISATION_CREATE, uuid_text(identity)
+    tell(tx, [Event(kind=kind, at=at, peer=peer, subject=name, object=made)])
+    return number
 
 
 class CreateOrganisation(SingleDecision[Organisation]):

@@ -10,6 +10,7 @@ from gateway.core.model import DeviceProfile, Event, NoticeKind, Secret
 from gateway.core.ports import NewProfile
 from gateway.store.driver import Transaction
 from gateway.store.events import event_on, tell
+from gateway.store.hook_deliveries import follow
 from gateway.store.identity import uuid7
 from gateway.store.notices import notify
 from gateway.store.records import profile_from_row, settings_of
@@ -74,6 +75,8 @@ async def insert_profile(
         profile.info,
         int(profile.birth.profile_by_type),
     )
+    if made and profile.policy.after is not None:
+        await follow(tx, number, profile)
     return number if made else None
 
 
@@ -130,6 +133,7 @@ class SaveProfile(SingleDecision[DeviceProfile]):
             number = (await tx.fetch("profile_named", organisation_id, profile.name))[0][0]
             settings, transport = settings_of(profile), profile.transport.value
             await tx.fetch("update_profile", number, settings, transport)
+            await follow(tx, number, profile)
         await keep_ticket(tx, (organisation_id, number), self.given, self.fresh, at)
         tell(tx, [self.event])
         await notify(tx, NoticeKind.PROFILE, at, profile_id=number)

@@ -37,6 +37,7 @@ SELECT c.device_id, ?2, ?3, ?4, ?5 FROM credentials c
    AND NOT EXISTS (SELECT 1 FROM credentials other WHERE other.digest = ?3)
    AND NOT EXISTS (SELECT 1 FROM pending_credentials other WHERE other.digest = ?3
                                                              AND other.device_id <> ?1)
+   AND NOT EXISTS (SELECT 1 FROM ticket t WHERE t.digest = ?3 AND t.kind <> 'fleet')
 ON CONFLICT (device_id) DO UPDATE
    SET type = excluded.type, digest = excluded.digest, sealed = excluded.sealed,
        created_at = excluded.created_at

@@ -3,9 +3,13 @@
 -- ── children of gateways ────────────────────────────────────────────────────────────────────
 
 -- child_named
+-- Whether it is suspended comes last.
 SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
        d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
-       p.transport, p.settings
+       p.transport, p.settings,
+       EXISTS (SELECT 1 FROM ticket t
+                WHERE t.id = d.ticket_id
+                  AND t.quarantined_since <= coalesce(d.provisioned_at, d.created_at))
   FROM device d
   JOIN credentials c ON c.device_id = d.id
   JOIN device_profile p ON p.id = d.profile_id
@@ -14,7 +18,10 @@ SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
 -- children_named
 SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
        d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
-       p.transport, p.settings
+       p.transport, p.settings,
+       EXISTS (SELECT 1 FROM ticket t
+                WHERE t.id = d.ticket_id
+                  AND t.quarantined_since <= coalesce(d.provisioned_at, d.created_at))
   FROM device d
   JOIN credentials c ON c.device_id = d.id
   JOIN device_profile p ON p.id = d.profile_id

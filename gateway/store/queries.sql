@@ -64,8 +64,11 @@ UPDATE device_profile SET settings = ?2, transport = ?3, revision = revision + 1
 UPDATE device_profile SET revision = revision + 1 WHERE id = ?1;
 
 -- remove_profile
+-- Not while one of its fleet secrets is in quarantine: its devices may be of other profiles by now.
 DELETE FROM device_profile
  WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM device WHERE profile_id = ?1)
+   AND NOT EXISTS (SELECT 1 FROM ticket
+                    WHERE profile_id = ?1 AND quarantined_since IS NOT NULL)
 RETURNING id;
 
 -- insert_ticket
@@ -127,14 +130,17 @@ SELECT id, profile_id, provision_state FROM device WHERE organisation_id = ?1 AN
 UPDATE device SET provision_state = NULL WHERE id = ?1 RETURNING name;
 
 -- known_by_digest
--- Whether its provisioning may still be repeated comes last. Not of one that is suspended.
+-- Whether its provisioning may still be repeated, with these credentials, comes last. Not of one
+-- that is suspended.
 SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
        d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
        p.transport, c.type, c.digest, c.sealed, r.until
   FROM credentials c
   JOIN device d ON d.id = c.device_id
   JOIN device_profile p ON p.id = d.profile_id
-  LEFT JOIN retry_window r ON r.device_id = d.id
+  LEFT JOIN retry_window r
+    ON r.device_id = d.id AND r.closed = 0
+   AND NOT EXISTS (SELECT 1 FROM pending_credentials x WHERE x.device_id = r.device_id)
  WHERE c.digest = ?1
    AND NOT EXISTS (SELECT 1 FROM ticket t
                     WHERE t.id = d.ticket_id

@@ -7,15 +7,18 @@ SELECT t.id, t.kind, t.organisation_id, t.device_id, o.path, t.owner_id, t.profi
  WHERE t.digest = ?1 AND t.kind <> 'fleet';
 
 -- find_token
--- The columns of `known_by_digest` but for the last four, else those of `find_ticket`: what it is
--- of at one moment.
+-- The columns of `known_by_digest` but for three before the last, else those of `find_ticket`, and
+-- the last: what it is of at one moment.
 SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
        d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
        p.transport,
-       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, r.until
   FROM credentials c
   JOIN device d ON d.id = c.device_id
   JOIN device_profile p ON p.id = d.profile_id
+  LEFT JOIN retry_window r
+    ON r.device_id = d.id AND r.closed = 0
+   AND NOT EXISTS (SELECT 1 FROM pending_credentials x WHERE x.device_id = r.device_id)
  WHERE c.digest = ?1 AND c.type = 'ACCESS_TOKEN'
    AND NOT EXISTS (SELECT 1 FROM ticket t
                     WHERE t.id = d.ticket_id
@@ -23,7 +26,7 @@ SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
  UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        t.id, t.kind, t.organisation_id, t.device_id, o.path, t.owner_id, t.profile_id, t.issuer,
-       t.created_at, t.expires_at
+       t.created_at, t.expires_at, NULL
   FROM ticket t JOIN organisation o ON o.id = t.organisation_id
  WHERE t.digest = ?1 AND t.kind <> 'fleet';
 

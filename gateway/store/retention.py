@@ -8,13 +8,17 @@ from typing import TypeAlias
 
 import structlog
 
+from gateway.core.approvals import KEEP_MS
 from gateway.core.errors import Overloaded, StoreUnavailable
 from gateway.core.model import DeviceProfile, Event, EventKind, Peer, Wire
 from gateway.core.ports import Clock
 from gateway.store.certificates import ForgetCertificates
 from gateway.store.chain import Chain
+from gateway.store.devices import ForgetDevice
 from gateway.store.driver import Transaction
+from gateway.store.expiring import ExpireDevices
 from gateway.store.records import profile_from_row
+from gateway.store.reprovisionings import ForgetReadings
 from gateway.store.sql_store import SqlStore
 from gateway.store.tickets import ExpireTickets
 from gateway.store.writer import SingleDecision
@@ -25,6 +29,8 @@ _DAY_MS = 86_400_000
 _SERIES_PER_STEP = 200
 _ROWS_PER_STEP = 2000
 """Rows deleted in one transaction: some milliseconds, between which devices are served."""
+_DEVICES_PER_STEP = 50
+"""Removed in one transaction: each takes some twenty statements."""
 _PAUSE_S = 0.05
 """Between two steps, so that a sweep over a large store stays a minor part of the writing."""
 
@@ -38,6 +44,8 @@ _CALLS_MS = 10 * _MINUTE_MS
 for it, reads how it ended within seconds."""
 _PERSISTENT_CALLS_MS = 7 * _DAY_MS
 """The same for a persistent one, which is looked up by people, after a weekend."""
+
+_PEER = Peer(Wire.SHELL, "retention")
 
 Series: TypeAlias = list[tuple[int, str, int]]
 """Devices, keys, and the time before which their readings are forgotten."""
@@ -94,8 +102,10 @@ class _ForgetEvents(SingleDecision[int]):
 class Retention:
     """`readings_keep_days` and `events_keep_days`, enforced every `every_s` seconds.
 
-    A profile's own `readings_keep_days` stands above the store's. Calls that ended, claims, tickets
-    and grants of programs that expired and notices go after times of their own; so do serial
+    A profile's own `readings_keep_days` stands above the store's. Devices whose time is over are
+    removed. Calls that ended, claims, tickets
+    and grants of programs that expired and notices go after times of their own, as do answers that
+    may be repeated no more, and what a device was armed with; so do serial
     numbers that were reserved for nothing, and certificates `events_keep_days` after their end, or
     after the longest grace that a profile gives if that is longer.
 
@@ -134,6 +144,7 @@ class Retention:
         """One pass over all that grows old."""
         now = self._clock()
         profiles = [profile_from_row(row) for row in await self._store.driver.rows("profiles")]
+        await self._expire_devices(now)
         await self._sweep_readings(now, profiles)
         await self._forget_events(now)
         await self._forget("forget_notices", now - _NOTICES_MS)
@@ -141,6 +152,11 @@ class Retention:
         await self._forget("forget_calls", 1, now - _PERSISTENT_CALLS_MS)
         await self._forget("forget_claims", now)
         await self._forget("forget_grants", now)
+        for name in ("forget_retries", "forget_armings", "forget_reprovisionings"):
+            await self._forget(name, now)
+        await self._forget_reset()
+        await self._forget("forget_admission_entries")
+        await self._forget("forget_approvals", now - KEEP_MS)
         while await self._store.writer.submit(ExpireTickets(now, _ROWS_PER_STEP)):
             await asyncio.sleep(_PAUSE_S)
         await self._forget_certificates("forget_reservations", now)
@@ -149,6 +165,20 @@ class Retention:
         ended_before = now - max(self._events_ms, grace_ms)
         await self._forget_certificates("forget_issued", ended_before)
         await self._forget_certificates("forget_revoked", now - self._events_ms)
+
+    async def _expire_devices(self, now: int) -> None:
+        """Devices whose time is over, with all they ever said."""
+        while True:
+            expire = ExpireDevices(now, _DEVICES_PER_STEP, _PEER)
+            gone = await self._store.writer.submit(expire)
+            for number in gone:
+                while await self._store.writer.submit(ForgetDevice(number)):
+                    await asyncio.sleep(_PAUSE_S)
+            if gone:
+                log.info("devices.expired", devices=len(gone))
+            if len(gone) < _DEVICES_PER_STEP:
+                return
+            await asyncio.sleep(_PAUSE_S)
 
     async def _forget_events(self, now: int) -> None:
         while True:
@@ -166,6 +196,12 @@ class Retention:
     async def _forget(self, name: str, *params: int) -> None:
         while await self._store.writer.submit(_Forget(name, *params)):
             await asyncio.sleep(_PAUSE_S)
+
+    async def _forget_reset(self) -> None:
+        """Readings of devices that were reset."""
+        for device_id, until in await self._store.driver.rows("forgetting", _ROWS_PER_STEP):
+            while await self._store.writer.submit(ForgetReadings(device_id, until)):
+                await asyncio.sleep(_PAUSE_S)
 
     async def _forget_certificates(self, name: str, before: int) -> None:
         while await self._store.writer.submit(ForgetCertificates(name, before, _ROWS_PER_STEP)):
@@ -193,5 +229,4 @@ class Retention:
 
 
 def _swept_event(now: int, events: int) -> Event:
-    peer = Peer(Wire.SHELL, "retention")
-    return Event(kind=EventKind.AUDIT_SWEEP, at=now, peer=peer, detail={"events": str(events)})
+    return Event(kind=EventKind.AUDIT_SWEEP, at=now, peer=_PEER, detail={"events": str(events)})

@@ -9,6 +9,7 @@ from gateway.core.errors import Cause, Conflict
 from gateway.core.model import DeviceProfile, Event, NoticeKind
 from gateway.store.driver import Transaction
 from gateway.store.events import event_on, tell
+from gateway.store.hook_deliveries import follow
 from gateway.store.identity import uuid7, uuid_text
 from gateway.store.notices import notify
 from gateway.store.profiles import SealedPair, ensure_default, insert_profile, keep_ticket
@@ -91,6 +92,7 @@ class PutProfile(SingleDecision[DeviceProfile]):
         if not await tx.fetch("change_profile", profile.id, profile.name, *said, version):
             stale = version not in (0, stored.revision)
             raise Conflict(Cause.VERSION if stale else Cause.NAME_TAKEN)
+        await follow(tx, profile.id, profile)
         if stored.name != profile.name:
             self.retyped_to = await retype(tx, profile.id, profile.name, 0)
         return profile.id

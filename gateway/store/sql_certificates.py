@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+from msgspec import structs
 
 from gateway.core.errors import CredentialsGone
 from gateway.core.model import (
@@ -36,7 +39,7 @@ from gateway.store.driver import Driver, Row
 from gateway.store.logins import Renew, TakeUpPending, kept_login
 from gateway.store.records import device_from_row, profile_from_row
 from gateway.store.vault import Vault
-from gateway.store.writer import Writer
+from gateway.store.writer import Writer, on_trial
 
 _TRANSPORTS = {transport.value: transport for transport in ProfileTransport}
 
@@ -49,6 +52,9 @@ class CertificateStore:
         self.vault = vault
         self.chain = Chain(vault)
         self.writer = Writer(driver, max_pending=max_pending, write_told=self.chain.write)
+
+    def on_trial(self) -> AbstractContextManager[None]:
+        return on_trial()
 
     def known_from_row(self, row: Row) -> KnownCredentials:
         """A row of `known_by_digest` or `known_by_id`, its credentials opened."""
@@ -65,7 +71,7 @@ class CertificateStore:
 
     async def find_pending(self, lookup_id: Secret) -> KnownCredentials | None:
         row = await self.driver.point("pending_by_digest", self.vault.digest(lookup_id.reveal()))
-        return None if row is None else self.known_from_row(row)
+        return None if row is None else structs.replace(self.known_from_row(row), pending=True)
 
     async def take_up_pending(self, device_id: int, lookup_id: Secret, event: Event) -> bool:
         digest = self.vault.digest(lookup_id.reveal())

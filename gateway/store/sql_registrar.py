@@ -44,6 +44,7 @@ from gateway.store.claims import ClaimFor, Unclaim, claim_digest
 from gateway.store.credentials import credentials_from_bytes
 from gateway.store.devices import ForgetDevice, RearmDevice, RemoveDevice
 from gateway.store.events import event_from_row
+from gateway.store.expiring import KeepDevice
 from gateway.store.identity import uuid_bytes
 from gateway.store.logins import (
     Login,
@@ -59,6 +60,7 @@ from gateway.store.records import (
     device_from_row,
     package_from_row,
 )
+from gateway.store.reprovisionings import ArmDevice, code_digest
 from gateway.store.series import interval_of, reading_from_interval
 from gateway.store.sql_profiles import ProfileShelf
 from gateway.store.values import from_columns
@@ -118,8 +120,21 @@ class SqlRegistrar(ProfileShelf):
             pass
         return removed
 
+    async def expires_at(self, device_id: int) -> int | None:
+        row = await self._driver.point("device_expires_at", device_id)
+        return None if row is None else row[0]
+
+    async def keep_device(self, device_id: int, until: int | None, event: Event) -> bool:
+        return await self._submit(KeepDevice(device_id, until, event))
+
     async def rearm_device(self, device_id: int, event: Event) -> bool:
         return await self._submit(RearmDevice(device_id, event))
+
+    async def arm_device(
+        self, device_id: int, code: Secret | None, until: int, event: Event
+    ) -> bool:
+        digest = None if code is None else code_digest(self._store.vault, device_id, code)
+        return await self._submit(ArmDevice(device_id, digest, until, event))
 
     # ── what happened, what was measured ────────────────────────────────────────────────────
 

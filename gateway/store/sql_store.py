@@ -62,6 +62,7 @@ from gateway.store.migrate import migrations
 from gateway.store.notices import notice_from_row
 from gateway.store.outside_names import fill_outside_names
 from gateway.store.presence import NODE_LIVES_MS, EnterNode, SavePresence
+from gateway.store.queries import listed
 from gateway.store.readings import ForgetLatest, SaveReadings
 from gateway.store.records import (
     call_from_row,
@@ -70,6 +71,7 @@ from gateway.store.records import (
 )
 from gateway.store.sql_births import BirthStore
 from gateway.store.ticket_claims import ClaimTicket, TakeRotation, There
+from gateway.store.ticket_uses import NoteUse
 from gateway.store.tickets import holder_from_row, ticket_from_row
 from gateway.store.values import from_columns
 from gateway.store.vault import Vault
@@ -172,6 +174,13 @@ class SqlStore(BirthStore):
             return None
         return fleet_ticket_from_row(self.vault, row)
 
+    async def note_use(self, ticket_id: int, at: int) -> None:
+        self.writer.submit_unawaited(NoteUse(ticket_id, at))
+
+    async def suspended(self, ticket_id: int, device_ids: Sequence[int]) -> list[int]:
+        rows = await self.driver.rows("suspended_among", listed(device_ids), ticket_id)
+        return [row[0] for row in rows]
+
     async def profiles_with(self, section: str) -> list[DeviceProfile]:
         profiles = [profile_from_row(row) for row in await self.driver.rows("profiles")]
         return [one for one in profiles if section in one.sections]
@@ -182,7 +191,12 @@ class SqlStore(BirthStore):
 
     async def find_token(self, token: Secret) -> Device | Ticket | None:
         row = await self.driver.point("find_token", self.vault.digest(token.reveal()))
-        return None if row is None else holder_from_row(row)
+        if row is None:
+            return None
+        holder = holder_from_row(row)
+        if row[-1] is not None and isinstance(holder, Device):
+            await self.used(holder)  # to show a token is to use it
+        return holder
 
     async def claim_ticket(self, claim: TicketClaim) -> ProvisionResult:
         digest = self.vault.digest(claim.token.reveal())

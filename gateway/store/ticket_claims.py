@@ -22,6 +22,7 @@ from gateway.core.model import (
     Value,
 )
 from gateway.core.ports import TicketClaim
+from gateway.store.caps import count_reserved
 from gateway.store.driver import Row, Transaction
 from gateway.store.events import event_on, tell
 from gateway.store.identity import uuid_text
@@ -190,7 +191,10 @@ async def _bear(tx: Transaction, taken: Sequence[Taken]) -> dict[int, Device]:
     attributes = [row for one in alive for row in one.attribute_rows()]
     if attributes:
         await tx.insert_rows("insert_attributes", attributes)
-    await index_again(tx, [one.number for one in alive])  # its number is older than its birth
+    # Their numbers are older than their births.
+    numbers = [one.number for one in alive]
+    await index_again(tx, numbers)
+    await count_reserved(tx, numbers)
     return {id(one.claim): one.device(names[one.number]) for one in alive}
 
 

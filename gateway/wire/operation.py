@@ -20,7 +20,7 @@ class Query(Struct, frozen=True):
 
 class Answer(Struct, frozen=True):
     """One answer. `body` is a Python type for JSON; None for an empty body; `media` another kind
-    of content than JSON (`text/plain`), whose body is then text or bytes."""
+    of content than JSON (`text/plain`), whose body is then text or bytes, or JSON of `body`."""
 
     about: str
     body: Any = None
@@ -32,10 +32,11 @@ class Operation(Struct, frozen=True, kw_only=True):
 
     `answers` is by HTTP status, all there are; those that every route may give (500, 503) are
     added by the document. `body` is a Python type for a JSON request body, None for none;
-    `body_required` False: it may be left out. `public`: nobody needs to log in for it. `path`
-    describes parameters of the path by name (their type, or a description); a name that is not
-    here is a text. `security` are names of the document's ways to log in, one of which is needed;
-    none: any of an administrator's.
+    `body_required` False: it may be left out. `media` are other kinds of content a body may be of,
+    each with the type of what it says. `public`: nobody needs to log in for it. `path` describes
+    parameters of the path by name (their type, or a description); a name that is not here is a
+    text. `security` are names of the document's ways to log in, one of which is needed; none: any
+    of an administrator's.
     """
 
     summary: str
@@ -45,6 +46,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     body: Any = None
     body_required: bool = True
     body_example: Any = None
+    media: Mapping[str, Any] = {}
     query: tuple[Query, ...] = ()
     path: Mapping[str, Any] = {}
     public: bool = False

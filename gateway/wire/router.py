@@ -29,7 +29,7 @@ _UNAVAILABLE = Reply(status=Status.INTERNAL, reason="the store cannot be written
 _GONE = Reply(status=Status.GONE, reason="the credentials of this session are no longer good")
 _BROKEN = Reply(status=Status.INTERNAL)
 _OK: Final = Status.OK
-_QUIET = frozenset({Status.REFUSED, Status.TIMEOUT, Status.IGNORED, Status.LIMITED})
+_QUIET = frozenset({Status.REFUSED, Status.TIMEOUT, Status.IGNORED, Status.LIMITED, Status.PENDING})
 
 
 Later: TypeAlias = Callable[[], Awaitable[Sequence[Route]]]
@@ -131,6 +131,7 @@ class Router:
         identity: Identity | None = None,
         headers: Mapping[str, str] = NOTHING,
         accept: int | None = None,
+        content_format: int | None = None,
     ) -> tuple[Route | None, Reply]:
         """Serve one request. The route is None when nothing lives at `address` (NOT_FOUND)."""
         found = self._table.find(address)
@@ -170,6 +171,7 @@ class Router:
                     identity,
                     headers,
                     accept,
+                    content_format,
                 )
             )
         except BadPayload as exc:

@@ -29,13 +29,15 @@ SETTINGS = {
     "GATEHOUSE_LOG_LEVEL": "warning",
     "GATEHOUSE_ADMIN_PASSWORD": PASSWORD,
     "GATEHOUSE_RPC_TIMEOUT_S": "0.05",
+    # Else whoever makes up secrets is soon told nothing but to wait.
+    "GATEHOUSE_PROVISIONING_WRONG_FREE": "10000",
 }
 CHECKS = (
     *("not_a_server_error", "status_code_conformance"),
     *("content_type_conformance", "response_schema_conformance"),
 )
-LEFT_OUT = ("/api/auth/logout",)
-"""It would end the session of all that follows."""
+LEFT_OUT = ("/api/auth/logout", "/api/gatehouse/secrets/{id}/quarantine")
+"""They would end the session of all that follows, and shut their devices out."""
 MEANT = ("2xx", "3xx", "4xx", "501", "504")
 """No fault: 501 is what EST does not offer, 504 a device that does not answer a call."""
 WAIT_MS = 20

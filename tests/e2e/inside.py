@@ -13,6 +13,7 @@ from gateway.app import Gateway
 from gateway.config import Config
 from gateway.core.model import DeviceProfile, Provisioned, ProvisionType, Secret
 from gateway.core.registry import ProfileDraft, Registry
+from gateway.listeners import PLAIN
 from gateway.opening import open_store
 from gateway.settings import (
     BlynkSettings,
@@ -25,6 +26,7 @@ from gateway.settings import (
     MqttSettings,
     MqttsSettings,
     ProfilesSettings,
+    ProvisioningSettings,
     StoreSettings,
     TlsSettings,
 )
@@ -102,13 +104,14 @@ async def serving(folder: Path, **settings: Any) -> AsyncIterator[Gate]:
         mqtts=MqttsSettings(host="127.0.0.1", port=0),
         coaps=CoapsSettings(host="127.0.0.1", port=0, **settings.get("coaps", {})),
         limits=LimitsSettings(**settings.get("limits", {})),
+        provisioning=ProvisioningSettings(**settings.get("provisioning", {})),
         blynk=BlynkSettings(**settings.get("blynk", {})),
         blynk_tcp=BlynkTcpSettings(host="127.0.0.1", port=0, **settings.get("blynk_tcp", {})),
         profiles=ProfilesSettings(dir=str(folder / "profiles"), watch=False),
     )
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(config, {}))
-        gateway = Gateway(config, store)
+        gateway = Gateway(config, store, kinds=settings.get("kinds", PLAIN))
         for name, shape in PROFILES.items():
             pair = {"key": Secret(f"{name}-key-0001"), "secret": Secret(f"{name}-secret-0001")}
             profile = DeviceProfile(id=0, name=name, **shape)

@@ -4,6 +4,7 @@ All types are frozen values. Times are integers, milliseconds since the epoch, U
 never a `str`: it is a `Secret`, which shows itself only when asked.
 """
 
+from gateway.core.model.approvals import Approval, ApprovalKind, ApprovalState
 from gateway.core.model.calls import RpcCall, RpcState
 from gateway.core.model.credentials import (
     AccessToken,
@@ -23,6 +24,13 @@ from gateway.core.model.credentials import (
 )
 from gateway.core.model.devices import PROVISIONED, Device, Presence
 from gateway.core.model.events import Event, EventKind, Notice, NoticeKind, Outcome
+from gateway.core.model.hooks import (
+    DeadDelivery,
+    Delivery,
+    Followed,
+    HookBacklog,
+    HookTrouble,
+)
 from gateway.core.model.inventory import (
     DeviceDraft,
     DeviceOrder,
@@ -111,6 +119,9 @@ __all__ = [
     "Amendment",
     "AnswerMembers",
     "ApiKey",
+    "Approval",
+    "ApprovalKind",
+    "ApprovalState",
     "Attribute",
     "AttributeScope",
     "Attributes",
@@ -122,6 +133,8 @@ __all__ = [
     "Certificate",
     "ChecksumAlgorithm",
     "ClaimResult",
+    "DeadDelivery",
+    "Delivery",
     "Device",
     "DeviceCredentials",
     "DeviceCredentialsType",
@@ -135,7 +148,10 @@ __all__ = [
     "Event",
     "EventKind",
     "FleetTicket",
+    "Followed",
+    "HookBacklog",
     "HookRule",
+    "HookTrouble",
     "Identity",
     "Json",
     "MqttBasic",

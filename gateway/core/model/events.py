@@ -28,6 +28,8 @@ class NoticeKind(StrEnum):
     """An operator tells a device to do something at once."""
     CLIENT = "client"
     """A program of an organisation was revoked: its connections end."""
+    QUARANTINE = "quarantine"
+    """What a fleet secret bore is suspended, or is no longer."""
 
 
 class Notice(Struct, frozen=True, kw_only=True):
@@ -36,7 +38,8 @@ class Notice(Struct, frozen=True, kw_only=True):
     Written in the transaction of the change, in the order of their numbers. One of a device has
     `device_id`, one of a whole profile `profile_id`. `change` goes with ATTRIBUTES and PACKAGE,
     `call_id` with RPC, `generation` (of the credentials that are good now) with LOGIN, `order` and
-    `argument` with ORDER, `client_id` with CLIENT.
+    `argument` with ORDER, `client_id` with CLIENT, `ticket_id` (of the fleet secret) with
+    QUARANTINE.
     """
 
     seq: int
@@ -50,13 +53,24 @@ class Notice(Struct, frozen=True, kw_only=True):
     order: Order | None = None
     argument: str = ""
     client_id: int = 0
+    ticket_id: int = 0
 
 
 class EventKind(StrEnum):
     DEVICE_PROVISION = "device:provision"
+    PROVISION_BLOCK = "provision:block"
+    """Too many wrong secrets were shown: who is shut out is in `detail`."""
     DEVICE_CREATE = "device:create"
     DEVICE_REMOVE = "device:remove"
     DEVICE_REARM = "device:rearm"
+    DEVICE_REPROVISION = "device:reprovision"
+    """A device that was provisioned before got other credentials, good from their first use."""
+    DEVICE_BIRTH_SETTINGS = "device:birth:settings"
+    """A warning: some of what its profile gives a newborn could not be given."""
+    DEVICE_EXPIRE = "device:expire"
+    """Its time was over, and it was removed (burn-in)."""
+    DEVICE_KEEP = "device:keep"
+    """It stays for longer, or for good."""
     DEVICE_CREDENTIALS = "device:credentials"
     DEVICE_CREDENTIALS_RENEW = "device:credentials:renew"
     """Others were given, which count from their first use on."""
@@ -82,6 +96,14 @@ class EventKind(StrEnum):
     PROFILE_UPDATE = "profile:update"
     PROFILE_REMOVE = "profile:remove"
     PROFILE_SECRET_ROTATE = "profile:secret:rotate"  # noqa: S105
+    SECRET_ADD = "secret:add"  # noqa: S105
+    SECRET_ROTATE = "secret:rotate"  # noqa: S105
+    """A new fleet secret takes the place of an old one, which ends."""
+    SECRET_BOUND = "secret:bound"  # noqa: S105
+    SECRET_REVOKE = "secret:revoke"  # noqa: S105
+    SECRET_QUARANTINE = "secret:quarantine"  # noqa: S105
+    """What a fleet secret bore is suspended."""
+    SECRET_RELEASE = "secret:release"  # noqa: S105
     DEVICE_UPDATE = "device:update"
     DEVICE_ASSIGN = "device:assign"
     """To a customer, or (`customer` empty) back to its tenant."""
@@ -120,6 +142,18 @@ class EventKind(StrEnum):
     STATIC_TOKEN_CLAIM = "static_token:claim"  # noqa: S105
     STATIC_TOKEN_UNCLAIM = "static_token:unclaim"  # noqa: S105
     STATIC_TOKEN_REVOKE = "static_token:revoke"  # noqa: S105
+    APPROVAL_ASK = "approval:ask"
+    """A device asked for the first time, and waits for an operator's word."""
+    APPROVAL_APPROVE = "approval:approve"
+    APPROVAL_DENY = "approval:deny"
+    APPROVAL_FORGET = "approval:forget"
+    """What was asked and decided is forgotten: who asks for the name next is new."""
+    HOOK_DEAD = "hook:dead"
+    """An after-hook was not told of an event, and is tried no more."""
+    HOOK_REPLAY = "hook:replay"
+    HOOK_DROP = "hook:drop"
+    ADMISSION_CHANGE = "admission:change"
+    """Entries were added to a profile's allow-list or deny-list, or taken out: how many."""
     AUDIT_SWEEP = "audit:sweep"
     """Old events were forgotten: where the chain begins from now on."""
     UNREADABLE = "event:unreadable"

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct, field
 
-from gateway.core.model.credentials import DeviceCredentials, RequestedCredentials
+from gateway.core.model.credentials import DeviceCredentials, Identity, RequestedCredentials
 from gateway.core.model.devices import Device
 from gateway.core.model.peers import Peer
 from gateway.core.model.policies import AnswerMembers
@@ -44,8 +44,9 @@ class ProvisionRequest(Struct, frozen=True, kw_only=True):
 
     `nonce`, 16 to 64 characters, binds the answer to who asks: whoever repeats the request with it
     gets the same credential again. `old_credential` (the token, password or key it was given
-    before) and `claim_code` (of an operator) are proofs by which it asks for another credential.
-    `amended` is what a hook made of it. `trial`: it is to be rehearsed alone.
+    before), `claim_code` (of an operator) and `identity` (which the handshake of its connection
+    proved) are proofs by which it asks for another credential. `amended` is what a hook made of it.
+    `trial`: it is to be rehearsed alone.
     """
 
     proof: Proof
@@ -59,6 +60,7 @@ class ProvisionRequest(Struct, frozen=True, kw_only=True):
     nonce: Secret = Secret("")
     old_credential: Secret = Secret("")
     claim_code: Secret = Secret("")
+    identity: Identity | None = None
     amended: Amendment | None = None
     trial: bool = False
 
@@ -168,8 +170,8 @@ class Provisioned(Struct, frozen=True):
     """The device exists, is on disk, and these are its credentials.
 
     `issuers` goes with a certificate that was signed here: its issuer's, and so on up to but
-    without the root, in DER. `again`: nothing but its hardware information was changed just now.
-    `members`: what its answer tells besides; None: nothing.
+    without the root, in DER. `again`: the device was there before, and was neither born nor
+    claimed. `members`: what its answer tells besides; None: nothing.
     """
 
     device: Device

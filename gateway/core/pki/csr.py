@@ -79,6 +79,29 @@ def read_csr(text: str | bytes) -> SigningRequest:
         raise Unfit(RefusalReason.CSR_UNREADABLE, type(exc).__name__) from None
 
 
+def key_digest_of(text: str) -> bytes | None:
+    """The `key_digest` of a request, whoever has its private key; None for one that is none."""
+    if len(text) > MOST_REQUEST_BYTES:
+        return None
+    try:
+        with quietly():
+            public_key = x509.load_der_x509_csr(_der_of(text)[0]).public_key()
+            return hashlib.sha256(spki_of(public_key)).digest()
+    except UNREADABLE:
+        return None
+
+
+def name_in(text: str | bytes) -> str | None:
+    """The common name a request gives, unproven: its signature is not looked at. None without."""
+    if len(text) > MOST_REQUEST_BYTES:
+        return None
+    try:
+        with quietly():
+            return first_common_name(x509.load_der_x509_csr(_der_of(text)[0]).subject)
+    except UNREADABLE:
+        return None
+
+
 def _read(der: bytes, pem: bool) -> SigningRequest:
     csr = x509.load_der_x509_csr(der)
     public_key = csr.public_key()

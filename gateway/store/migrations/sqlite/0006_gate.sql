@@ -22,11 +22,13 @@ ALTER TABLE device ADD COLUMN expires_at INTEGER;
 CREATE INDEX device_ends ON device (expires_at) WHERE expires_at IS NOT NULL;
 
 -- Whose provisioning may be repeated, until when, by whoever makes the same digest of ticket, name
--- and what binds it. The row goes with the first use of the credential.
+-- and what binds it. `closed`: no more, since the credential was used or changed; until then the
+-- same request gives birth to no other device either.
 CREATE TABLE retry_window (
-    device_id INTEGER PRIMARY KEY,
-    digest    BLOB    NOT NULL UNIQUE,
-    until     INTEGER NOT NULL
+    device_id INTEGER  PRIMARY KEY,
+    digest    BLOB     NOT NULL UNIQUE,
+    until     INTEGER  NOT NULL,
+    closed    INTEGER  NOT NULL DEFAULT 0
 );
 CREATE INDEX retry_window_ends ON retry_window (until);
 
@@ -37,11 +39,22 @@ CREATE TABLE rearmed_device (
     digest    BLOB,
     until     INTEGER NOT NULL
 );
+CREATE INDEX rearmed_device_ends ON rearmed_device (until);
 
--- How often a device was provisioned anew: the GCRA's theoretical arrival time.
+-- How often a device was provisioned anew, for each period (ms) of its profile's rate: the GCRA's
+-- theoretical arrival time.
 CREATE TABLE reprovisioning (
+    device_id INTEGER NOT NULL,
+    period    INTEGER NOT NULL,
+    due       INTEGER NOT NULL,
+    PRIMARY KEY (device_id, period)
+) WITHOUT ROWID;
+CREATE INDEX reprovisioning_due ON reprovisioning (due);
+
+-- Devices whose readings up to `until` are being forgotten.
+CREATE TABLE forgetting (
     device_id INTEGER PRIMARY KEY,
-    due       INTEGER NOT NULL
+    until     INTEGER NOT NULL
 );
 
 -- Allow-lists and deny-lists of profiles. `kind`: 'name', 'serial' or 'mac'.
@@ -53,6 +66,30 @@ CREATE TABLE admission_entry (
     added_at   INTEGER NOT NULL,
     PRIMARY KEY (profile_id, denied, kind, value)
 ) WITHOUT ROWID;
+
+-- How many devices there are in a profile or an organisation whose number is bounded: `devices` of
+-- those numbered up to `up_to`. The younger are counted when one more is born.
+CREATE TABLE counted_place (
+    kind     TEXT   NOT NULL CHECK (kind IN ('profile', 'organisation')),
+    place_id INTEGER NOT NULL,
+    devices  INTEGER NOT NULL DEFAULT 0,
+    up_to    INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (kind, place_id)
+) WITHOUT ROWID;
+CREATE TRIGGER device_removed AFTER DELETE ON device BEGIN
+    UPDATE counted_place SET devices = devices - 1
+     WHERE up_to >= old.id AND (kind = 'profile' AND place_id = old.profile_id
+                                OR kind = 'organisation' AND place_id = old.organisation_id);
+END;
+CREATE TRIGGER device_moved AFTER UPDATE OF profile_id, organisation_id ON device
+WHEN old.profile_id <> new.profile_id OR old.organisation_id <> new.organisation_id BEGIN
+    UPDATE counted_place SET devices = devices - 1
+     WHERE up_to >= old.id AND (kind = 'profile' AND place_id = old.profile_id
+                                OR kind = 'organisation' AND place_id = old.organisation_id);
+    UPDATE counted_place SET devices = devices + 1
+     WHERE up_to >= new.id AND (kind = 'profile' AND place_id = new.profile_id
+                                OR kind = 'organisation' AND place_id = new.organisation_id);
+END;
 
 -- Devices that wait for an operator's word. `kind`: 'birth' or 'reprovisioning'; `digest` is what
 -- binds the request (empty: nothing does); `hardware` is JSON; `state`: 'waiting', 'approved' or
@@ -76,22 +113,40 @@ CREATE TABLE approval (
     UNIQUE (organisation_id, name, kind)
 );
 CREATE INDEX approval_of_profile ON approval (profile_id, state, id);
+CREATE INDEX approval_silent ON approval (last_at);
 
--- Events that are still to be told to a profile's after-hook. `state`: 'waiting' or 'dead'; the
--- place the events were read up to is in `sequence`.
-CREATE TABLE hook_delivery (
+-- Profiles with an after-hook: up to which event they were told, or have it in `hook_delivery`.
+-- `kinds` are those that they want, each between spaces. Written with the profile.
+CREATE TABLE hook_place (
+    profile_id INTEGER PRIMARY KEY REFERENCES device_profile (id) ON DELETE CASCADE,
+    seq        INTEGER NOT NULL,
+    kinds      TEXT   NOT NULL
+);
+
+-- Devices of such profiles that were removed: whose they were, for the events about them.
+CREATE TABLE hook_removed (
+    device_id  INTEGER PRIMARY KEY,
     profile_id INTEGER NOT NULL,
-    event_seq  INTEGER NOT NULL,
-    device_id  INTEGER NOT NULL,
-    state      TEXT    NOT NULL CHECK (state IN ('waiting', 'dead')),
-    body       TEXT    NOT NULL,
-    attempts   INTEGER NOT NULL DEFAULT 0,
-    next_at    INTEGER NOT NULL,
+    uuid       BLOB NOT NULL,
+    name       TEXT   NOT NULL,
+    at         INTEGER NOT NULL
+);
+
+-- Events that are still to be told to a profile's after-hook. `state`: 'waiting' or 'dead'; `body`
+-- is the JSON that is sent. Who works on one has it alone until `taken_until`.
+CREATE TABLE hook_delivery (
+    profile_id  INTEGER NOT NULL REFERENCES device_profile (id) ON DELETE CASCADE,
+    event_seq   INTEGER NOT NULL,
+    device_id   INTEGER NOT NULL,
+    state       TEXT   NOT NULL CHECK (state IN ('waiting', 'dead')),
+    body        TEXT   NOT NULL,
+    attempts    INTEGER NOT NULL DEFAULT 0,
+    next_at     INTEGER NOT NULL,
     taken_until INTEGER NOT NULL DEFAULT 0,
-    reason     TEXT    NOT NULL DEFAULT '',
+    reason      TEXT   NOT NULL DEFAULT '',
     PRIMARY KEY (profile_id, event_seq)
 ) WITHOUT ROWID;
-CREATE INDEX hook_delivery_due ON hook_delivery (state, next_at);
-CREATE INDEX hook_delivery_of_device ON hook_delivery (device_id, event_seq);
+CREATE INDEX hook_delivery_due ON hook_delivery (profile_id, state, next_at);
+CREATE INDEX hook_delivery_of_device ON hook_delivery (device_id, state, event_seq);
 
-INSERT INTO sequence (name, last) VALUES ('approval', 0), ('hook', 0);
+INSERT INTO sequence (name, last) VALUES ('approval', 0);

@@ -17,8 +17,11 @@ import aiohttp
 from http_ground import shapes
 from msgspec import Struct
 
+from gateway.core.admission_lists import AdmissionLists
+from gateway.core.approvals import Approvals
 from gateway.core.audit import Audit
 from gateway.core.catalogue import Catalogue
+from gateway.core.fleet_custody import FleetSecrets
 from gateway.core.importing import Importer
 from gateway.core.inventory import Inventory
 from gateway.core.logins import Logins
@@ -42,16 +45,23 @@ from gateway.core.rpc import Rpc
 from gateway.core.sessions import Sessions
 from gateway.core.tokens import new_token
 from gateway.dialects.thingsboard.admin import Administration
+from gateway.dialects.thingsboard.admin.admission import AdmissionRoutes
+from gateway.dialects.thingsboard.admin.approvals import ApprovalRoutes
 from gateway.dialects.thingsboard.admin.audit import AuditRoutes
 from gateway.dialects.thingsboard.admin.bulk_import import BulkImportRoutes
 from gateway.dialects.thingsboard.admin.claim import ClaimRoutes
 from gateway.dialects.thingsboard.admin.profiles import ProfileRoutes
 from gateway.dialects.thingsboard.admin.provision_profiles import ProvisionProfileRoutes
 from gateway.dialects.thingsboard.admin.rpc import RpcRoutes
+from gateway.dialects.thingsboard.admin.secrets import SecretRoutes
 from gateway.dialects.thingsboard.admin.telemetry import TelemetryRoutes
 from gateway.dialects.thingsboard.payloads import error_body
 from gateway.passwords import Argon2Passwords
+from gateway.policy_words import PolicyWords
 from gateway.store.audit import SqlAudit
+from gateway.store.sql_admission import SqlAdmission
+from gateway.store.sql_approvals import SqlApprovals
+from gateway.store.sql_fleet_tickets import SqlFleetTickets
 from gateway.store.sql_imports import SqlImports
 from gateway.store.sql_inventory import SqlInventory
 from gateway.store.sql_people import SqlPeople
@@ -108,6 +118,7 @@ class DeskCase:
 
     def _administration(self) -> Administration:
         inventory, registry, people = self.inventory, self.registry, self.people
+        times = {"clock": self.clock, "new_token": new_token}
         return Administration(
             logins=self.logins,
             people=people,
@@ -120,10 +131,15 @@ class DeskCase:
                 TelemetryRoutes(inventory, registry, self.clock),
                 RpcRoutes(inventory, registry, people, self.clock),
                 ClaimRoutes(inventory, people),
-                ProfileRoutes(self.catalogue, people),
+                ProfileRoutes(self.catalogue, people, PolicyWords()),
+                AdmissionRoutes(
+                    AdmissionLists(SqlAdmission(self.store), clock=self.clock), self.catalogue
+                ),
                 ProvisionProfileRoutes(self.catalogue, people),
                 BulkImportRoutes(self.importer),
                 AuditRoutes(self.audit, people),
+                SecretRoutes(FleetSecrets(SqlFleetTickets(self.store), **times), self.catalogue),
+                ApprovalRoutes(Approvals(SqlApprovals(self.store), clock=self.clock)),
             ),
         )
 

@@ -22,8 +22,11 @@ import pytest
 from desk_case import PASSWORD, Answer, DeskCase
 from msgspec import Struct
 
-from gateway.core.model import CUSTOMER_USER, DeviceProfile, Permission
+from gateway.core.approvals import ApprovalQuery
+from gateway.core.awaiting import REPROVISIONING, Asking
+from gateway.core.model import CUSTOMER_USER, DeviceProfile, Peer, Permission, Wire
 from gateway.dialects.thingsboard.admin import Administration
+from gateway.store.sql_approvals import SqlApprovals
 from gateway.wire.route import Route
 
 World: TypeAlias = dict[str, str]
@@ -224,6 +227,11 @@ async def a_profile(case: DeskCase, world: World) -> World:
     return {"deviceProfileId": made.uuid, "profileName": made.name}
 
 
+async def an_allow_list(case: DeskCase, world: World) -> World:
+    """That of a profile of Acme's."""
+    return {**await a_profile(case, world), "list": "allow"}
+
+
 async def a_provision_profile(case: DeskCase, world: World) -> World:
     """A provision profile of Acme's."""
     answer = await case.post("/api/device/provision", {}, as_="boss")
@@ -367,7 +375,95 @@ AUDIT: Mapping[str, tuple[Row, ...]] = {
     "audit.customer": (Row(needs=(P.AUDIT_VIEW,), query=PAGE, user=403, other=200),),
 }
 
+
+async def a_secret(case: DeskCase, world: World) -> World:
+    """A group secret of a profile of Acme's, in quarantine."""
+    at = await a_profile(case, world)
+    body = {"deviceProfileId": {"id": at["deviceProfileId"]}, "label": "b", "derived": True}
+    added = await case.post("/api/gatehouse/secrets", body, as_="boss")
+    assert added.status == 200, added.text
+    number = str(added.json["id"])
+    held = await case.post(f"/api/gatehouse/secrets/{number}/quarantine", {}, as_="boss")
+    assert held.status == 200, held.text
+    return {**at, "id": number}
+
+
+def secret(**row: Any) -> Row:
+    return Row(needs=EDIT_PROFILES, user=403, more=a_secret, **row)
+
+
+SECRETS: Mapping[str, tuple[Row, ...]] = {
+    "secret.list": (
+        Row(needs=SEE_PROFILES, user=403, other=200),
+        Row(
+            needs=SEE_PROFILES, query="?deviceProfileId={deviceProfileId}", user=403, more=a_secret
+        ),
+    ),
+    "secret.add": (
+        secret(
+            body=lambda world: {
+                "deviceProfileId": {"id": world["deviceProfileId"]},
+                "label": world["word"],
+            }
+        ),
+    ),
+    "secret.show": (Row(needs=SEE_PROFILES, user=403, more=a_secret),),
+    # Its user sees devices, but no fleet secret.
+    "secret.devices": (Row(needs=(P.ORG_DEVICES_VIEW,), user=403, more=a_secret),),
+    "secret.bound": (secret(body=lambda _: {"maxUses": 5}),),
+    "secret.rotate": (secret(body=lambda _: {"overlapMs": 0}),),
+    "secret.revoke": (secret(),),
+    "secret.quarantine": (secret(body=lambda _: {"since": 5}),),
+    "secret.release": (secret(),),
+    "secret.derive": (secret(body=lambda _: {"names": ["d"]}),),
+}
+
+ADMISSION: Mapping[str, tuple[Row, ...]] = {
+    "admission.counts": (Row(needs=SEE_PROFILES, user=403, more=a_profile),),
+    "admission.list": (Row(needs=SEE_PROFILES, query=PAGE, user=403, more=an_allow_list),),
+    "admission.add": (
+        Row(needs=EDIT_PROFILES, user=403, more=an_allow_list, body=lambda _: {"entries": []}),
+    ),
+    "admission.remove": (
+        Row(needs=EDIT_PROFILES, user=403, more=an_allow_list, body=lambda _: {"entries": []}),
+    ),
+}
+
+
+async def an_approval(case: DeskCase, world: World) -> World:
+    """A device that waits for an operator's word, of a profile of Acme's."""
+    draft = DeviceProfile(id=0, name=f"p-{world['word']}")
+    asking = Asking(
+        profile=await case.catalogue.save(case.actor("boss"), draft),
+        name=f"waits-{world['word']}",
+        kind=REPROVISIONING,
+        binding=None,
+        hardware=None,
+        peer=Peer(Wire.COAP, "192.0.2.7:5683"),
+        at=case.clock(),
+    )
+    queue = SqlApprovals(case.store)
+    await queue.await_approval(asking)
+    [waits] = (await queue.approvals(ApprovalQuery(names=(asking.name,)), "/")).data
+    return {"approvalId": str(waits.id)}
+
+
+def approval(**row: Any) -> Row:
+    return Row(needs=(P.PROVISION_DEVICES,), user=403, more=an_approval, **row)
+
+
+APPROVALS: Mapping[str, tuple[Row, ...]] = {
+    # What is out of sight is an empty page.
+    "approval.list": (approval(query=PAGE, other=200),),
+    "approval.approve": (approval(),),
+    "approval.deny": (approval(),),
+    "approval.forget": (approval(),),
+}
+
 TABLE: Mapping[str, tuple[Row, ...]] = {
+    **APPROVALS,
+    **ADMISSION,
+    **SECRETS,
     **LOGIN,
     **USERS,
     **CUSTOMERS,
