@@ -32,6 +32,7 @@ clients: $(VENV)/.for-developing ## Install the foreign clients that tests/clien
 bench: $(VENV)/.for-developing ## Measure this machine: figures and ratios, no verdict.
 	$(BIN)/gatehouse bench
 	$(BIN)/python -m pytest -m bench -s tests/bench
+	$(BIN)/python tests/bench/gates.py
 	@if command -v cc >/dev/null && command -v wrk >/dev/null; then $(BIN)/python tests/bench/load.py; \
 	else echo "The device API is measured with cc and wrk: apt-get install gcc libc6-dev wrk"; fi
 
@@ -41,7 +42,8 @@ bench-import: $(VENV)/.for-developing ## Import a million devices: rows a second
 soak: $(VENV)/.for-developing ## Ten minutes of mixed traffic: nothing may be lost, memory not grow.
 	$(BIN)/python tests/soak/soak.py $(if $(MINUTES),--minutes $(MINUTES))
 
-fuzz: $(VENV)/.for-developing ## Ask over HTTP all that the document offers, ten minutes long.
+fuzz: $(VENV)/.for-developing ## Ten thousand steps against the model, then ten minutes of HTTP.
+	$(BIN)/python tests/model/machine.py $(if $(STEPS),--steps $(STEPS))
 	$(BIN)/python tests/e2e/fuzzing.py $(if $(MINUTES),--minutes $(MINUTES))
 
 proto: $(VENV)/protoc/.ready ## Write the Python code of device_api.proto again.

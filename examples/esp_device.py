@@ -6,8 +6,9 @@ GATEHOUSE_KEY and GATEHOUSE_SECRET hold the fleet's key and secret. They are nee
 device is provisioned; from then on it lives on what is in FILE. Standard library only.
 
 A name is provisioned once, and an answer may be lost on its way. So the device makes its token
-itself, has it on disk before it asks for it, and after a FAILURE tries whether that token opens:
-then an earlier request had succeeded and only its answer was lost.
+itself, and has it on disk before it asks for it. The same request is then answered the same; after
+a FAILURE (of ThingsBoard, or when it was too late) the device tries whether that token opens: then
+an earlier request had succeeded and only its answer was lost.
 
 Exit status: 0 all readings were sent, 2 an operator must act (standard error says what to do).
 """
@@ -28,6 +29,7 @@ from urllib.request import Request, urlopen
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
 TIMEOUT_S = 15  # the gateway answers within 10 s
 LATER = {408, 429, 500, 502, 503, 504}
+WAITING = 202
 
 
 class OperatorNeededError(Exception):
@@ -78,7 +80,10 @@ def post(url: str, body: dict[str, object]) -> tuple[int, bytes]:
         try:
             request = Request(url, json.dumps(body).encode(), method="POST")
             with urlopen(request, timeout=TIMEOUT_S) as answer:
-                return answer.status, answer.read()
+                if answer.status != WAITING:
+                    return answer.status, answer.read()
+                why = "an operator has to say yes first"
+                least = min(float(answer.headers.get("Retry-After") or 0), LONGEST_WAIT_S)
         except HTTPError as refused:
             with refused:
                 if refused.code not in LATER:

@@ -16,6 +16,7 @@ from gateway.dialects.thingsboard.admin.approvals import ApprovalRoutes
 from gateway.dialects.thingsboard.admin.audit import AuditRoutes
 from gateway.dialects.thingsboard.admin.bulk_import import BulkImportRoutes
 from gateway.dialects.thingsboard.admin.claim import ClaimRoutes
+from gateway.dialects.thingsboard.admin.hooks import HookRoutes
 from gateway.dialects.thingsboard.admin.profiles import ProfileRoutes
 from gateway.dialects.thingsboard.admin.provision_profiles import ProvisionProfileRoutes
 from gateway.dialects.thingsboard.admin.rpc import RpcRoutes
@@ -80,5 +81,6 @@ def open_administration(
             AuditRoutes(services.audit, people),
             SecretRoutes(services.secrets, catalogue),
             ApprovalRoutes(services.approvals),
+            HookRoutes(services.hooks, catalogue),
         ),
     )

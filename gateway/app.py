@@ -130,8 +130,9 @@ class Gateway:
         self.profiles = Profiles(store)
         self.authorities = open_authorities(config, store, Peer(Wire.SHELL, "gateway"))
         self.certifier = Certifier(store, self.authorities, self.profiles, now_ms)
+        self._gates = open_gates(config, store, self._hooks.before, self.certifier)
         self.identities = Identities(
-            store, self.sessions, self.profiles, now_ms, births=self._births
+            store, self.sessions, self.profiles, now_ms, births=self._births, gates=self._gates
         )
         self.feed = Feed(
             store,
@@ -152,7 +153,8 @@ class Gateway:
             births=self._births,
             templates=self._templates,
             replaced=self._token_replaced,
-            gates=open_gates(config, store, self._hooks.before, self.certifier),
+            reopened=self.access.forget_one,
+            gates=self._gates,
         )
         self._administration = LateRoutes(self._admin_routes)
         self._services: Services | None = None

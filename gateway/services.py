@@ -10,6 +10,7 @@ from gateway.core.approvals import Approvals
 from gateway.core.audit import Audit
 from gateway.core.catalogue import Catalogue
 from gateway.core.fleet_custody import FleetSecrets
+from gateway.core.hook_queues import HookQueues
 from gateway.core.importing import Importer
 from gateway.core.inventory import Inventory
 from gateway.core.people import People
@@ -20,6 +21,7 @@ from gateway.store.audit import SqlAudit
 from gateway.store.sql_admission import SqlAdmission
 from gateway.store.sql_approvals import SqlApprovals
 from gateway.store.sql_fleet_tickets import SqlFleetTickets
+from gateway.store.sql_hooks import SqlHooks
 from gateway.store.sql_imports import SqlImports
 from gateway.store.sql_inventory import SqlInventory
 from gateway.store.sql_people import SqlPeople
@@ -41,6 +43,7 @@ class Services(Struct, frozen=True):
     secrets: FleetSecrets
     approvals: Approvals
     admission: AdmissionLists
+    hooks: HookQueues
     hasher: Argon2Passwords
 
     def close(self) -> None:
@@ -50,20 +53,22 @@ class Services(Struct, frozen=True):
 def open_services(store: SqlStore) -> Services:
     """Those of `store`, which is open."""
     hasher = Argon2Passwords()
+    catalogue = Catalogue(
+        store,
+        SqlRegistrar(store),
+        clock=now_ms,
+        new_token=new_token,
+        prove_anchor=prove_anchor,
+    )
     return Services(
         people=People(SqlPeople(store), clock=now_ms, new_token=new_token, hasher=hasher),
         inventory=Inventory(store, SqlInventory(store), clock=now_ms, new_token=new_token),
-        catalogue=Catalogue(
-            store,
-            SqlRegistrar(store),
-            clock=now_ms,
-            new_token=new_token,
-            prove_anchor=prove_anchor,
-        ),
+        catalogue=catalogue,
         importer=Importer(SqlImports(store), clock=now_ms, new_token=new_token),
         audit=Audit(SqlAudit(store)),
         secrets=FleetSecrets(SqlFleetTickets(store), clock=now_ms, new_token=new_token),
         approvals=Approvals(SqlApprovals(store), clock=now_ms),
         admission=AdmissionLists(SqlAdmission(store), clock=now_ms),
+        hooks=HookQueues(SqlHooks(store), catalogue, clock=now_ms),
         hasher=hasher,
     )

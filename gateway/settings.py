@@ -355,9 +355,9 @@ class ProvisioningSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fie
     address: RateText = ""
     """From one address; of IPv6 from one /64."""
     organisation: RateText = ""
-    wrong_free: Annotated[int, Meta(ge=0, le=10_000)] = 10
+    wrong_free: Annotated[int, Meta(ge=0, le=10_000)] = 15
     """Different wrong secrets that cost no wait, of one address and for one key: 0 to 10000. The
-    same one again is counted for itself alone."""
+    same one again is not counted."""
     wrong_more: Annotated[int, Meta(ge=1, le=10_000)] = 20
     """How many more, each with twice the wait of the one before, until the door is shut: 1 to
     10000."""

@@ -12,6 +12,7 @@ from gateway.core.access import Access
 from gateway.core.authorities import Authorities
 from gateway.core.certifying import Certifier
 from gateway.core.custody import Custody
+from gateway.core.gates import Gates
 from gateway.core.identities import Identities
 from gateway.core.model import (
     Certificate,
@@ -47,7 +48,13 @@ class Certified:
     """The core's part of certificates, with what tests do to it."""
 
     def __init__(
-        self, store: SqlStore, clock: Any, new_token: Callable[[], str], **options: Any
+        self,
+        store: SqlStore,
+        clock: Any,
+        new_token: Callable[[], str],
+        *,
+        gates: Gates | None = None,
+        **options: Any,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -64,7 +71,7 @@ class Certified:
             certifier=self.certifier,
         )
         self.sessions = Sessions(Attendance(store, clock))
-        self.identities = Identities(store, self.sessions, self.profiles, clock)
+        self.identities = Identities(store, self.sessions, self.profiles, clock, gates=gates)
         self.custody = Custody(store, self.registrar, clock=clock, peer=OPERATOR)
 
     async def device(self, fleet: Any, name: str, **csr: Any) -> tuple[Device, x509.Certificate]:

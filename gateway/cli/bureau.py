@@ -11,6 +11,7 @@ from gateway.config import Config
 from gateway.core.admission_lists import AdmissionLists
 from gateway.core.catalogue import Catalogue
 from gateway.core.fleet_custody import FleetSecrets
+from gateway.core.hook_queues import HookQueues
 from gateway.core.inventory import Inventory
 from gateway.core.model import Actor
 from gateway.core.people import People
@@ -26,6 +27,7 @@ class Bureau(NamedTuple):
     catalogue: Catalogue
     secrets: FleetSecrets
     admission: AdmissionLists
+    hooks: HookQueues
 
 
 @asynccontextmanager
@@ -45,6 +47,7 @@ async def open_bureau(config: Config, *, make: bool = False) -> AsyncIterator[Bu
                 services.catalogue,
                 services.secrets,
                 services.admission,
+                services.hooks,
             )
         finally:
             services.close()

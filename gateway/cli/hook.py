@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
+from gateway.cli.bureau import Bureau, open_bureau
 from gateway.cli.options import (
     config_option,
     confirm,
     json_option,
-    open_desk,
     print_json,
     read_config,
     run,
-    shell_peer,
     shown,
     the_profile,
     yes_option,
 )
 from gateway.cli.times import MOMENT
-from gateway.clock import now_ms
 from gateway.config import Config
 from gateway.core.after_hooks import MOST_KEPT
-from gateway.core.model import (
-    DeadDelivery,
-    DeviceProfile,
-    Event,
-    EventKind,
-    HookBacklog,
-)
-from gateway.core.registry import Registry
-from gateway.store.sql_hooks import SqlHooks
+from gateway.core.hook_queues import Hooked
+from gateway.core.model import DeadDelivery, DeviceProfile
 
 _NONE = "no profile has a hook; [hooks.before] and [hooks.after] of a profile file name one"
 
@@ -57,39 +46,23 @@ def command() -> None:
     """
 
 
-class _Bench(NamedTuple):
-    registry: Registry
-    hooks: SqlHooks
-
-
-@asynccontextmanager
-async def _open(config: Config) -> AsyncIterator[_Bench]:
-    async with open_desk(config) as desk:
-        yield _Bench(desk.registry, SqlHooks(desk.store))
-
-
-async def _after(bench: _Bench, name: str | None) -> list[DeviceProfile]:
+async def _after(bureau: Bureau, name: str | None) -> list[DeviceProfile]:
     """The profile of that name, or all, that have an after-hook; there is one at least."""
     if name is not None:
-        profile = await the_profile(bench.registry, name)
+        profile = await the_profile(bureau.desk.registry, name)
         if profile.policy.after is None:
             raise click.ClickException(
                 f"{shown(name)} has no after-hook. [hooks.after] in its file names one."
             )
         return [profile]
-    found = [one for one in await bench.registry.profiles() if one.policy.after is not None]
+    profiles = (one.profile for one in await bureau.hooks.listed(bureau.actor))
+    found = [one for one in profiles if one.policy.after is not None]
     if not found:
         raise click.ClickException("no profile has an after-hook.")
     return found
 
 
 # ── looking ───────────────────────────────────────────────────────────────────────────────────
-
-
-class _Line(NamedTuple):
-    profile: DeviceProfile
-    backlog: HookBacklog
-    last_reason: str
 
 
 @command.command("list")
@@ -103,25 +76,19 @@ def list_hooks(config_path: Path | None, as_json: bool) -> None:
     from gateway.cli.hook_views import COLUMNS, plain_line, row
 
     lines = run(_list(read_config(config_path)))
-    told = [(one.profile, one.backlog, one.last_reason) for one in lines]
     if as_json:
-        print_json([plain_line(*one) for one in told])
+        print_json([plain_line(one) for one in lines])
     elif not lines:
         click.echo(_NONE, err=True)
     else:
         from gateway.cli.tables import print_table
 
-        print_table(COLUMNS, [row(*one) for one in told])
+        print_table(COLUMNS, [row(one) for one in lines])
 
 
-async def _list(config: Config) -> list[_Line]:
-    async with _open(config) as bench:
-        backlog = await bench.hooks.backlog()
-        return [
-            _Line(one, backlog.get(one.id, HookBacklog()), await bench.hooks.last_reason(one.id))
-            for one in await bench.registry.profiles()
-            if one.policy.before is not None or one.policy.after is not None
-        ]
+async def _list(config: Config) -> list[Hooked]:
+    async with open_bureau(config) as bureau:
+        return await bureau.hooks.listed(bureau.actor)
 
 
 @command.command()
@@ -155,10 +122,10 @@ def dead(profile: str | None, limit: int, config_path: Path | None, as_json: boo
 async def _dead(
     config: Config, profile: str | None, limit: int
 ) -> tuple[dict[int, str], list[DeadDelivery]]:
-    async with _open(config) as bench:
-        profiles = await _after(bench, profile)
+    async with open_bureau(config) as bureau:
+        profiles = await _after(bureau, profile)
         names = {one.id: one.name for one in profiles}
-        return names, await bench.hooks.dead(list(names), limit)
+        return names, await bureau.hooks.dead(bureau.actor, profiles, limit)
 
 
 # ── mending ───────────────────────────────────────────────────────────────────────────────────
@@ -207,31 +174,17 @@ def replay(
 async def _replay(config: Config, name: str | None, seq: int | None, since: int | None) -> int:
     from gateway.cli.bar import advancing
 
-    async with _open(config) as bench:
-        profiles, done, now = await _after(bench, name), 0, now_ms()
+    async with open_bureau(config) as bureau:
+        profiles, done, hooks = await _after(bureau, name), 0, bureau.hooks
         for one in profiles:
             if seq is not None:
-                done += await bench.hooks.replay_one(one.id, seq, now)
+                done += await hooks.replay_one(bureau.actor, one, seq)
             elif since is not None:
                 with advancing("reading events", None) as advance:
-                    done += await bench.hooks.replay_since(one.id, since, now, MOST_KEPT, advance)
+                    done += await hooks.replay_since(bureau.actor, one, since, advance)
             else:
-                done += await bench.hooks.replay_dead(one.id, now)
-        await bench.hooks.record(_event(EventKind.HOOK_REPLAY, profiles, name, done))
+                done += await hooks.replay(bureau.actor, one)
         return done
-
-
-def _event(
-    kind: EventKind, profiles: Sequence[DeviceProfile], name: str | None, count: int
-) -> Event:
-    return Event(
-        kind=kind,
-        at=now_ms(),
-        peer=shell_peer(),
-        subject="" if name is None else profiles[0].name,
-        object="" if name is None else profiles[0].uuid,
-        detail={"events": str(count)},
-    )
 
 
 @command.command()
@@ -255,18 +208,19 @@ def drop(
 
 
 async def _drop(config: Config, name: str | None, *, waiting: bool, yes: bool) -> int:
-    async with _open(config) as bench:
-        profiles = await _after(bench, name)
-        backlog = await bench.hooks.backlog()
-        there = [backlog.get(one.id, HookBacklog()) for one in profiles]
+    async with open_bureau(config) as bureau:
+        profiles = {one.id: one for one in await _after(bureau, name)}
+        there = [
+            one.backlog
+            for one in await bureau.hooks.listed(bureau.actor)
+            if one.profile.id in profiles
+        ]
         many = sum(one.dead + (one.waiting if waiting else 0) for one in there)
         if many:
             confirm(f"Drop {many} events that hooks were not told?", yes=yes)
         done = 0
-        for one in profiles:
-            for state in ("dead", "waiting") if waiting else ("dead",):
-                done += await bench.hooks.drop(one.id, state, MOST_KEPT * 10)
-        await bench.hooks.record(_event(EventKind.HOOK_DROP, profiles, name, done))
+        for profile in profiles.values():
+            done += await bureau.hooks.drop(bureau.actor, profile, waiting=waiting)
         return done
 
 
@@ -304,8 +258,8 @@ def test(profile: str, name: str, config_path: Path | None, as_json: bool) -> No
 async def _test(config: Config, profile_name: str, device_name: str) -> list[dict[str, Any]]:
     from gateway.cli.hook_trial import try_hooks
 
-    async with _open(config) as bench:
-        profile = await the_profile(bench.registry, profile_name)
+    async with open_bureau(config) as bureau:
+        profile = await the_profile(bureau.desk.registry, profile_name)
     policy = profile.policy
     if policy.before is None and policy.after is None:
         raise click.ClickException(

@@ -4,41 +4,38 @@ from __future__ import annotations
 
 import json
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from gateway.cli.tables import when
-from gateway.core.model import DeadDelivery, DeviceProfile, HookBacklog, HookRule
+from gateway.core.hook_queues import Hooked, place_of
+from gateway.core.model import DeadDelivery, HookRule
 
 COLUMNS: Final = ("profile", "before", "after", "waiting", "dead", "last failure")
 DEAD_COLUMNS: Final = ("event", "profile", "what", "device", "given up", "attempts", "why")
 
 
-def place(rule: HookRule | None) -> str:
-    """Where a hook is: a function, or a server without the path, which may hold a secret."""
-    if rule is None:
-        return ""
-    if rule.entry_point:
-        return rule.entry_point
-    parts = urlsplit(rule.url)
-    return f"{parts.scheme}://{parts.netloc}"
+def _place(rule: HookRule | None) -> str:
+    return "" if rule is None else place_of(rule)
 
 
-def row(profile: DeviceProfile, backlog: HookBacklog, last_reason: str) -> tuple[str, ...]:
+def row(hooked: Hooked) -> tuple[str, ...]:
     """In the order of `COLUMNS`."""
+    profile, backlog = hooked.profile, hooked.backlog
     policy = profile.policy
     counts = ("", "") if policy.after is None else (str(backlog.waiting), str(backlog.dead))
-    return (profile.name, place(policy.before), place(policy.after), *counts, last_reason)
+    places = _place(policy.before), _place(policy.after)
+    return (profile.name, *places, *counts, backlog.last_reason)
 
 
-def plain_line(profile: DeviceProfile, backlog: HookBacklog, last_reason: str) -> dict[str, Any]:
+def plain_line(hooked: Hooked) -> dict[str, Any]:
+    profile, backlog = hooked.profile, hooked.backlog
     before, after = profile.policy.before, profile.policy.after
     return {
         "profile": profile.name,
-        "before": before and {"place": place(before), "on_failure": before.on_failure.value},
-        "after": after and {"place": place(after), "events": list(after.events)},
+        "before": before and {"place": place_of(before), "on_failure": before.on_failure.value},
+        "after": after and {"place": place_of(after), "events": list(after.events)},
         "waiting": backlog.waiting,
         "dead": backlog.dead,
-        "last_failure": last_reason or None,
+        "last_failure": backlog.last_reason or None,
     }
 
 

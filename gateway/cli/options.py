@@ -111,12 +111,12 @@ def has_profile_files(config: Config) -> bool:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something that cannot be taken back. Where nobody can answer, --yes must do."""
+    """Ask before something that hurts if it was not meant. Where nobody answers, --yes must do."""
     if yes:
         return
     if not sys.stdin.isatty():
         raise click.UsageError(
-            "this cannot be taken back, and nobody is there to ask: repeat with --yes."
+            "this wants a yes, and nobody is there to be asked: repeat with --yes."
         )
     with _interruptible():
         click.confirm(question, abort=True)

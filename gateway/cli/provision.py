@@ -209,9 +209,12 @@ async def _provision(config: Config, order: Order) -> dict[str, Any]:
             answer = await device.provision(_body(key, secret, order))
             told = _read(answer, protobuf=order.protobuf)
         except SimulatorError as exc:
-            raise click.ClickException(
-                f"{exc}, at {order.host} port {order.port}. {_remedy(exc)}"
-            ) from None
+            refusal = _refusal(exc.answer)
+            if refusal is None:
+                raise click.ClickException(
+                    f"{exc}, at {order.host} port {order.port}. {_remedy(exc)}"
+                ) from None
+            told = refusal
         finally:
             await device.close()
     name = told.get("deviceName") or order.wish.device_name or None
@@ -280,6 +283,18 @@ def _trial(answer: bytes) -> dict[str, Any] | None:
     return told if trial else None
 
 
+def _refusal(answer: bytes) -> dict[str, Any] | None:
+    """A refusal with a status of its own: to come again (HTTP 202 or 429, CoAP 4.29, …), or in
+    detail. None for any other answer."""
+    try:
+        told = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(told, dict) or "status" not in told:
+        return None
+    return told if told.keys() & {"retryAfter", "code"} else None
+
+
 # ── telling it ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -287,8 +302,9 @@ def _print(told: dict[str, Any], order: Order, save: Path | None) -> None:
     from gateway.cli.tables import print_fields
 
     if told["status"] != SUCCESS:
-        click.echo(f"{told['status']}: {told.get('errorMsg', 'refused')}")
-        click.echo(_explained(str(told["status"]), order), err=True)
+        said = told.get("title") or told.get("errorMsg") or "refused"
+        click.echo(f"{told.get('code', told['status'])}: {said}")
+        click.echo(_explained(told, order), err=True)
         return
     value = told.get("credentialsValue")
     given = value.items() if isinstance(value, dict) else [("value", value)]
@@ -322,13 +338,27 @@ def _print_trial(told: dict[str, Any], order: Order) -> None:
     for number, step in enumerate(told.get("steps", ()), 1):
         click.echo(f"{number}. {step}")
     if told["status"] != SUCCESS and not told.get("steps"):
-        click.echo(_explained(str(told["status"]), order), err=True)
+        click.echo(_explained(told, order), err=True)
 
 
-def _explained(status: str, order: Order) -> str:
+def _explained(told: dict[str, Any], order: Order) -> str:
     """What a refusal means, and where to look next."""
     name = order.profile or "NAME"
-    if status == "NOT_FOUND":
+    if told["status"] == "PENDING":
+        return (
+            "`gatehouse pending` at the gateway shows it, `gatehouse approve` lets it in. Ask "
+            f"again in {told.get('retryAfter', 60)} s,\nwith the same --nonce-file if there was "
+            "one."
+        )
+    if "detail" in told:
+        wait = f"Ask again in {told['retryAfter']} s. " if "retryAfter" in told else ""
+        return f"{wait}{told['detail']}"
+    if "retryAfter" in told:
+        return (
+            f"It is not for now: ask again in {told['retryAfter']} s. `gatehouse explain` at the "
+            "gateway tells why."
+        )
+    if told["status"] == "NOT_FOUND":
         return (
             "The gateway does not take this key and secret: one of them is wrong, or the profile "
             "is DISABLED or\nadmits by certificate alone. It never says which. "

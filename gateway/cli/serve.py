@@ -19,6 +19,7 @@ from gateway.core.errors import ConfigError, Invalid, Overloaded, StoreUnavailab
 from gateway.core.model import Secret, User
 from gateway.first_start import first_administrator
 from gateway.heap import settled_heap
+from gateway.listeners import PLAIN, Kinds
 from gateway.opening import open_store
 
 _PASSWORD_VARIABLE = "GATEHOUSE_ADMIN_PASSWORD"  # noqa: S105 - the name of one
@@ -47,17 +48,21 @@ def command(config_path: Path | None, quiet: bool) -> None:
     init` makes one for a lab. A changed certificate is taken up by itself, or at once on SIGHUP,
     and nobody is disconnected for it.
     """
+    serve(read_config(config_path), quiet=quiet)
+
+
+def serve(config: Config, *, quiet: bool, kinds: Kinds = PLAIN) -> None:
+    """Serve on the configured wires until told to stop. `kinds`: listeners of another kind."""
     from gateway import log
 
-    config = read_config(config_path)
     log.configure(config.log.level, config.log.format)
     _raise_file_limit(most_connections(config) + SPARE_FILES)
     if sys.platform != "win32":
         import uvloop
 
-        uvloop.run(_serve(config, quiet=quiet))
+        uvloop.run(_serve(config, kinds, quiet=quiet))
     else:
-        asyncio.run(_serve(config, quiet=quiet))
+        asyncio.run(_serve(config, kinds, quiet=quiet))
 
 
 def _raise_file_limit(wanted: int) -> None:
@@ -72,7 +77,7 @@ def _raise_file_limit(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-async def _serve(config: Config, *, quiet: bool) -> None:
+async def _serve(config: Config, kinds: Kinds, *, quiet: bool) -> None:
     # On a disk that fills up Python keeps the half of a compiled module that fits, and never loads
     # that module again.
     sys.dont_write_bytecode = True
@@ -81,7 +86,7 @@ async def _serve(config: Config, *, quiet: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with open_store(config, os.environ) as store:
-        gateway = Gateway(config, store)
+        gateway = Gateway(config, store, kinds=kinds)
         if sys.platform != "win32":
             loop.add_signal_handler(signal.SIGHUP, gateway.reload_certificates)
         try:

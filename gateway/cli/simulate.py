@@ -7,25 +7,28 @@ import contextlib
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from gateway.cli import simulate_report as report
+from gateway.cli.bar import advancing
 from gateway.cli.options import config_option, json_option, open_for_people, print_json, read_config
 from gateway.cli.options import run as run_command
 from gateway.config import Config
 from gateway.core.errors import ConfigError
 from gateway.core.model import FleetTicket, Secret, Wire
 from gateway.core.tokens import new_token
-from gateway.simulator.fleet import Plan, Run, WireSummary
+from gateway.simulator.fleet import Plan, Run
+from gateway.simulator.losses import Losses
 
 MOST_DEVICES = 100_000
 _READINGS = 5
 """Readings of each device when neither `--readings` nor `--seconds` is given."""
 _DRAW_S = 0.1
+_PAGE = 1000
 
 
 def _wires(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[Wire, ...]:
@@ -39,6 +42,7 @@ def _wires(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[Wi
 
 
 _PORT = click.IntRange(1, 65_535)
+_PERCENT = click.FloatRange(0, 90)
 
 
 @click.command()
@@ -89,6 +93,10 @@ _PORT = click.IntRange(1, 65_535)
     type=click.FloatRange(0.1, 300),
     help="Seconds a device waits for one answer.",
 )
+@click.option("--loss", default=0.0, type=_PERCENT, help="Percent of requests, and answers, lost.")
+@click.option("--duplicate", default=0.0, type=_PERCENT, help="Percent of requests sent twice.")
+@click.option("--reorder", is_flag=True, help="Every tenth request is overtaken by the next try.")
+@click.option("--verify", is_flag=True, help="Count the devices in the store of this computer.")
 @json_option
 def command(
     config_path: Path | None,
@@ -101,6 +109,10 @@ def command(
     secret_env: str | None,
     prefix: str | None,
     timeout_s: float,
+    loss: float,
+    duplicate: float,
+    reorder: bool,
+    verify: bool,
     as_json: bool,
     **numbers: Any,
 ) -> None:
@@ -110,10 +122,16 @@ def command(
     Ctrl-C stops the fleet and prints what came of it. The exit status is 0 only if every device
     was provisioned.
 
+    With --loss, --duplicate or --reorder the network is a bad one. Each device makes a nonce, and
+    asks with it again and again, after a pause that grows, until it has credentials. In the end
+    each must have been given the same all the time, and be logged in by it; with --verify the store
+    must hold each of them once. Profiles without a `retry_window` refuse the second request.
+
     \b
       gatehouse simulate                                  100 devices, all wires, profile demo
       gatehouse simulate -n 1000 --readings 0             provisioning alone
       gatehouse simulate --wires coap --rate 10 --seconds 60
+      gatehouse simulate -n 1000 --loss 5 --duplicate 5 --reorder --verify
       gatehouse simulate --host gw.example --key-env FLEET_KEY --secret-env FLEET_SECRET
     """
     config = read_config(config_path)
@@ -123,13 +141,20 @@ def command(
         numbers["readings"] = _READINGS
     ports = _ports(config, {"http": http_port, "mqtt": mqtt_port, "coap": coap_port}, numbers)
     key, secret = _pair(config, profile, key_env, secret_env)
-    plan = Plan(key=key, secret=secret, prefix=prefix or f"sim-{new_token(6)}", **numbers)
+    plan = Plan(
+        key=key,
+        secret=secret,
+        prefix=prefix or f"sim-{new_token(6)}",
+        losses=Losses(loss=loss, duplicate=duplicate, reorder=reorder),
+        **numbers,
+    )
     done = run_command(_simulate(plan, host, ports, timeout_s, draw=not as_json))
+    stored = run_command(_stored(config, plan, draw=not as_json)) if verify else None
     if as_json:
-        print_json(_as_json(done))
+        print_json(report.as_json(done, stored))
     else:
-        _print(done)
-    sys.exit(0 if done.complete else 1)
+        report.print_report(done, stored)
+    sys.exit(0 if done.complete and (stored is None or stored.complete) else 1)
 
 
 def _ports(
@@ -264,79 +289,18 @@ async def _draw(run: Run) -> None:
             progress.update(bar, completed=run.finished)
 
 
-# ── what came of it ───────────────────────────────────────────────────────────────────────────
-
-
-def _as_json(run: Run) -> dict[str, Any]:
-    return {
-        "complete": run.complete,
-        "devices": run.plan.devices,
-        "prefix": run.plan.prefix,
-        "wires": {wire.value: _wire_as_json(one) for wire, one in run.summary.items()},
-    }
-
-
-def _wire_as_json(one: WireSummary) -> dict[str, Any]:
-    p50, p95, p99 = one.provision_times.percentiles_ms(0.50, 0.95, 0.99)
-    reading_p50, reading_p99 = one.reading_times.percentiles_ms(0.50, 0.99)
-    return {
-        "devices": one.devices,
-        "provisioned": one.provisioned,
-        "refusals": dict(one.refusals),
-        "errors": dict(one.errors),
-        "provision_ms": {"p50": p50, "p95": p95, "p99": p99},
-        "readings": one.readings,
-        "reading_errors": dict(one.reading_errors),
-        "reading_ms": {"p50": reading_p50, "p99": reading_p99},
-    }
-
-
-_TITLES = (
-    "devices",
-    "provisioned",
-    "refused",
-    "errors",
-    "provisioning p50 ms",
-    "provisioning p95 ms",
-    "provisioning p99 ms",
-    "readings",
-    "readings lost",
-    "reading p50 ms",
-    "reading p99 ms",
-)
-
-
-def _column(one: WireSummary) -> tuple[str, ...]:
-    """A wire's figures, in the order of `_TITLES`."""
-    return (
-        *map(str, (one.devices, one.provisioned, one.refusals.total(), one.errors.total())),
-        *map(_ms, one.provision_times.percentiles_ms(0.50, 0.95, 0.99)),
-        *map(str, (one.readings, one.reading_errors.total())),
-        *map(_ms, one.reading_times.percentiles_ms(0.50, 0.99)),
-    )
-
-
-def _print(run: Run) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{run.provisioned} of {run.plan.devices} devices provisioned")
-    table.add_column("")
-    for wire in run.summary:
-        table.add_column(wire.value, justify="right")
-    for title, *values in zip(_TITLES, *map(_column, run.summary.values()), strict=True):
-        table.add_row(title, *values)
-    console = Console()
-    console.print(table)
-    for wire, one in run.summary.items():
-        for what, kinds in _told(one):
-            for said, times in kinds.most_common():
-                console.print(f"{wire.value}: {times} × {what}: {said}", markup=False)
-
-
-def _told(one: WireSummary) -> tuple[tuple[str, Counter[str]], ...]:
-    return ("refused", one.refusals), ("error", one.errors), ("reading lost", one.reading_errors)
-
-
-def _ms(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+async def _stored(config: Config, plan: Plan, *, draw: bool) -> report.Stored:
+    """The devices of the fleet that the store here knows, each found by its prefix."""
+    missing = {f"{plan.prefix}-{number}" for number in range(1, plan.devices + 1)}
+    found = last = 0
+    async with open_for_people(config) as registry:
+        with advancing("looking into the store", plan.devices, wanted=draw) as advance:
+            while page := await registry.devices(
+                after_id=last, limit=_PAGE, text=f"{plan.prefix}-"
+            ):
+                names = {one.device.name for one in page} & missing
+                found += sum(one.device.name.startswith(f"{plan.prefix}-") for one in page)
+                missing -= names
+                last = page[-1].device.id
+                advance(len(names))
+    return report.Stored(devices=found, missing=len(missing), expected=plan.devices)

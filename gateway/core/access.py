@@ -121,6 +121,12 @@ class Access:
         self._kept.clear()
         self._proven.clear()
 
+    def forget_one(self, lookup_id: Secret) -> None:
+        """The next use of these credentials is to be seen as the first."""
+        self._age += 1
+        self._kept.pop(lookup_id.reveal(), None)
+        self._proven.pop(lookup_id.reveal(), None)
+
     async def by_mqtt(
         self,
         client_id: str,
@@ -133,6 +139,8 @@ class Access:
         known = await _shown(self._store.find_credentials, *shown)
         if known is None:
             known = await _shown(self._store.find_pending, *shown)
+        if known is None:  # nobody's, or taken up between the two looks
+            known = await _shown(self._store.find_credentials, *shown)
         if known is not None and (known.repeatable or known.pending):
             return await self._first_use(known, peer)
         return None if known is None else known.device

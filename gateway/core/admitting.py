@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
+from zlib import crc32
 
 import structlog
 from msgspec import Struct
 
 from gateway.core.admission_entries import Marks, marks_of
-from gateway.core.door import host_of
+from gateway.core.guesses import host_of
 from gateway.core.model import (
     PLAIN_POLICY,
     Admission,
@@ -27,6 +28,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _ANYBODY: Final = Admission()
+_MOST_SPREAD_S: Final = 600
+"""Over how long those come who were told to wait for the same hour."""
 _MOST_RULES: Final = 64
 """Profiles whose settings are kept ready. Patterns take up to two MiB of each."""
 
@@ -76,7 +79,7 @@ class Admitting:
     async def why_not(
         self, profile: DeviceProfile, request: ProvisionRequest, now: int
     ) -> RefusalReason | None:
-        """Why this device may not come now; None: it may."""
+        """Why this device may not come now; None: it may. That it is denied is said first."""
         known = self._denying.get(profile.id)
         if known is not None and known[1] <= now < known[1] + FRESH_MS:
             denying = known[0]
@@ -98,19 +101,34 @@ class Admitting:
     async def _judged(
         self, profile: DeviceProfile, request: ProvisionRequest, now: int, *, denying: bool
     ) -> RefusalReason | None:
-        admission = profile.policy.admission
-        marks = marks_of(request)
+        allow_list, marks = profile.policy.admission.allow_list, marks_of(request)
         reason = why_not_now(self._rules(profile), host_of(request.peer), marks.name, now)
-        if reason is not None or not (denying or admission.allow_list):
+        if not (denying or (allow_list and reason is None)):
             return reason
         if self._store is None:
-            return RefusalReason.NOT_ON_ALLOW_LIST
+            return reason or RefusalReason.NOT_ON_ALLOW_LIST
         listed = await self._store.look_up(profile.id, marks, denying=denying)
         if listed.denied:
             return RefusalReason.ON_DENY_LIST
-        if admission.allow_list and not listed.allowed:
+        if reason is None and allow_list and not listed.allowed:
             return RefusalReason.NOT_ON_ALLOW_LIST
-        return None
+        return reason
+
+    def wait_s(
+        self, profile: DeviceProfile, reason: RefusalReason, name: str | None, now: int
+    ) -> int:
+        """When a device that may not come for that reason is to come again; 0: waiting is no help.
+
+        It differs by name: those who wait for the same hour do not come all at once.
+        """
+        if reason is not RefusalReason.OUTSIDE_HOURS:
+            return 0
+        opens_at = _opens_at(self._rules(profile), now)
+        if opens_at is None:
+            return 0
+        wait_s = max(1, -(-(opens_at - now) // 1000))
+        share = crc32((name or "").encode("utf-8", "surrogatepass")) % 1000
+        return wait_s + min(wait_s, _MOST_SPREAD_S) * share // 1000
 
     def _rules(self, profile: DeviceProfile) -> Rules:
         kept = self._kept.get(profile.id)
@@ -152,13 +170,12 @@ def why_not_now(rules: Rules, address: str, name: str | None, now: int) -> Refus
 
     `name` None: it has none yet, and fits no pattern.
     """
-    admission = rules.admission
-    if rules.closed or not _is_open(admission, rules.hours, now):
+    if rules.deny is not None and name is not None and rules.deny(name):
+        return RefusalReason.ON_DENY_LIST
+    if rules.closed or not _is_open(rules.admission, rules.hours, now):
         return RefusalReason.OUTSIDE_HOURS
     if rules.networks and not is_within(address, rules.networks):
         return RefusalReason.NETWORK_NOT_ALLOWED
-    if rules.deny is not None and name is not None and rules.deny(name):
-        return RefusalReason.ON_DENY_LIST
     if rules.allow is not None and (name is None or not rules.allow(name)):
         return RefusalReason.NOT_ON_ALLOW_LIST
     return None
@@ -170,3 +187,15 @@ def _is_open(admission: Admission, hours: tuple[Hours, ...], now: int) -> bool:
     if admission.closes_at is not None and now >= admission.closes_at:
         return False
     return not hours or any(one.hold(now) for one in hours)
+
+
+def _opens_at(rules: Rules, now: int) -> int | None:
+    """When devices may come again, after `now`; None: not as far as is known."""
+    admission = rules.admission
+    if rules.closed:
+        return None
+    at = max(now, admission.opens_at or now)
+    if rules.hours and not any(one.hold(at) for one in rules.hours):
+        at = min(one.next(at) for one in rules.hours)
+    closes_at = admission.closes_at
+    return None if closes_at is not None and at >= closes_at else at

@@ -49,6 +49,8 @@ class Asking(Struct, frozen=True, kw_only=True):
     hardware: Json | None
     peer: Peer
     at: int
+    claims: bool = True
+    """Whether a device that was entered before waits, too."""
 
 
 class Standing(Struct, frozen=True):
@@ -89,8 +91,12 @@ class Awaiting:
         kind: ApprovalKind,
         binding: Binding | None,
         now: int,
+        *,
+        claims: bool = True,
     ) -> int | Refused | None:
         """The number of the operator's yes; None: none is needed; else what the device is told.
+
+        `claims`: a device that was entered before waits, too.
 
         `NO_APPROVAL` for a name that is refused for another reason; should that reason vanish in
         the meantime, the device comes again.
@@ -108,6 +114,7 @@ class Awaiting:
                 hardware=request.hardware,
                 peer=request.peer,
                 at=now,
+                claims=claims,
             )
         )
         if standing.reason is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core.door import host_of
+from gateway.core.guesses import host_of
 from gateway.core.model import (
     Binding,
     DeviceCredentialsType,
@@ -36,7 +36,9 @@ def binding_of(ticket: FleetTicket, request: ProvisionRequest, now: int) -> Bind
         if unsaid is WithoutNonce.NEVER or not name:
             return None
         by_address = unsaid is WithoutNonce.SAME_ADDRESS
-        shown = (unsaid, host_of(request.peer) if by_address else "")
+        address = host_of(request.peer) if by_address else ""
+        # What was given for a proof is given again to who shows it: the fleet's secret is none.
+        shown = (unsaid, address, request.old_credential.reveal(), request.claim_code.reveal())
     parts = (str(ticket.id), name, asked.type, *shown, *_chosen(asked))
     text = "".join(f"{len(one)}:{one}" for one in parts)
     return Binding(Secret(text), now + policy.retry_window_s * 1000)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from gateway.core.certifying import Certifier, certificate_of
 from gateway.core.model import (
     AccessToken,
     Certificate,
     DeviceCredentials,
     DeviceCredentialsType,
+    DeviceProfile,
     MqttBasic,
     PresharedKey,
     RefusalReason,
@@ -16,12 +18,35 @@ from gateway.core.model import (
     Secret,
 )
 from gateway.core.names import is_plain
+from gateway.core.pki.model import IssuedCertificate
 from gateway.core.ports import NewToken
 from gateway.core.tokens import new_key
 
 MOST_CREDENTIAL_CHARACTERS = 4096
 """Of a token, client id, user name or password. A certificate is bounded by its message."""
 PSK_BYTES = 32
+
+
+async def choose_or_sign(
+    asked: RequestedCredentials,
+    profile: DeviceProfile,
+    name: str,
+    *,
+    new_token: NewToken,
+    certifier: Certifier | None,
+) -> tuple[DeviceCredentials | RefusalReason, IssuedCertificate | None]:
+    """What the device `name` is to have, and the certificate if it was signed for it just now.
+
+    Without a `certifier` signing requests are refused.
+    """
+    if not asked.csr:
+        return choose_credentials(asked, new_token), None
+    if certifier is None:
+        return RefusalReason.NO_AUTHORITY, None
+    issued = await certifier.certify(asked.csr, profile, name)
+    if isinstance(issued, RefusalReason):
+        return issued, None
+    return certificate_of(issued), issued
 
 
 def choose_credentials(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 
 from gateway.core.fleet_secrets import proves, why_closed
-from gateway.core.guesses import Guesses, Shut, Toll, Whom
+from gateway.core.guesses import Guesses, Shut, Toll, Whom, host_of, origin_of
 from gateway.core.limits import Allowance
 from gateway.core.model import (
     Event,
@@ -33,7 +35,7 @@ _MOST_NOTED = 10_000
 class Door:
     """Finds the fleet secret behind what is shown.
 
-    Whoever shows a wrong one waits longer each time (`guesses`); whoever shows a right one may come
+    Whoever shows wrong ones waits longer each time (`guesses`); whoever shows a right one may come
     as often as its rates say (`pacer`). A right one that is shown on trial is not noted anywhere.
     """
 
@@ -51,11 +53,12 @@ class Door:
         ticket = await self.prove(request, proof)
         if isinstance(ticket, Refused) or request.trial:
             return ticket
-        name = (request.device_name or "").strip()
         now = self._clock()
-        wait_s = self._pacer.take(ticket, host_of(request.peer), name, now)
-        if wait_s:
-            return self._refused(ticket, RefusalReason.TOO_MANY_REQUESTS, wait_s)
+        if self._pacer.limits(ticket.profile):
+            name = (request.device_name or "").strip()
+            wait_s = self._pacer.take(ticket, host_of(request.peer), name, now)
+            if wait_s:
+                return self._refused(ticket, RefusalReason.TOO_MANY_REQUESTS, wait_s)
         if now >= self._noted.get(ticket.id, 0):
             await self._note(ticket.id, now)
         return ticket
@@ -72,19 +75,17 @@ class Door:
         """The same, whatever its rates say."""
         if not proof.key:
             return Refused(RefusalReason.UNKNOWN_KEY)
-        now, address = self._clock(), host_of(request.peer)
-        toll = self._guesses.toll(address, proof, now)
+        now, origin = self._clock(), origin_of(request.peer)
+        toll = self._guesses.toll(origin, proof, now)
         if toll.shut:
             return too_early(toll.wait_ms)
         ticket = await self._store.find_fleet_ticket(proof.key)
         if ticket is None or not proves(ticket, proof.secret, request.device_name):
             return await self._wrong(request.peer, proof, ticket, toll, now)
         if not request.trial:
-            self._guesses.right(address, proof, now)
-        if toll.wait_ms:
-            return too_early(toll.wait_ms)
+            self._guesses.right(origin, proof, now)
         if not ticket.plain:
-            closed = why_closed(ticket, address, now)
+            closed = why_closed(ticket, host_of(request.peer), now)
             if closed is not None:
                 return self._refused(ticket, closed)
         return ticket
@@ -93,32 +94,36 @@ class Door:
         self, peer: Peer, proof: ProvisionKey, ticket: FleetTicket | None, toll: Toll, now: int
     ) -> Refused:
         """There is no such key, or `ticket` has it and another secret."""
-        guessed = self._guesses.wrong(host_of(peer), proof, now, known=ticket is not None)
-        for shut in guessed.shut:
-            await self._tell(shut, peer, ticket, now)
+        guessed = self._guesses.wrong(origin_of(peer), proof, now, known=ticket is not None)
+        if guessed.shut:
+            await self._tell(guessed.shut, peer, ticket, now)
         wait_ms = max(toll.wait_ms, guessed.wait_ms)
         if wait_ms:
             return too_early(wait_ms)
         wrong = RefusalReason.UNKNOWN_KEY if ticket is None else RefusalReason.WRONG_SECRET
         return Refused(wrong)
 
-    async def _tell(self, shut: Shut, peer: Peer, ticket: FleetTicket | None, now: int) -> None:
+    async def _tell(
+        self, shut: Sequence[Shut], peer: Peer, ticket: FleetTicket | None, now: int
+    ) -> None:
         """Once, when the door is shut. The event and the line hold nothing that was shown."""
         profile = "" if ticket is None else ticket.profile.name
+        blocked, count = ", ".join(one.whom for one in shut), max(one.count for one in shut)
+        seconds = max(0 if one.whom is Whom.NOBODY else one.seconds for one in shut)
         log.warning(
             "provision.blocked",
             wire=peer.wire,
             peer=peer.address,
-            blocked=shut.whom.value,
-            wrong=shut.count,
-            seconds=shut.seconds,
+            blocked=blocked,
+            wrong=count,
+            seconds=seconds,
             profile=profile,
         )
         if not self._told.take(now):
             return
-        detail = {"blocked": shut.whom.value, "count": str(shut.count)}
-        if shut.whom is not Whom.NOBODY:
-            detail["seconds"] = str(shut.seconds)
+        detail = {"blocked": blocked, "count": str(count)}
+        if seconds:
+            detail["seconds"] = str(seconds)
         if profile:
             detail["profile"] = profile
         await self._store.record(
@@ -140,9 +145,3 @@ class Door:
 def too_early(wait_ms: int) -> Refused:
     """Somebody has to wait, in whole seconds, since something wrong was shown."""
     return Refused(RefusalReason.TOO_MANY_WRONG_SECRETS, max(1, -(-wait_ms // 1000)))
-
-
-def host_of(peer: Peer) -> str:
-    """The IP address of a peer, without its port."""
-    host, colon, _ = peer.address.rpartition(":")
-    return host.strip("[]") if colon else peer.address

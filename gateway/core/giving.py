@@ -98,12 +98,12 @@ class _Plan(Struct, frozen=True, kw_only=True):
 
 
 _plans: dict[int, _Plan] = {}
-"""By profile number, as long as the profile's settings are the very same object."""
+"""By profile number, as long as the profile's settings are the same."""
 
 
 def _plan_of(profile: DeviceProfile) -> _Plan:
     settings, kept = profile.policy.newborn, _plans.get(profile.id)
-    if kept is not None and kept.of is settings:
+    if kept is not None and (kept.of is settings or kept.of == settings):
         return kept
     if len(_plans) >= _MOST_PLANS:
         _plans.clear()
@@ -149,19 +149,19 @@ def gifts_for(profile: DeviceProfile, request: ProvisionRequest, name: str) -> G
     What is no name of a customer, a group or a package, once it is filled in, is left out and told
     in `left_out`.
     """
-    if profile.policy is PLAIN_POLICY and request.amended is None:
+    if request.amended is None and _gives_nothing(profile):
         if request.hardware is None:
             return None
         return Gifts(said={AttributeScope.CLIENT: {HARDWARE_INFO: request.hardware}})
     return _filled(profile, name, request.hardware, request.amended)
 
 
-def gifts_of(profile: DeviceProfile, name: str) -> Gifts | None:
-    """The same for one that asked for nothing: a certificate brought it here."""
-    return None if profile.policy is PLAIN_POLICY else _filled(profile, name, None, None)
+def _gives_nothing(profile: DeviceProfile) -> bool:
+    return profile.policy is PLAIN_POLICY or profile.policy.newborn == _NOTHING
 
 
 _NONE = Gifts()
+_NOTHING = BirthSettings()
 
 
 def _filled(

@@ -1,24 +1,29 @@
 """Wrong secrets: how long who showed one has to wait, and when it is enough.
 
-Who guesses must be slowed down and stopped, and a fleet must never be shut out: thousands of its
-devices come from one address (NAT), some of them with a wrong secret, and all at once. So
+Who guesses must be slowed down and stopped, and nobody must be able to shut a fleet out: thousands
+of its devices come from one address (NAT), some of them with a wrong secret, and all at once; and
+who shares their address, or forges it in a datagram, must not keep them out. So
 
 - What is counted is *different* wrong pairs of key and secret. A broken device shows the same one
-  again and again: that is no guess, and is counted for that very pair alone, which then waits, and
-  nobody else beside it. All the devices that still have last year's secret are one wrong pair.
-- They are counted at each address (of IPv6: its /64, which is what one customer has), and for each
-  key, from wherever they come. The first few cost nothing. Then the wait doubles from one second
-  on, up to a bound; then the door is shut for a while, which is told once (`Shut`). After that
-  while the waits begin anew, so that an address that is shut again and again still lets its good
-  devices through in between.
-- In a wait what is shown is looked at, though its answer is that it is too early: one that is wrong
-  counts, so that whoever does not wait is shut out all the sooner; one that is right is remembered.
-  When the door is shut nothing is looked at.
-- An address that lately showed the right secret of a key does not wait for that key, whatever else
-  is shown from there: who knows the secret has no need to guess it. When much is guessed beside it,
-  that is told, and nobody is shut out. It is no pass for other keys.
-- What was wrong for a key from elsewhere counts only at addresses that have shown something wrong
-  themselves: a botnet has one guess for each of its addresses, and cannot shut out a fleet.
+  again and again: that is no guess, and is answered as ever, however often. All the devices that
+  still have last year's secret are one wrong pair.
+- They are counted at each address (of IPv6: its /64, which is what one customer has), for each key
+  at that address, and for each key from wherever they come. The first few cost nothing. Then the
+  wait doubles from one second on, up to a bound; then it is long, which is told once (`Shut`).
+  After that the waits begin anew.
+- The wait of an address is told to what is wrong alone, and not where a right secret of any key
+  came from lately: other fleets may live there.
+- The waits of a key at an address do not hold where its right secret came from lately: who knows
+  it has no need to guess it. When much is guessed beside it, that is told, and nobody is shut out.
+- What was wrong for a key from elsewhere counts only at addresses that have shown several wrong
+  ones for that very key themselves: a botnet has so many guesses for each of its addresses, and
+  cannot shut out a fleet with a broken device or two.
+- In a wait what is shown is still looked at: one that is right is served, and one that is wrong
+  counts, so that whoever does not wait is shut out all the sooner. When the door to a key is shut,
+  nothing is looked at but one request in `PEEK_MS`: that is nothing to who guesses, and opens the
+  door to a fleet whose address a guesser shares, as soon as one of its devices has its turn.
+- Datagrams that prove no address are counted apart (`origin_of`): who forges addresses shuts out
+  nobody who comes over TCP or TLS.
 - Keys that exist and keys that do not are counted alike, so that waits tell nobody which do; but
   apart, so that inventing keys makes nothing forgotten about those that exist.
 
@@ -30,6 +35,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
@@ -38,12 +44,18 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from gateway.core.model import ProvisionKey, Secret
+from gateway.core.model import Peer, ProvisionKey, Secret, Wire
 
 K = TypeVar("K")
 
+PEEK_MS = 10_000
+"""How often one request is looked at while the door to its key is shut."""
+_SEVERAL = 3
+"""Different wrong ones of an address for a key, above which it concerns it what others guess."""
 _SUBNET_BYTES = 8
 """Of an IPv6 address: a customer's network has at least so many bits of its own to choose."""
+_LATELY_MS = 1000
+"""Who was right is not written down again so soon."""
 
 
 class Leniency(Struct, frozen=True, kw_only=True):
@@ -53,7 +65,7 @@ class Leniency(Struct, frozen=True, kw_only=True):
     `most`: addresses, keys, pairs that are remembered, of each kind.
     """
 
-    free: int = 10
+    free: int = 15
     more: int = 20
     longest_wait_s: int = 300
     shut_s: int = 900
@@ -64,13 +76,14 @@ class Leniency(Struct, frozen=True, kw_only=True):
 class Whom(StrEnum):
     """Who is shut out."""
 
+    PLACE = "address and key"
+    """Whoever comes from that address with that key."""
     ADDRESS = "address"
+    """Whatever is wrong from that address, with any key."""
     KEY = "key"
-    """Everybody who has shown something wrong, from that key."""
-    PAIR = "pair"
-    """Those who show this very pair of key and secret, from that address."""
+    """Whoever has shown several wrong ones for that key, wherever they are."""
     NOBODY = "nobody"
-    """Right ones come from the same address."""
+    """Right ones of that key come from the same address."""
 
 
 class Shut(Struct, frozen=True):
@@ -89,7 +102,7 @@ class Guessed(Struct, frozen=True):
 
 
 class Toll(Struct, frozen=True):
-    """What has to be waited for in ms (0: nothing). `shut`: do not even look at what is shown."""
+    """What has to be waited for in ms (0: nothing), should it be wrong. `shut`: do not look."""
 
     wait_ms: int = 0
     shut: bool = False
@@ -99,15 +112,17 @@ _FREE = Toll()
 
 
 class _Tally:
-    """Wrong ones of somebody: how many, the last of them, and until when to wait. Times are ms."""
+    """Wrong ones of somebody: how many, the last of them, and until when to wait; when the last was
+    looked at while the door was shut. Times are ms."""
 
-    __slots__ = ("at", "count", "shut", "until")
+    __slots__ = ("at", "count", "looked_at", "shut", "until")
 
     def __init__(self, now: int) -> None:
         self.count = 0
         self.at = now
         self.until = 0
         self.shut = False
+        self.looked_at = now
 
     def begin_again(self, count: int) -> None:
         self.count, self.until, self.shut = count, 0, False
@@ -152,73 +167,98 @@ class _Tallies(Generic[K]):
             self._known.move_to_end(name)
         return tally
 
-    def forget(self, name: K) -> None:
-        self._known.pop(name, None)
+    def is_new(self, name: K, now: int) -> bool:
+        """Whether `name` was not heard of lately; it is now."""
+        tally = self.of(name, now)
+        tally.count += 1
+        return tally.count == 1
+
+
+class _Book:
+    """What was wrong for keys: those that exist, or those that do not. By keyed digests."""
+
+    __slots__ = ("guessed", "keys", "pairs", "places")
+
+    def __init__(self, rule: Leniency) -> None:
+        self.places: _Tallies[bytes] = _Tallies(rule)
+        """Keys at addresses."""
+        self.pairs: _Tallies[bytes] = _Tallies(rule)
+        """Pairs at addresses: whether one is new there."""
+        self.keys: _Tallies[bytes] = _Tallies(rule)
+        self.guessed: _Tallies[bytes] = _Tallies(rule)
+        """Pairs from anywhere: whether one is new for its key."""
+
+    def __len__(self) -> int:
+        return len(self.places) + len(self.pairs) + len(self.keys) + len(self.guessed)
 
 
 class Guesses:
-    """Counts what is wrong at addresses, for keys and for pairs; remembers what is right."""
+    """Counts what is wrong from origins (`origin_of`), for keys; remembers what is right."""
 
     def __init__(self, rule: Leniency | None = None) -> None:
         self._rule = rule = rule or Leniency()
         self._most_ms = max(rule.longest_wait_s, rule.shut_s) * 1000
         self._salt = secrets.token_bytes(16)
         self._addresses: _Tallies[str] = _Tallies(rule)
-        self._keys: _Tallies[bytes] = _Tallies(rule)
-        self._strange_keys: _Tallies[bytes] = _Tallies(rule)
-        self._pairs: _Tallies[bytes] = _Tallies(rule)
-        self._guessed: _Tallies[bytes] = _Tallies(rule)
-        """Pairs from anywhere: whether one is new for its key."""
-        self._right: _Tallies[tuple[str, Secret]] = _Tallies(rule)
-        """Of address and key that were right; counts what is wrong beside it."""
+        self._known, self._strange = _Book(rule), _Book(rule)
+        self._right: _Tallies[tuple[str, str]] = _Tallies(rule)
+        """Of address and key that were right; counts what is wrong beside it. A key as text, since
+        each request asks for it."""
+        self._proven: _Tallies[str] = _Tallies(rule)
+        """Addresses that showed something right."""
 
     def remembered(self) -> int:
         """How many addresses, keys and pairs are remembered in all."""
-        keys = len(self._keys) + len(self._strange_keys)
-        pairs = len(self._pairs) + len(self._guessed) + len(self._right)
-        return len(self._addresses) + keys + pairs
+        right = len(self._right) + len(self._proven)
+        return len(self._addresses) + len(self._known) + len(self._strange) + right
 
-    def toll(self, address: str, proof: ProvisionKey, now: int) -> Toll:
-        """What `address` has to wait for before it may show `proof`."""
-        origin = origin_of(address)
-        tally = self._addresses.get(origin, now)
-        if tally is None:
+    def toll(self, origin: str, proof: ProvisionKey, now: int) -> Toll:
+        """What has to be waited for there before `proof` may be shown."""
+        if self._addresses.get(origin, now) is None:
             return _FREE  # nothing wrong came from there: nearly everybody
-        concerned = [self._pairs.get(self._digest(origin, proof), now)]
-        if self._right.get((origin, proof.key), now) is None:
-            key = self._digest("", proof.key)
-            concerned += [tally, self._keys.get(key, now), self._strange_keys.get(key, now)]
-        return self._longest(concerned, now)
+        if self._right.get((origin, proof.key.reveal()), now) is not None:
+            return _FREE
+        where, key = self._digest(origin, proof.key), self._digest("", proof.key)
+        for book in (self._known, self._strange):
+            place = book.places.get(where, now)
+            if place is None:
+                continue
+            toll = self._longest(_concerned(place, book.keys.get(key, now)), now)
+            if toll.shut and not 0 <= now - place.looked_at < PEEK_MS:
+                place.looked_at = now
+                return Toll(toll.wait_ms)
+            if toll.wait_ms:
+                return toll
+        return _FREE
 
-    def wrong(self, address: str, proof: ProvisionKey, now: int, *, known: bool) -> Guessed:
+    def wrong(self, origin: str, proof: ProvisionKey, now: int, *, known: bool) -> Guessed:
         """`proof` is wrong; `known`: there is such a key."""
-        origin = origin_of(address)
+        book = self._known if known else self._strange
         at_address = self._addresses.of(origin, now)
-        pair = self._pairs.of(self._digest(origin, proof), now)
-        beside = self._right.get((origin, proof.key), now)
-        shut = [self._count(pair, Whom.PAIR, now)]
-        concerned: list[_Tally | None] = [pair]
-        if pair.count == 1:
-            whom = Whom.ADDRESS if beside is None else Whom.NOBODY
-            shut.append(self._count(beside or at_address, whom, now))
-        keys = self._keys if known else self._strange_keys
-        for_key = keys.of(self._digest("", proof.key), now)
-        guessed = self._guessed.of(self._digest("", proof), now)
-        guessed.count += 1
-        if guessed.count == 1:
+        place = book.places.of(self._digest(origin, proof.key), now)
+        for_key = book.keys.of(self._digest("", proof.key), now)
+        beside = self._right.get((origin, proof.key.reveal()), now)
+        proven = self._proven.get(origin, now) is not None
+        shut: list[Shut | None] = []
+        if book.pairs.is_new(self._digest(origin, proof), now):
+            whom = Whom.PLACE if beside is None else Whom.NOBODY
+            shut.append(self._count(beside or place, whom, now))
+            if not proven:
+                shut.append(self._count(at_address, Whom.ADDRESS, now))
+        if book.guessed.is_new(self._digest("", proof), now):
             shut.append(self._count(for_key, Whom.KEY, now))
-        if beside is None:
-            concerned += [at_address, for_key]
-        told = tuple(one for one in shut if one is not None)
-        return Guessed(self._longest(concerned, now).wait_ms, told)
+        concerned = _concerned(place, for_key) if beside is None else []
+        wait = self._longest(concerned if proven else [*concerned, at_address], now)
+        return Guessed(wait.wait_ms, tuple(one for one in shut if one is not None))
 
-    def right(self, address: str, proof: ProvisionKey, now: int) -> None:
-        """`proof` is right. No count of anything wrong is changed by it, but its own, if it was
-        wrong until now."""
-        origin = origin_of(address)
-        self._right.of((origin, proof.key), now)
-        if self._addresses.get(origin, now) is not None:
-            self._pairs.forget(self._digest(origin, proof))
+    def right(self, origin: str, proof: ProvisionKey, now: int) -> None:
+        """`proof` is right. No count of anything wrong is changed by it."""
+        name = origin, proof.key.reveal()
+        known = self._right.get(name, now)
+        if known is not None and 0 <= now - known.at < _LATELY_MS:
+            return  # most, of a fleet behind one address
+        self._right.of(name, now)
+        self._proven.of(origin, now)
 
     def _count(self, tally: _Tally, whom: Whom, now: int) -> Shut | None:
         """One more; its wait begins now."""
@@ -227,16 +267,17 @@ class Guesses:
         if tally.count <= rule.free or (tally.shut and now < tally.until):
             return None
         beyond = tally.count - rule.free
+        tally.looked_at = now
         if beyond < rule.more:
             tally.until = now + min(2 ** min(beyond - 1, 30), rule.longest_wait_s) * 1000
             return None
         tally.shut, tally.until = True, now + rule.shut_s * 1000
         return Shut(whom, tally.count, rule.shut_s)
 
-    def _longest(self, concerned: list[_Tally | None], now: int) -> Toll:
+    def _longest(self, concerned: Sequence[_Tally], now: int) -> Toll:
         wait_ms, shut = 0, False
         for tally in concerned:
-            if tally is not None and (own_ms := tally.wait(now, self._most_ms)):
+            if own_ms := tally.wait(now, self._most_ms):
                 wait_ms, shut = max(wait_ms, own_ms), shut or tally.shut
         return Toll(wait_ms, shut) if wait_ms else _FREE
 
@@ -252,7 +293,27 @@ class Guesses:
         return digest.digest()
 
 
-def origin_of(address: str) -> str:
+def _concerned(place: _Tally, for_key: _Tally | None) -> list[_Tally]:
+    """What has to be waited for at `place`, a key at an address."""
+    if for_key is None or place.count <= _SEVERAL:
+        return [place]
+    return [place, for_key]
+
+
+def origin_of(peer: Peer) -> str:
+    """Whose a request is: of its address (`subnet_of`), and of one that may be forged apart."""
+    host = host_of(peer)
+    origin = _subnet(host) if ":" in host else host
+    return f"{origin}?" if peer.wire is Wire.COAP else origin
+
+
+def host_of(peer: Peer) -> str:
+    """The IP address of a peer, without its port."""
+    host, colon, _ = peer.address.rpartition(":")
+    return host.strip("[]") if colon else peer.address
+
+
+def subnet_of(address: str) -> str:
     """Whose an address is: itself in IPv4, its /64 in IPv6. What is no address is itself."""
     return _subnet(address) if ":" in address else address
 

@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING
 import structlog
 from msgspec import Struct
 
+from gateway.core.awaiting import BIRTH
 from gateway.core.births import Births
-from gateway.core.giving import gifts_of
+from gateway.core.gates import Gates
+from gateway.core.giving import gifts_for
+from gateway.core.guesses import host_of
 from gateway.core.limits import Allowance
 from gateway.core.model import (
+    PLAIN_POLICY,
     PROVISIONED,
     AttributesChange,
+    Binding,
     Certificate,
     Device,
+    DeviceCredentialsType,
     DeviceProfile,
     Event,
     EventKind,
@@ -26,8 +32,11 @@ from gateway.core.model import (
     Presented,
     PresharedKey,
     Provisioned,
+    ProvisionKey,
+    ProvisionRequest,
     RefusalReason,
     Refused,
+    RequestedCredentials,
     RpcCall,
     Secret,
     Vouched,
@@ -35,8 +44,9 @@ from gateway.core.model import (
 )
 from gateway.core.names import is_device_name, printable
 from gateway.core.pki.model import CertificateState, ChainRule, Unfit
-from gateway.core.ports import Clock, KnownCredentials, NewDevice, Store, Terms
+from gateway.core.ports import NO_TERMS, Clock, KnownCredentials, NewDevice, Store, Terms
 from gateway.core.profiles import Profiles
+from gateway.core.refusing import Refuser
 from gateway.core.sessions import Cause, Session, Sessions, Slot
 
 if TYPE_CHECKING:
@@ -49,6 +59,7 @@ MOST_CERTIFICATES = 10
 FRESH_MS = 5000
 """How long the anchors of chain profiles are known without another look."""
 _DAY_MS = 86_400_000
+_NO_KEY = ProvisionKey(Secret(""), Secret(""))
 _EVENTS_AT_ONCE = 100
 _EVENTS_PER_S = 10
 """How many refusals of strangers are written down; a flood of them must not fill the disk."""
@@ -83,7 +94,10 @@ class Severing:
 
 
 class Identities:
-    """Judges what secure wires were shown. Implements `wire.call.Vouch` (`vouch`) and `Keys`."""
+    """Judges what secure wires were shown. Implements `wire.call.Vouch` (`vouch`) and `Keys`.
+
+    `gates` say who may come with a factory's certificate for the first time.
+    """
 
     def __init__(
         self,
@@ -93,8 +107,11 @@ class Identities:
         clock: Clock,
         *,
         births: Births | None = None,
+        gates: Gates | None = None,
     ) -> None:
         self._births = births or Births()
+        self._gates = gates or Gates()
+        self._refuser = Refuser(store, clock)
         self._store = store
         self._sessions = sessions
         self._profiles = profiles
@@ -144,6 +161,21 @@ class Identities:
             return Refused(told.reason)
         except Unfit as unfit:
             return await self._refuse(leaf, peer, unfit.reason)
+
+    async def known_by_chain(self, chain: tuple[bytes, ...], peer: Peer) -> Identity | None:
+        """The device that has this certificate already. Nobody is admitted by it, or refused."""
+        from gateway.core.pki.chain import read_leaf
+
+        try:
+            leaf = read_leaf(chain[0])
+            known = await self._known(leaf, peer)
+            if known is None:
+                return None
+            identity = await self._pinned(known.device, leaf)
+        except Unfit:
+            return None
+        await self._used(known)
+        return identity
 
     async def _known(self, leaf: Leaf, peer: Peer) -> KnownCredentials | None:
         """The device that has this certificate; one given to it and not used before is its now,
@@ -199,30 +231,18 @@ class Identities:
             raise Unfit(name)
         if not is_device_name(name):
             raise Unfit(RefusalReason.NAME_INVALID)
-        profile, now = anchor.profile, self._clock()
-        lasts_s = profile.policy.newborn.expires_after_s
-        result = await self._store.enter_by_chain(
-            NewDevice(
-                organisation_id=profile.organisation_id,
-                profile_id=profile.id,
-                name=name,
-                type=profile.name,
-                credentials=Certificate(leaf.text),
-                provision_state=PROVISIONED,
-                peer=peer,
-                at=now,
-                terms=Terms(
-                    gifts=gifts_of(profile, name),
-                    expires_at=None if lasts_s is None else now + lasts_s * 1000,
-                ),
-            ),
-            create=anchor.rule.create,
-        )
+        profile = anchor.profile
+        asked = RequestedCredentials(type=DeviceCredentialsType.X509_CERTIFICATE)
+        request = ProvisionRequest(proof=_NO_KEY, peer=peer, device_name=name, credentials=asked)
+        result = await self._entered(anchor, request, leaf)
         self._births.count(peer.wire, profile.provision_type, result)
         if isinstance(result, Refused):
-            # The store wrote the event, with the device it is about.
             log.info(
-                "device.refused", wire=peer.wire, peer=peer.address, reason=result.reason.value
+                "device.refused",
+                wire=peer.wire,
+                peer=peer.address,
+                device=name,
+                reason=result.reason.value,
             )
             raise _Told(result.reason)
         assert isinstance(result, Provisioned)
@@ -236,6 +256,72 @@ class Identities:
             id=result.device.id,
         )
         return Identity(leaf.id, result.device.id, leaf.not_after)
+
+    async def _entered(
+        self, anchor: _Anchor, request: ProvisionRequest, leaf: Leaf
+    ) -> Provisioned | Refused:
+        """The device has this certificate now. The event of a refusal is written."""
+        profile, now = anchor.profile, self._clock()
+        admitted = await self._admitted(profile, request, now)
+        if isinstance(admitted, Refused):
+            return await self._refuser.refuse(request, admitted)
+        name = (admitted.wanted_name or "").strip()
+        terms = await self._terms(anchor, admitted, name, leaf, now)
+        if isinstance(terms, Refused):
+            return await self._refuser.refuse(request, terms)
+        return await self._store.enter_by_chain(
+            NewDevice(
+                organisation_id=profile.organisation_id,
+                profile_id=profile.id,
+                name=name,
+                type=profile.name,
+                credentials=Certificate(leaf.text),
+                provision_state=PROVISIONED,
+                peer=request.peer,
+                at=now,
+                terms=terms,
+            ),
+            create=anchor.rule.create,
+        )
+
+    async def _admitted(
+        self, profile: DeviceProfile, request: ProvisionRequest, now: int
+    ) -> ProvisionRequest | Refused:
+        """The request, perhaps amended by a hook, if it may come as with a secret. A handshake has
+        no place for a wait: the device comes again when it likes."""
+        gates, name = self._gates, request.device_name or ""
+        if gates.pacer.take_of(profile, None, host_of(request.peer), name, now):
+            return Refused(RefusalReason.TOO_MANY_REQUESTS)
+        reason = await gates.admitting.why_not(profile, request, now)
+        if reason is not None:
+            return Refused(reason)
+        return await gates.asked(profile, request, now)
+
+    async def _terms(
+        self, anchor: _Anchor, request: ProvisionRequest, name: str, leaf: Leaf, now: int
+    ) -> Terms | Refused:
+        """On what terms it comes in, or why it does not. A device that was entered before needs no
+        room, and nobody's word."""
+        profile = anchor.profile
+        policy = profile.policy
+        if policy is PLAIN_POLICY:
+            return NO_TERMS
+        approved: int | Refused | None = None
+        if anchor.rule.create:
+            bound = Binding(leaf.id, now)
+            approved = await self._gates.awaiting.ask(
+                profile, request, name, BIRTH, bound, now, claims=False
+            )
+        if isinstance(approved, Refused):
+            return approved
+        lasts_s, admission = policy.newborn.expires_after_s, policy.admission
+        return Terms(
+            max_devices=admission.max_devices,
+            max_devices_in_organisation=admission.max_devices_in_organisation,
+            approval_id=approved,
+            gifts=gifts_for(profile, request, name),
+            expires_at=None if lasts_s is None else now + lasts_s * 1000,
+        )
 
     async def _believed(self, chain: Sequence[bytes]) -> _Anchor:
         """The anchor from which a valid path leads to the leaf. Raises `Unfit`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -38,6 +38,19 @@ class Hours(Struct, frozen=True):
         if minute >= self.begin:
             return day in self.days
         return minute < self.end and (day - 1) % 7 in self.days
+
+    def next(self, now: int) -> int:
+        """When they begin the next time after `now` (both ms)."""
+        today = (_EPOCH + timedelta(milliseconds=now)).astimezone(self.zone).date()
+        opening = time(self.begin // 60, self.begin % 60)
+        for later in range(9):
+            day = today + timedelta(days=later)
+            if day.weekday() not in self.days:
+                continue
+            begins = round(datetime.combine(day, opening, self.zone).timestamp() * 1000)
+            if begins > now:
+                return begins
+        raise AssertionError("hours are of one day of the week at least")
 
 
 def hours_of(text: str) -> Hours:

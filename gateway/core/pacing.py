@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from gateway.core.guesses import origin_of
+from gateway.core.guesses import subnet_of
 from gateway.core.limits import Bucket, Rate, provisions_of
 from gateway.core.model import DeviceProfile, FleetTicket
 
@@ -56,16 +56,26 @@ class Pacer:
     def __len__(self) -> int:
         return len(self._buckets)
 
+    def limits(self, profile: DeviceProfile) -> bool:
+        """Whether anything is counted for devices of this profile."""
+        return not self._off or bool(profile.limits)
+
     def take(self, ticket: FleetTicket, address: str, name: str, now: int) -> int:
         """Count one request, or say how long it has to wait in seconds; 0 for now.
 
         The wait differs by the device's `name`, so that those told to wait do not come back at
         once. Raises `ValueError` for limits of a profile that were never proven.
         """
-        profile = ticket.profile
-        if self._off and not profile.limits:
+        return self.take_of(ticket.profile, ticket.id, address, name, now)
+
+    def take_of(
+        self, profile: DeviceProfile, ticket_id: int | None, address: str, name: str, now: int
+    ) -> int:
+        """The same for a request that came with no fleet secret: `ticket_id` None."""
+        if not self.limits(profile):
             return 0
-        buckets = [self._bucket(party, rate) for party, rate in self._concerned(ticket, address)]
+        concerned = self._concerned(profile, ticket_id, address)
+        buckets = [self._bucket(party, rate) for party, rate in concerned]
         wait_ms = max((bucket.wait(1, now) for bucket in buckets), default=0)
         if wait_ms:
             return -(-int(wait_ms * (1 + _SPREAD * self._share(name))) // 1000)
@@ -74,17 +84,19 @@ class Pacer:
         self._make_room(now)
         return 0
 
-    def _concerned(self, ticket: FleetTicket, address: str) -> list[tuple[Party, Rate]]:
-        profile = ticket.profile
-        named: dict[str, int | str] = {
-            "secret": ticket.id,
+    def _concerned(
+        self, profile: DeviceProfile, ticket_id: int | None, address: str
+    ) -> list[tuple[Party, Rate]]:
+        named: dict[str, int | str | None] = {
+            "secret": ticket_id,
             "profile": profile.id,
-            "address": origin_of(address),
+            "address": subnet_of(address),
             "organisation": profile.organisation_id,
         }
         return [
-            ((what, named[what], profile.id if own else 0), rate)
+            ((what, of, profile.id if own else 0), rate)
             for what, rate, own in self._rates(profile)
+            if (of := named[what]) is not None
         ]
 
     def _rates(self, profile: DeviceProfile) -> tuple[tuple[str, Rate, bool], ...]:

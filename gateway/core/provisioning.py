@@ -8,11 +8,11 @@ from typing import assert_never
 import msgspec
 import structlog
 
-from gateway.core.awaiting import BIRTH
+from gateway.core.awaiting import BIRTH, backoff_s
 from gateway.core.binding import binding_of
 from gateway.core.births import Births
 from gateway.core.certifying import Certifier, certificate_of
-from gateway.core.choosing import choose_credentials
+from gateway.core.choosing import choose_credentials, choose_or_sign
 from gateway.core.door import Door
 from gateway.core.gates import Gates
 from gateway.core.giving import gifts_for
@@ -25,7 +25,9 @@ from gateway.core.model import (
     Certificate,
     DeviceCredentials,
     DeviceCredentialsType,
+    DeviceProfile,
     FleetTicket,
+    Policy,
     Provisioned,
     ProvisionKey,
     ProvisionRequest,
@@ -37,6 +39,7 @@ from gateway.core.model import (
     Rehearsal,
     Reprovisioning,
     RequestedCredentials,
+    Secret,
     TicketKind,
 )
 from gateway.core.names import is_device_name, printable
@@ -59,8 +62,9 @@ class Provisioner:
     `readable(text)` tells whether a certificate text can be parsed; only profiles with
     `require_readable_certificate`, and the warning in the event, depend on it. Without a
     `certifier` signing requests are refused, without `templates` all tokens are. `births` is told
-    how each request ended. `replaced` is called when a device's older token is gone. `gates` say
-    who may come.
+    how each request ended. `replaced` is called when a device's older token is gone, `reopened`
+    with the id of credentials it may have used before, whose next use is the first again. `gates`
+    say who may come.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Provisioner:
         births: Births | None = None,
         templates: Templates | None = None,
         replaced: Callable[[], None] = lambda: None,
+        reopened: Callable[[Secret], None] = lambda _: None,
         gates: Gates | None = None,
     ) -> None:
         self._store = store
@@ -82,6 +87,7 @@ class Provisioner:
         self._readable = readable
         self._certifier = certifier
         self._births = births or Births()
+        self._reopened = reopened
         self._gates = gates = gates or Gates()
         self._refuser = Refuser(store, clock)
         self.door = Door(store, clock, guesses=gates.guesses, pacer=gates.pacer)
@@ -102,9 +108,12 @@ class Provisioner:
         if request.trial:
             raise ValueError("what is asked on trial is rehearsed")
         strategy, result = await self._decide(request)
-        if isinstance(result, Refused) or not result.again:
+        if isinstance(result, Refused):
             self._births.count(request.peer.wire, strategy, result)
-            self._log(request, result)
+            _log_refused(request, result)
+        elif not result.again:
+            self._births.count(request.peer.wire, strategy, result)
+            _log_device("device.provisioned", request, result)
         return result
 
     async def prove(self, request: ProvisionRequest, proof: ProvisionKey) -> FleetTicket | Refused:
@@ -116,7 +125,7 @@ class Provisioner:
         if isinstance(ticket, Refused):
             await self._refuser.refuse(request, ticket)
             self._births.count(request.peer.wire, None, ticket)
-            self._log(request, ticket)
+            _log_refused(request, ticket)
         return ticket
 
     async def rehearse(self, request: ProvisionRequest) -> Rehearsal:
@@ -127,7 +136,8 @@ class Provisioner:
         proof, now = request.proof, self._clock()
         if isinstance(proof, ProvisionToken):
             raise ValueError("only a fleet's secret is rehearsed")
-        if _is_blank(request.device_name):
+        name = request.device_name
+        if name is not None and not name.strip():
             return Rehearsal(refusal=Refused(RefusalReason.NAME_BLANK))
         request = msgspec.structs.replace(request, trial=True)
         ticket = await self.door.admit(request, proof)
@@ -145,8 +155,9 @@ class Provisioner:
             gates=quiet(self._gates, notes),
         )
         with self._store.on_trial():
-            result = await twin._concerning(ticket, request)
+            result = await twin._admitted(ticket, request)
         there = None
+        result = _told_in_full(result, ticket.profile.policy, request)
         if isinstance(result, Provisioned):
             there = await self._store.known_device(result.device.id)
         return notes.rehearsal(request, result, there.device if there else None)
@@ -158,36 +169,33 @@ class Provisioner:
         if isinstance(request.proof, ProvisionToken):
             return await self._tokens.provision(request, request.proof)
         # The order of these checks is the contract's (section 2.3).
-        if _is_blank(request.device_name):
+        name = request.device_name
+        if name is not None and not name.strip():
             return None, await self._refuse(request, RefusalReason.NAME_BLANK)
         ticket = await self.door.admit(request, request.proof)
         if isinstance(ticket, Refused):
             return None, await self._refuser.refuse(request, ticket)
-        return ticket.profile.provision_type, await self._concerning(ticket, request)
-
-    async def _concerning(self, ticket: FleetTicket, request: ProvisionRequest) -> ProvisionResult:
-        """How it ends for who has shown a right secret, with what its profile tells it besides."""
-        result, policy = await self._admitted(ticket, request), ticket.profile.policy
-        if isinstance(result, Refused):
-            if policy.detailed_refusals:
-                return msgspec.structs.replace(result, detailed=True)
-        elif policy.answer != _NO_MEMBERS:
-            return msgspec.structs.replace(result, members=policy.answer)
-        return result
+        result = await self._admitted(ticket, request)
+        if ticket.profile.policy is not PLAIN_POLICY:
+            result = _told_in_full(result, ticket.profile.policy, request)
+        return ticket.profile.provision_type, result
 
     async def _admitted(self, ticket: FleetTicket, request: ProvisionRequest) -> ProvisionResult:
         """Whoever is here has shown a right secret."""
         profile, now = ticket.profile, self._clock()
         binding = binding_of(ticket, request, now)
-        if binding is not None and self._dear(profile.policy is not PLAIN_POLICY, request):
-            again = await self._repeated(request, binding, now)
+        refused = await self._gates.admitting.why_not(profile, request, now)
+        if refused is RefusalReason.ON_DENY_LIST:
+            return await self._refuse(request, refused)  # nor is it given anything again
+        if binding is not None and (refused is not None or self._dear(profile.policy, request)):
+            again = await self._repeated(ticket, request, binding, now)
             if again is not None:
                 return again
-        refused = await self._gates.admitting.why_not(profile, request, now)
         if refused is not None:
-            return await self._refuse(request, refused)
-        if profile.policy.before is not None and self._gates.before is not None:
-            amended = await self._gates.before.ask(profile, request)
+            wait_s = self._gates.admitting.wait_s(profile, refused, request.device_name, now)
+            return await self._refuser.refuse(request, Refused(refused, wait_s))
+        if profile.policy.before is not None:
+            amended = await self._gates.asked(profile, request, now)
             if isinstance(amended, Refused):
                 return await self._refuser.refuse(request, amended)
             request = amended
@@ -204,26 +212,40 @@ class Provisioner:
                 assert_never(unreachable)
 
     @staticmethod
-    def _dear(gated: bool, request: ProvisionRequest) -> bool:
+    def _dear(policy: Policy, request: ProvisionRequest) -> bool:
         """Whether a repeated request is to be known before anything is done for it.
 
         Else the transaction of the birth finds out, at no cost to those that come once.
         """
-        return gated or bool(request.credentials.csr)
+        if request.credentials.csr:
+            return True
+        return policy is not PLAIN_POLICY and (
+            policy.before is not None
+            or policy.admission.approval
+            or policy.reprovisioning is not Reprovisioning.NEVER
+        )
 
     async def _repeated(
-        self, request: ProvisionRequest, binding: Binding, now: int
-    ) -> Provisioned | None:
+        self, ticket: FleetTicket, request: ProvisionRequest, binding: Binding, now: int
+    ) -> ProvisionResult | None:
         """What was given to who made the same request before."""
         known = await self._store.find_repeat(binding, now)
         if known is None:
             return None
         return await self._given_again(
-            request, Provisioned(known.device, known.credentials, again=True)
+            ticket, request, Provisioned(known.device, known.credentials, again=True)
         )
 
-    async def _given_again(self, request: ProvisionRequest, result: Provisioned) -> Provisioned:
-        """A certificate that was signed here is given with those who signed it, as it was then."""
+    async def _given_again(
+        self, ticket: FleetTicket, request: ProvisionRequest, result: Provisioned
+    ) -> ProvisionResult:
+        """A certificate that was signed here is given with those who signed it, as it was then.
+
+        A device that got its name from us, or a hook, may have been denied by it in the meantime.
+        """
+        name, now = result.device.name, self._clock()
+        if await self._gates.is_denied(ticket.profile, request, name, now):
+            return await self._refuse(request, RefusalReason.ON_DENY_LIST)
         if not request.trial:
             _log_device("device.repeated", request, result)
         if self._certifier is None or not isinstance(result.credentials, Certificate):
@@ -238,16 +260,19 @@ class Provisioner:
         name: str,
         binding: Binding | None,
         now: int,
-    ) -> Terms | Refused:
-        """On what terms the device comes in; or what it is told instead."""
+    ) -> Terms | ProvisionResult:
+        """On what terms the device comes in; or how it ends before it does."""
         policy = ticket.profile.policy
         if policy is PLAIN_POLICY and ticket.max_uses is None and request.hardware is None:
             return Terms(ticket_id=ticket.id, binding=binding)
+        again = await self._again(ticket, request, name, binding)
+        if again is not None:
+            return again
         approved = await self._gates.awaiting.ask(
             ticket.profile, request, name, BIRTH, binding, now
         )
         if isinstance(approved, Refused):
-            return approved
+            return await self._refuser.refuse(request, approved)
         lasts_s, admission = policy.newborn.expires_after_s, policy.admission
         return Terms(
             ticket_id=ticket.id,
@@ -264,7 +289,7 @@ class Provisioner:
         self, ticket: FleetTicket, request: ProvisionRequest, binding: Binding | None, now: int
     ) -> ProvisionResult:
         profile = ticket.profile
-        name = (_wanted_name(request) or self._new_token()).strip()
+        name = (request.wanted_name or self._new_token()).strip()
         if not is_device_name(name):
             return await self._refuse(request, RefusalReason.NAME_INVALID)
         kind, birth = (request.device_type or "").strip(), profile.birth
@@ -272,13 +297,10 @@ class Provisioner:
             kind = kind or profile.name
         if kind and not is_device_name(kind):
             return await self._refuse(request, RefusalReason.TYPE_INVALID)
-        again = await self._again(ticket, request, name, binding)
-        if again is not None:
-            return again
         terms = await self._terms(ticket, request, name, binding, now)
-        if isinstance(terms, Refused):
-            return await self._refuser.refuse(request, terms)
-        credentials, issued = await self._credentials(ticket, name, request.credentials)
+        if not isinstance(terms, Terms):
+            return terms
+        credentials, issued = await self._credentials(profile, name, request.credentials)
         warning = ""
         if isinstance(credentials, Certificate) and not (
             issued or self._readable(credentials.text)
@@ -306,14 +328,20 @@ class Provisioner:
                 terms=terms,
             )
         )
-        return await self._concluded(request, result, issued)
+        if binding is not None and profile.pre_provision_allowed:
+            self._reopen(result)
+        return await self._concluded(ticket, request, result, issued)
 
     async def _concluded(
-        self, request: ProvisionRequest, result: ProvisionResult, issued: IssuedCertificate | None
+        self,
+        ticket: FleetTicket,
+        request: ProvisionRequest,
+        result: ProvisionResult,
+        issued: IssuedCertificate | None,
     ) -> ProvisionResult:
         """What the store decided, with what goes with it."""
         if isinstance(result, Provisioned) and result.again:
-            return await self._given_again(request, result)
+            return await self._given_again(ticket, request, result)
         return _with_issuers(result, issued)
 
     async def _again(
@@ -327,42 +355,42 @@ class Provisioner:
         result = await reprovisioner.again(ticket, request, name, terms)
         if isinstance(result, Refused):
             return await self._refuser.refuse(request, result)
+        if binding is not None and result is not None:
+            self._reopen(result)
         return result
 
+    def _reopen(self, result: ProvisionResult) -> None:
+        """What a device has already was given with an answer that may be repeated."""
+        if isinstance(result, Provisioned):
+            self._reopened(result.credentials.id)
+
     async def _credentials(
-        self, ticket: FleetTicket, name: str, asked: RequestedCredentials
+        self, profile: DeviceProfile, name: str, asked: RequestedCredentials
     ) -> tuple[DeviceCredentials | RefusalReason, IssuedCertificate | None]:
-        """What the device is to have, and the certificate if it was signed for it just now."""
         if not asked.csr:
-            return choose_credentials(asked, self._new_token), None
-        if self._certifier is None:
-            return RefusalReason.NO_AUTHORITY, None
-        issued = await self._certifier.certify(asked.csr, ticket.profile, name)
-        if isinstance(issued, RefusalReason):
-            return issued, None
-        return certificate_of(issued), issued
+            return choose_credentials(asked, self._new_token), None  # most
+        return await choose_or_sign(
+            asked, profile, name, new_token=self._new_token, certifier=self._certifier
+        )
 
     async def _claim(
         self, ticket: FleetTicket, request: ProvisionRequest, binding: Binding | None, now: int
     ) -> ProvisionResult:
-        wanted = _wanted_name(request)
+        wanted = request.wanted_name
         if wanted is None:
             return await self._refuse(request, RefusalReason.NAME_MISSING)
         name = wanted.strip()
         if not is_device_name(name):
             return await self._refuse(request, RefusalReason.NAME_INVALID)
-        again = await self._again(ticket, request, name, binding)
-        if again is not None:
-            return again
         terms = await self._terms(ticket, request, name, binding, now)
-        if isinstance(terms, Refused):
-            return await self._refuser.refuse(request, terms)
+        if not isinstance(terms, Terms):
+            return terms
         asked = request.credentials
         fresh: DeviceCredentials | None = None
         issued: IssuedCertificate | None = None
         if asked.csr or asked.type is DeviceCredentialsType.DTLS_PSK:
             # Ours to give: everything else a waiting device asks for is ignored (contract, 2.6).
-            chosen, issued = await self._credentials(ticket, name, asked)
+            chosen, issued = await self._credentials(ticket.profile, name, asked)
             if isinstance(chosen, RefusalReason):
                 return await self._refuse(request, chosen)
             fresh = chosen
@@ -374,27 +402,39 @@ class Provisioner:
             issued=issued,
             terms=terms,
         )
-        return await self._concluded(request, result, issued)
+        if binding is not None:
+            self._reopen(result)
+        return await self._concluded(ticket, request, result, issued)
 
     async def _refuse(self, request: ProvisionRequest, reason: RefusalReason) -> Refused:
         return await self._refuser.refuse(request, Refused(reason))
 
-    def _log(self, request: ProvisionRequest, result: ProvisionResult) -> None:
-        if isinstance(result, Refused):
-            log.info(
-                "device.refused",
-                wire=request.peer.wire,
-                peer=request.peer.address,
-                request=request.peer.request,
-                device=printable(request.device_name or ""),
-                reason=result.reason.value,
-            )
-        else:
-            _log_device("device.provisioned", request, result)
+
+def _told_in_full(
+    result: ProvisionResult, policy: Policy, request: ProvisionRequest
+) -> ProvisionResult:
+    """What who has shown a right secret is told besides: also when to come again, where the store
+    found out that an operator's yes is gone."""
+    if isinstance(result, Provisioned):
+        if policy.answer == _NO_MEMBERS:
+            return result
+        return msgspec.structs.replace(result, members=policy.answer)
+    wait_s = result.retry_after_s
+    if result.reason is RefusalReason.APPROVAL_PENDING and not wait_s:
+        name = (request.device_name or "").strip()
+        wait_s = backoff_s(name, 1, policy.admission.approval_backoff_s)
+    return msgspec.structs.replace(result, retry_after_s=wait_s, detailed=policy.detailed_refusals)
 
 
-def _is_blank(name: str | None) -> bool:
-    return name is not None and not name.strip()
+def _log_refused(request: ProvisionRequest, refused: Refused) -> None:
+    log.info(
+        "device.refused",
+        wire=request.peer.wire,
+        peer=request.peer.address,
+        request=request.peer.request,
+        device=printable(request.device_name or ""),
+        reason=refused.reason.value,
+    )
 
 
 def _log_device(what: str, request: ProvisionRequest, result: Provisioned) -> None:
@@ -406,14 +446,6 @@ def _log_device(what: str, request: ProvisionRequest, result: Provisioned) -> No
         device=result.device.name,
         id=result.device.id,
     )
-
-
-def _wanted_name(request: ProvisionRequest) -> str | None:
-    """The name a device is to have: a hook's, else its own."""
-    amended = request.amended
-    if amended is not None and amended.name is not None:
-        return amended.name
-    return request.device_name
 
 
 def _with_issuers(result: ProvisionResult, issued: IssuedCertificate | None) -> ProvisionResult:

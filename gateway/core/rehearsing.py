@@ -110,6 +110,11 @@ class NotedAdmitting(Admitting):
             self._notes.step("The profile's lists, patterns, networks and hours let it come.")
         return reason
 
+    def wait_s(
+        self, profile: DeviceProfile, reason: RefusalReason, name: str | None, now: int
+    ) -> int:
+        return self._admitting.wait_s(profile, reason, name, now)
+
 
 class QuietHooks(BeforeHooks):
     """Nobody is asked."""
@@ -139,8 +144,10 @@ class NotedAwaiting(Awaiting):
         kind: ApprovalKind,
         binding: Binding | None,
         now: int,
+        *,
+        claims: bool = True,
     ) -> int | Refused | None:
-        answer = await self._awaiting.ask(profile, request, name, kind, binding, now)
+        answer = await self._awaiting.ask(profile, request, name, kind, binding, now, claims=claims)
         if isinstance(answer, int) and answer != NO_APPROVAL:
             self._notes.step("An operator said yes.")
         elif isinstance(answer, Refused):

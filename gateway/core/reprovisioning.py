@@ -14,8 +14,8 @@ import structlog
 from msgspec import Struct
 
 from gateway.core.awaiting import REPROVISIONING, Awaiting
-from gateway.core.certifying import Certifier, certificate_of
-from gateway.core.choosing import choose_credentials
+from gateway.core.certifying import Certifier
+from gateway.core.choosing import choose_or_sign
 from gateway.core.giving import gifts_for
 from gateway.core.labelling import plain_code
 from gateway.core.limits import Rate, parse_rate
@@ -32,7 +32,6 @@ from gateway.core.model import (
     RefusalReason,
     Refused,
     Reprovisioning,
-    RequestedCredentials,
     Secret,
 )
 from gateway.core.pki.model import IssuedCertificate
@@ -139,7 +138,13 @@ class Reprovisioner:
         if proven is None or isinstance(proven, Refused):
             return proven
         showing, approval_id = proven
-        chosen, issued = await self._credentials(ticket, name, request.credentials)
+        chosen, issued = await choose_or_sign(
+            request.credentials,
+            profile,
+            name,
+            new_token=self._new_token,
+            certifier=self._certifier,
+        )
         if isinstance(chosen, RefusalReason):
             return Refused(chosen)
         policy = profile.policy
@@ -218,18 +223,6 @@ class Reprovisioner:
             return True
         pending = await self._store.pending_of(known.device.id)
         return pending is not None and _secret_of(pending) == shown
-
-    async def _credentials(
-        self, ticket: FleetTicket, name: str, asked: RequestedCredentials
-    ) -> tuple[DeviceCredentials | RefusalReason, IssuedCertificate | None]:
-        if not asked.csr:
-            return choose_credentials(asked, self._new_token), None
-        if self._certifier is None:
-            return RefusalReason.NO_AUTHORITY, None
-        issued = await self._certifier.certify(asked.csr, ticket.profile, name)
-        if isinstance(issued, RefusalReason):
-            return issued, None
-        return certificate_of(issued), issued
 
 
 def _is_by_certificate(request: ProvisionRequest, known: KnownCredentials, now: int) -> bool:

@@ -51,7 +51,7 @@ class CoapDevice:
 
     async def _post(self, path: tuple[str, ...], body: bytes) -> Any:
         message = _aiocoap.Message(code=POST, uri=self._base, payload=body, content_format=_JSON)
-        message.opt.uri_path = path
+        message.opt.uri_path, message.opt.accept = path, _JSON
         try:
             async with asyncio.timeout(self._timeout_s):
                 context = await self._opened()
@@ -72,4 +72,4 @@ class CoapDevice:
 def _refuse(answer: Any) -> bytes:
     said = bytes(answer.payload[:200]).decode("utf-8", "replace")
     plain = "".join(ch if ch.isprintable() else " " for ch in said)
-    raise SimulatorError(f"CoAP: answered {answer.code.dotted} {plain}".rstrip())
+    raise SimulatorError(f"CoAP: answered {answer.code.dotted} {plain}".rstrip(), answer.payload)

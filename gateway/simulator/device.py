@@ -19,7 +19,12 @@ class SimulatorError(Exception):
     """The wire failed, or said something that is no provisioning answer.
 
     The message is a sentence for a person: what happened, on which wire. It holds no secret.
+    `answer` is the payload of a response that was no success.
     """
+
+    def __init__(self, message: str, answer: bytes = b"") -> None:
+        super().__init__(message)
+        self.answer = answer
 
 
 class Credentials(Struct, frozen=True, kw_only=True):

@@ -9,18 +9,20 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec import Struct, field
 
 from gateway.core.model import Secret, Wire
-from gateway.simulator.device import Credentials, Device, SimulatorError, parse_credentials
-from gateway.simulator.tally import percentile
+from gateway.core.tokens import new_token
+from gateway.simulator.device import Credentials, SimulatorError, parse_credentials
+from gateway.simulator.losses import GaveUp, Losses, Ordeal, Persistent, Source, prove
+from gateway.simulator.tally import count, percentile
 
 MOST_SAMPLES: Final = 100_000
 """Latencies kept per wire and kind; beyond it a fair sample of them (800 KB each)."""
-_MOST_KINDS: Final = 16
-"""Different sentences kept per wire; further ones are counted together."""
+_NONCE: Final = 32
+"""Characters of a nonce."""
 _COME_BACK_S: Final = 1.0
 """How long a device that lost its connection waits before it tries again."""
 
@@ -31,6 +33,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     Device `n` of `devices` is named `prefix-n` and speaks the wire whose turn it is. It sends a
     reading every `1 / rate` seconds: `readings` of them, or for `seconds` after it was
     provisioned. At most `concurrency` provisionings are under way at once, and as many readings.
+
+    With `losses` the network is a bad one: each device makes a nonce of its own, asks with it until
+    it has credentials, and proves that they log it in.
     """
 
     devices: int
@@ -42,6 +47,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     readings: int | None = None
     seconds: float | None = None
     concurrency: int = 64
+    losses: Losses = Losses()
 
 
 class Samples:
@@ -79,14 +85,9 @@ class WireSummary(Struct):
     errors: Counter[str] = field(default_factory=Counter)
     readings: int = 0
     reading_errors: Counter[str] = field(default_factory=Counter)
+    ordeal: Ordeal = field(default_factory=Ordeal)
     provision_times: Samples = field(default_factory=Samples)
     reading_times: Samples = field(default_factory=Samples)
-
-
-class Source(Protocol):
-    """What makes devices: a `gateway.simulator.Fleet`."""
-
-    def device(self, wire: Wire) -> Device: ...
 
 
 class Run:
@@ -106,8 +107,14 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether every device was provisioned."""
-        return sum(one.provisioned for one in self.summary.values()) == self.plan.devices
+        """Whether every device was provisioned; with losses also: once, and for good."""
+        if self.provisioned != self.plan.devices:
+            return False
+        ordeals = [one.ordeal for one in self.summary.values()]
+        logged_in = sum(one.logged_in for one in ordeals)
+        return not self.plan.losses.any or (
+            logged_in == self.plan.devices and not any(one.contradictions for one in ordeals)
+        )
 
     @property
     def provisioned(self) -> int:
@@ -153,33 +160,67 @@ class _Life:
     async def live(self) -> None:
         self._summary.devices += 1
         try:
-            async with self._run.provision_turns:
-                credentials = await self._provision()
+            if self._run.plan.losses.any:
+                credentials = await self._persist()
+            else:
+                async with self._run.provision_turns:
+                    credentials = await self._provision()
             if credentials is not None:
                 await self._work(credentials)
         finally:
             self._run.finished += 1
             await self._device.close()
 
-    async def _provision(self) -> Credentials | None:
-        plan, summary, clock = self._run.plan, self._summary, self._run.clock
+    def _request(self, **more: str) -> bytes:
+        plan = self._run.plan
         body = {
             "deviceName": f"{plan.prefix}-{self._number}",
             "provisionDeviceKey": plan.key.reveal(),
             "provisionDeviceSecret": plan.secret.reveal(),
+            **more,
         }
+        return json.dumps(body).encode()
+
+    async def _provision(self) -> Credentials | None:
+        summary, clock = self._summary, self._run.clock
         began = clock()
         try:
-            answer = parse_credentials(await self._device.provision(json.dumps(body).encode()))
+            answer = parse_credentials(await self._device.provision(self._request()))
         except SimulatorError as exc:
-            _count(summary.errors, str(exc))
+            count(summary.errors, str(exc))
             return None
         if isinstance(answer, str):
-            _count(summary.refusals, answer)
+            count(summary.refusals, answer)
             return None
         summary.provision_times.add(clock() - began)
         summary.provisioned += 1
         return answer
+
+    async def _persist(self) -> Credentials | None:
+        """The same over a bad network; what it was given logs in, and stays what it was given."""
+        run, summary = self._run, self._summary
+        began = run.clock()
+        device = Persistent(
+            run.source,
+            self._wire,
+            self._request(nonce=new_token(_NONCE)),
+            run.plan.losses,
+            summary.ordeal,
+            run.provision_turns,
+        )
+        try:
+            credentials = await device.provision()
+            summary.provision_times.add(run.clock() - began)
+            summary.provisioned += 1
+            async with run.reading_turns:
+                await prove(self._device, credentials, summary.ordeal, _reading())
+            await device.settled()
+        except GaveUp as exc:
+            count(summary.refusals if exc.refused else summary.errors, exc.said)
+            return None
+        finally:
+            await device.close()
+        return credentials
 
     async def _work(self, credentials: Credentials) -> None:
         """Send readings at the planned times; come back after a lost connection."""
@@ -193,7 +234,7 @@ class _Life:
                         connected = True
                     await self._read()
             except SimulatorError as exc:
-                _count(self._summary.reading_errors, str(exc))
+                count(self._summary.reading_errors, str(exc))
                 await self._device.close()
                 self._device, connected = run.source.device(self._wire), False
                 await asyncio.sleep(_COME_BACK_S)
@@ -220,7 +261,3 @@ class _Life:
 def _reading() -> bytes:
     temperature = 20 + random.random() * 5  # noqa: S311 - weather, not a secret
     return b'{"temperature":%.2f,"humidity":%d}' % (temperature, 40 + temperature)
-
-
-def _count(kinds: Counter[str], said: str) -> None:
-    kinds[said if said in kinds or len(kinds) < _MOST_KINDS else "other"] += 1

@@ -60,7 +60,8 @@ class HttpDevice:
         except (aiohttp.ClientError, OSError) as exc:
             raise SimulatorError(f"HTTP: the connection failed ({type(exc).__name__})") from None
         if answer.status != 200:
-            raise SimulatorError(f"HTTP: answered {answer.status} {_sentence(payload)}".rstrip())
+            said = f"HTTP: answered {answer.status} {_sentence(payload)}".rstrip()
+            raise SimulatorError(said, payload)
         return payload
 
 

@@ -7,6 +7,7 @@ that the two can disagree; for protobuf the message definitions are the contract
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -19,7 +20,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     """What a device asks for beside its admission; empty members are left out of the request.
 
     `credentials_type` is the contract's name (`ACCESS_TOKEN`, `MQTT_BASIC`, `X509_CERTIFICATE`).
-    `csr` is a signing request, PEM.
+    `csr` is a signing request, PEM. What follows `gateway` is this gateway's own.
     """
 
     device_name: str = ""
@@ -31,6 +32,11 @@ class Wish(Struct, frozen=True, kw_only=True):
     certificate: str = ""
     csr: str = ""
     gateway: bool = False
+    nonce: Secret = Secret("")
+    hardware: Mapping[str, Any] = {}
+    old_credential: Secret = Secret("")
+    claim_code: Secret = Secret("")
+    dry_run: bool = False
 
 
 def json_request(key: Secret, secret: Secret, wish: Wish) -> bytes:
@@ -47,6 +53,11 @@ def json_request(key: Secret, secret: Secret, wish: Wish) -> bytes:
         "hash": wish.certificate,
         "csr": wish.csr,
         "gateway": wish.gateway,
+        "nonce": wish.nonce.reveal(),
+        "hardware": wish.hardware,
+        "oldCredential": wish.old_credential.reveal(),
+        "claimCode": wish.claim_code.reveal(),
+        "dryRun": wish.dry_run,
     }
     said = {name: value for name, value in body.items() if value}
     return json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()

@@ -13,7 +13,7 @@ import importlib
 import inspect
 import threading
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 import structlog
@@ -24,7 +24,10 @@ log = structlog.get_logger()
 
 MOST_THREADS: Final = 16
 MOST_TASKS: Final = 256
+LOAD_S: Final = 10.0
+"""How long a module may take to be imported before its profile is said to be unusable."""
 
+T = TypeVar("T")
 Function: TypeAlias = Callable[[dict[str, Any]], Any]
 
 _BUSY: Final = HookTrouble("too many calls of functions are under way")
@@ -36,7 +39,7 @@ def load(entry_point: str) -> Function | HookTrouble:
     module_name, _, name = entry_point.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as exc:
+    except BaseException as exc:  # also SystemExit, which would end the loop
         return HookTrouble(f"{module_name} cannot be imported ({type(exc).__name__})")
     function = getattr(module, name, None)
     if not callable(function):
@@ -49,6 +52,7 @@ class FunctionHooks:
 
     def __init__(self) -> None:
         self._loaded: dict[str, Function | HookTrouble] = {}
+        self._loading: dict[str, asyncio.Future[Function | HookTrouble]] = {}
         self._threads = 0
         self._tasks: set[asyncio.Task[object]] = set()
 
@@ -63,7 +67,12 @@ class FunctionHooks:
         """Load it anew if it could not be loaded before; why it cannot."""
         if isinstance(self._loaded.get(entry_point), HookTrouble):
             del self._loaded[entry_point]
-        function = await self._find(entry_point)
+        try:
+            async with asyncio.timeout(LOAD_S):
+                function = await self._find(entry_point)
+        except TimeoutError:
+            module_name = entry_point.partition(":")[0]
+            return HookTrouble(f"{module_name} was not imported within {LOAD_S:g} s")
         return function if isinstance(function, HookTrouble) else None
 
     async def call(
@@ -82,10 +91,15 @@ class FunctionHooks:
             return HookTrouble(f"no answer within {round(deadline_s * 1000)} ms")
 
     async def _find(self, entry_point: str) -> Function | HookTrouble:
+        """One thread loads it, however many wait: a module may hang for ever."""
         found = self._loaded.get(entry_point)
         if found is None:
-            found = await asyncio.to_thread(load, entry_point)
-            self._loaded[entry_point] = found
+            loading = self._loading.get(entry_point)
+            if loading is None:
+                loading = self._loading[entry_point] = _threaded(lambda: load(entry_point))
+            await asyncio.wait([loading])
+            found = self._loaded[entry_point] = loading.result()
+            self._loading.pop(entry_point, None)
         return found
 
     async def _in_task(self, function: Function, told: dict[str, Any]) -> object | HookTrouble:
@@ -104,23 +118,30 @@ class FunctionHooks:
     async def _in_thread(self, function: Function, told: dict[str, Any]) -> object | HookTrouble:
         if self._threads >= MOST_THREADS:
             return _BUSY
+        answer = _threaded(lambda: _called(function, told))
         self._threads += 1
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[object] = loop.create_future()
+        answer.add_done_callback(self._thread_ended)
+        await asyncio.wait([answer])
+        return answer.result()
 
-        def settle(result: object) -> None:
-            self._threads -= 1
-            if not answer.done():
-                answer.set_result(result)
+    def _thread_ended(self, _: asyncio.Future[object]) -> None:
+        self._threads -= 1
 
-        def work() -> None:
-            result = _called(function, told)
-            with contextlib.suppress(RuntimeError):  # the loop is gone
-                loop.call_soon_threadsafe(settle, result)
 
-        # A daemon, unlike those of a pool: one that hangs must not hold up the end of the process.
-        threading.Thread(target=work, name="hook.function", daemon=True).start()
-        return await answer
+def _threaded(work: Callable[[], T]) -> asyncio.Future[T]:
+    """What `work`, which raises nothing, gives. To be waited for with `asyncio.wait`: who gives up
+    does not end the thread."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def run() -> None:
+        result = work()
+        with contextlib.suppress(RuntimeError):  # the loop is gone
+            loop.call_soon_threadsafe(answer.set_result, result)
+
+    # A daemon, unlike those of a pool: one that hangs must not hold up the end of the process.
+    threading.Thread(target=run, name="hook.function", daemon=True).start()
+    return answer
 
 
 async def _guarded(function: Function, told: dict[str, Any]) -> object:

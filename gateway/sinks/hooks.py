@@ -9,7 +9,7 @@ import msgspec
 from gateway.core.model import HookRule, HookTrouble
 from gateway.core.ports import Clock
 from gateway.sinks.function_hook import FunctionHooks
-from gateway.sinks.web_hook import WebHooks
+from gateway.sinks.web_hook import MOST_ANSWER, WebHooks
 
 
 class HookCaller:
@@ -33,7 +33,8 @@ class HookCaller:
         self, rule: HookRule, body: bytes, *, deadline_s: float, delivery: str
     ) -> object | HookTrouble:
         if rule.entry_point:
-            return await self._functions.call(rule.entry_point, body, deadline_s=deadline_s)
+            given = await self._functions.call(rule.entry_point, body, deadline_s=deadline_s)
+            return _as_json(given)
         answer = await self._web.call(rule, body, deadline_s=deadline_s, delivery=delivery)
         if isinstance(answer, HookTrouble):
             return answer
@@ -53,3 +54,17 @@ class HookCaller:
         else:
             answer = await self._web.call(rule, body, deadline_s=deadline_s, delivery=delivery)
         return answer if isinstance(answer, HookTrouble) else None
+
+
+def _as_json(given: object) -> object | HookTrouble:
+    """What a function returned, as a web service would have answered it: plain, and its own."""
+    if given is None or isinstance(given, HookTrouble):
+        return given
+    try:
+        text = msgspec.json.encode(given)
+        return msgspec.json.decode(text) if len(text) <= MOST_ANSWER else _TOO_LONG
+    except Exception as exc:  # whatever the methods of a strange object raise
+        return HookTrouble(f"it returned what is no JSON ({type(exc).__name__})")
+
+
+_TOO_LONG = HookTrouble(f"it returned more than {MOST_ANSWER} bytes")

@@ -105,7 +105,7 @@ class AwaitApproval(SingleDecision[Standing]):
         profile = self.asking.profile
         named = await tx.fetch("device_named", profile.organisation_id, self.asking.name)
         if named:
-            return named[0][2] is None
+            return self.asking.claims and named[0][2] is None
         return profile.provision_type is not ProvisionType.CHECK_PRE_PROVISIONED_DEVICES
 
     async def _queue(self, tx: Transaction) -> Standing:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from gateway.core.errors import GatehouseError
 from gateway.core.model import DeviceCredentialsType, Event, EventKind, RefusalReason
 from gateway.core.ports import KnownCredentials
 from gateway.store.births import Birth
-from gateway.store.decisions import Born, Created, CreateDevice, OpenKnown
+from gateway.store.decisions import Created, CreateDevice, OpenKnown
 from gateway.store.driver import Transaction
 from gateway.store.events import event_on, tell
-from gateway.store.gifts import give
 from gateway.store.logins import login_changed
 
 
@@ -27,15 +23,6 @@ class EnterByChain(CreateDevice):
     def __init__(self, birth: Birth, open_known: OpenKnown, *, create: bool) -> None:
         super().__init__(birth, open_known)
         self.creates = create
-
-    @classmethod
-    async def decide_all(cls, tx: Transaction, decisions: Sequence[CreateDevice]) -> list[Any]:
-        results = await super().decide_all(tx, decisions)
-        for one, result in zip(decisions, results, strict=True):
-            new = one.birth.new
-            if isinstance(result, Born) and new.terms.gifts is not None:
-                await give(tx, result.device_id, new.terms.gifts, new.at, new.peer)
-        return results
 
     async def existing(self, tx: Transaction) -> KnownCredentials | RefusalReason | GatehouseError:
         """One UPDATE decides; only then do we look why it did nothing."""

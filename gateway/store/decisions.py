@@ -264,6 +264,8 @@ async def why_not_claimed(
         return RefusalReason.OTHER_PROFILE
     if state is not None:
         return RefusalReason.ALREADY_PROVISIONED if state == PROVISIONED else RefusalReason.BLOCKED
+    if await tx.fetch("is_suspended", device_id):
+        return RefusalReason.SECRET_QUARANTINED
     if customer_id is not None:
         holder = (await tx.fetch("claiming", device_id))[0][0]
         if holder not in (None, customer_id):

@@ -81,7 +81,7 @@ class Guarded(SingleDecision[Any]):
         result = (await self.inner.decide_all(tx, [self.inner]))[0]
         if isinstance(result, GatehouseError):
             raise result
-        if isinstance(result, RefusalReason | Repeated):
+        if not self._counts(result):
             return result
         reason = (
             await use_ticket(tx, self.terms)
@@ -94,6 +94,10 @@ class Guarded(SingleDecision[Any]):
             await give(tx, _number(result), self.terms.gifts, self.told.at, self.told.peer)
         return result
 
+    def _counts(self, result: Any) -> bool:
+        """Whether the terms are about a result like this."""
+        return not isinstance(result, RefusalReason | Repeated)
+
     async def _no_room(self, tx: Transaction, result: Any) -> RefusalReason | None:
         """A device that was claimed was there before, and needs none."""
         if isinstance(result, KnownCredentials):
@@ -103,6 +107,16 @@ class Guarded(SingleDecision[Any]):
     async def _drop(self, tx: Transaction) -> None:
         if self.issued is not None:
             await drop_reservation(tx, self.issued.serial)
+
+
+class GuardedEntry(Guarded):
+    """The same for a device that a factory's certificate brings (`EnterByChain`). One that was
+    there before comes in whatever the terms."""
+
+    __slots__ = ()
+
+    def _counts(self, result: Any) -> bool:
+        return isinstance(result, Born)
 
 
 def _number(result: Born | Placed | KnownCredentials) -> int:

@@ -213,9 +213,17 @@ async def _revoke_login(
     """
     columns = (blank.kind, blank.digest, blank.sealed, at)
     revoked = await tx.fetch("revoke_credentials", device_id, *columns, held)
+    disarmed = await tx.fetch("disarm_device", device_id) if revoked or held is None else []
     if revoked:
-        await tx.fetch("disarm_device", device_id)
-    return await login_changed(tx, device_id, revoked[0][0], at, reason) if revoked else None
+        return await login_changed(tx, device_id, revoked[0][0], at, reason)
+    if held is not None:
+        return None
+    # Revoked before; and given others since, or about to be, that were not used yet.
+    dropped = await tx.fetch("delete_pending", device_id)
+    if not (dropped or disarmed):
+        return None
+    await tx.fetch("end_retry", device_id)
+    return await end_certificates(tx, device_id, at, reason)
 
 
 class RevokeCertificate(SingleDecision[CertificateRecord | None]):

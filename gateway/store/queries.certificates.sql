@@ -34,7 +34,8 @@ RETURNING generation;
 INSERT INTO pending_credentials (device_id, type, digest, sealed, created_at)
 SELECT c.device_id, ?2, ?3, ?4, ?5 FROM credentials c
  WHERE c.device_id = ?1
-   AND NOT EXISTS (SELECT 1 FROM credentials other WHERE other.digest = ?3)
+   AND NOT EXISTS (SELECT 1 FROM credentials other WHERE other.digest = ?3
+                                                     AND other.device_id <> ?1)
    AND NOT EXISTS (SELECT 1 FROM pending_credentials other WHERE other.digest = ?3
                                                              AND other.device_id <> ?1)
    AND NOT EXISTS (SELECT 1 FROM ticket t WHERE t.digest = ?3 AND t.kind <> 'fleet')
@@ -48,7 +49,7 @@ DELETE FROM pending_credentials WHERE device_id = ?1 AND digest = ?2
 RETURNING type, digest, sealed;
 
 -- delete_pending
-DELETE FROM pending_credentials WHERE device_id = ?1;
+DELETE FROM pending_credentials WHERE device_id = ?1 RETURNING device_id;
 
 -- delete_pending_with
 DELETE FROM pending_credentials WHERE device_id = ?1 AND digest = ?2;

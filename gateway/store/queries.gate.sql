@@ -7,7 +7,7 @@ ON CONFLICT DO NOTHING;
 
 -- repeat_bound
 -- The columns of `known_by_id`. Credentials that are pending were given last: whatever else makes
--- some pending ends the window.
+-- some pending ends the window. Not of one that is suspended.
 SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
        d.provision_state, d.created_at, d.customer_id, d.creator_id, p.revision, c.generation,
        p.transport, coalesce(x.type, c.type), coalesce(x.digest, c.digest),
@@ -17,7 +17,10 @@ SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
   JOIN credentials c ON c.device_id = d.id
   JOIN device_profile p ON p.id = d.profile_id
   LEFT JOIN pending_credentials x ON x.device_id = d.id
- WHERE r.digest = ?1 AND r.until > ?2 AND r.closed = 0;
+ WHERE r.digest = ?1 AND r.until > ?2 AND r.closed = 0
+   AND NOT EXISTS (SELECT 1 FROM ticket t
+                    WHERE t.id = d.ticket_id
+                      AND t.quarantined_since <= coalesce(d.provisioned_at, d.created_at));
 
 -- retry_windows_among
 SELECT device_id FROM retry_window WHERE device_id IN numbers(?1);

@@ -17,6 +17,16 @@ SELECT d.id, d.profile_id, d.uuid, d.name, ?2
  WHERE d.id = ?1
 ON CONFLICT DO NOTHING;
 
+-- forget_unfollowed
+-- What was to be told to after-hooks that are no more. Some.
+DELETE FROM hook_delivery
+ WHERE (profile_id, event_seq) IN (
+       SELECT profile_id, event_seq FROM hook_delivery
+        WHERE profile_id IN (SELECT DISTINCT profile_id FROM hook_delivery
+                              WHERE profile_id NOT IN (SELECT profile_id FROM hook_place))
+        LIMIT ?1)
+RETURNING 1;
+
 -- forget_removed
 DELETE FROM hook_removed WHERE at < ?1;
 
@@ -131,7 +141,8 @@ SELECT reason FROM hook_delivery
 
 -- dead_deliveries
 SELECT profile_id, event_seq, device_id, body, attempts, next_at, reason
-  FROM hook_delivery WHERE state = 'dead' AND profile_id IN numbers(?1)
+  FROM hook_delivery
+ WHERE state = 'dead' AND profile_id IN numbers(?1) AND event_seq > ?3
  ORDER BY profile_id, event_seq LIMIT ?2;
 
 -- replay_dead

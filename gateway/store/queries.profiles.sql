@@ -101,6 +101,10 @@ UPDATE device SET provision_state = 'provisioned', customer_id = coalesce(?4, cu
                     WHERE other.digest = ?5 AND other.device_id <> device.id)
    AND NOT EXISTS (SELECT 1 FROM pending_credentials other
                     WHERE other.digest = ?5 AND other.device_id <> device.id)
+   AND NOT EXISTS (SELECT 1 FROM ticket t
+                    WHERE t.id = device.ticket_id
+                      AND t.quarantined_since <= coalesce(device.provisioned_at,
+                                                          device.created_at))
    AND (?5 IS NOT NULL
         OR NOT EXISTS (SELECT 1 FROM credentials own
                         WHERE own.device_id = device.id AND own.type = 'REVOKED'))

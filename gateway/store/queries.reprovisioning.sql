@@ -34,7 +34,7 @@ DELETE FROM rearmed_device
 RETURNING device_id;
 
 -- disarm_device
-DELETE FROM rearmed_device WHERE device_id = ?1;
+DELETE FROM rearmed_device WHERE device_id = ?1 RETURNING device_id;
 
 -- forget_armings
 DELETE FROM rearmed_device
@@ -65,7 +65,14 @@ RETURNING 1;
 DELETE FROM reprovisioning WHERE device_id = ?1;
 
 -- mark_reprovisioned
-UPDATE device SET ticket_id = ?2, provisioned_at = ?3 WHERE id = ?1;
+-- One that is suspended stays so.
+UPDATE device SET ticket_id = ?2, provisioned_at = ?3
+ WHERE id = ?1
+   AND NOT EXISTS (SELECT 1 FROM ticket t
+                    WHERE t.id = device.ticket_id
+                      AND t.quarantined_since <= coalesce(device.provisioned_at,
+                                                          device.created_at))
+RETURNING id;
 
 -- take_latest
 DELETE FROM latest_reading WHERE device_id = ?1 RETURNING ts;

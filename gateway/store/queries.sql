@@ -110,7 +110,8 @@ SELECT device_id FROM credentials WHERE device_id > ?1;
 DELETE FROM device WHERE id = ?1 RETURNING name;
 
 -- claim_device
--- With the digest of fresh credentials, or NULL for those it has, unless they were revoked.
+-- With the digest of fresh credentials, or NULL for those it has, unless they were revoked. One that
+-- is suspended stays so: whoever has its credentials came with a secret that is in quarantine.
 UPDATE device SET provision_state = 'provisioned', ticket_id = ?5, provisioned_at = ?6,
        expires_at = coalesce(?7, expires_at)
  WHERE organisation_id = ?1 AND profile_id = ?2 AND name = ?3 AND provision_state IS NULL
@@ -118,6 +119,10 @@ UPDATE device SET provision_state = 'provisioned', ticket_id = ?5, provisioned_a
                     WHERE other.digest = ?4 AND other.device_id <> device.id)
    AND NOT EXISTS (SELECT 1 FROM pending_credentials other
                     WHERE other.digest = ?4 AND other.device_id <> device.id)
+   AND NOT EXISTS (SELECT 1 FROM ticket t
+                    WHERE t.id = device.ticket_id
+                      AND t.quarantined_since <= coalesce(device.provisioned_at,
+                                                          device.created_at))
    AND (?4 IS NOT NULL
         OR NOT EXISTS (SELECT 1 FROM credentials own
                         WHERE own.device_id = device.id AND own.type = 'REVOKED'))
@@ -155,6 +160,10 @@ SELECT d.id, d.uuid, d.name, d.type, d.profile_id, d.organisation_id, d.gateway,
   JOIN device_profile p ON p.id = d.profile_id
  WHERE d.id = ?1
  ORDER BY c.generation DESC LIMIT 1;
+
+-- is_suspended
+SELECT 1 FROM device d JOIN ticket t ON t.id = d.ticket_id
+ WHERE d.id = ?1 AND t.quarantined_since <= coalesce(d.provisioned_at, d.created_at);
 
 -- device_id_named
 SELECT id FROM device WHERE name = ?1 OR uuid = ?2

@@ -53,10 +53,15 @@ DELETE FROM ticket
 RETURNING id, organisation_id, owner_id, device_id, digest, sealed_key;
 
 -- take_rotation
--- Of a device that is still of that profile.
+-- Of a device that is still of that profile, and not suspended.
 DELETE FROM ticket
  WHERE id = ?1 AND kind = 'rotate' AND (expires_at IS NULL OR expires_at > ?2)
-   AND EXISTS (SELECT 1 FROM device d WHERE d.id = ticket.device_id AND d.profile_id = ?3)
+   AND EXISTS (SELECT 1 FROM device d
+                WHERE d.id = ticket.device_id AND d.profile_id = ?3
+                  AND NOT EXISTS (SELECT 1 FROM ticket t
+                                   WHERE t.id = d.ticket_id
+                                     AND t.quarantined_since <= coalesce(d.provisioned_at,
+                                                                         d.created_at)))
 RETURNING device_id, digest, sealed_key;
 
 -- waits_no_more

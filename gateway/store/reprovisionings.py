@@ -8,6 +8,7 @@ from gateway.core.errors import GatehouseError
 from gateway.core.model import (
     Event,
     EventKind,
+    MqttBasic,
     Provisioned,
     RefusalReason,
     Refused,
@@ -120,7 +121,8 @@ class ReprovisionDevice(SingleDecision[Provisioned | Repeated | Refused]):
         await self._spend(tx)
         await self._take(tx)
         superseded = await self._renew(tx)
-        await tx.fetch("mark_reprovisioned", device.id, order.terms.ticket_id, order.at)
+        if not await tx.fetch("mark_reprovisioned", device.id, order.terms.ticket_id, order.at):
+            raise No(RefusalReason.SECRET_QUARANTINED)
         await tx.fetch("end_retry", device.id)
         if self.bound is not None:
             await open_window(tx, (device.id, self.bound.digest, self.bound.until), order.at)
@@ -137,6 +139,9 @@ class ReprovisionDevice(SingleDecision[Provisioned | Repeated | Refused]):
             where = (order.known.device.id, order.at, self.digest)
             if not await tx.fetch("spend_arming", *where):
                 raise No(RefusalReason.NO_PROOF_OF_OLD)
+        else:
+            # What an operator allowed meanwhile was for this device, not for the next that asks.
+            await tx.fetch("disarm_device", order.known.device.id)
         reason = await spend_approval(tx, order.terms)
         if reason is not None:
             raise No(reason)
@@ -156,6 +161,8 @@ class ReprovisionDevice(SingleDecision[Provisioned | Repeated | Refused]):
         order, device, login = self.order, self.order.known.device, self.login
         if order.credentials == order.known.credentials:
             await tx.fetch("delete_pending", device.id)
+        elif order.credentials.id == order.known.credentials.id and not _told_apart(order):
+            raise No(RefusalReason.CREDENTIALS_TAKEN)
         else:
             columns = (login.kind, login.digest, login.sealed, order.at)
             if not await tx.fetch("insert_pending", device.id, *columns):
@@ -197,6 +204,13 @@ class ReprovisionDevice(SingleDecision[Provisioned | Repeated | Refused]):
     async def _drop(self, tx: Transaction) -> None:
         if self.order.issued is not None:
             await drop_reservation(tx, self.order.issued.serial)
+
+
+def _told_apart(order: Reprovision) -> bool:
+    """Whether credentials that are looked up alike tell themselves from the older by a password."""
+    old, new = order.known.credentials, order.credentials
+    both = isinstance(old, MqttBasic) and isinstance(new, MqttBasic)
+    return both and bool(old.password and new.password) and old.password != new.password
 
 
 class ForgetReadings(SingleDecision[bool]):

@@ -103,11 +103,11 @@ class Retention:
     """`readings_keep_days` and `events_keep_days`, enforced every `every_s` seconds.
 
     A profile's own `readings_keep_days` stands above the store's. Devices whose time is over are
-    removed. Calls that ended, claims, tickets
-    and grants of programs that expired and notices go after times of their own, as do answers that
-    may be repeated no more, and what a device was armed with; so do serial
-    numbers that were reserved for nothing, and certificates `events_keep_days` after their end, or
-    after the longest grace that a profile gives if that is longer.
+    removed. Calls that ended, claims, tickets and grants of programs that expired and notices go
+    after times of their own, as do answers that may be repeated no more, what a device was armed
+    with, and what was to be told to hooks that are no more; so do serial numbers that were reserved
+    for nothing, and certificates `events_keep_days` after their end, or after the longest grace
+    that a profile gives if that is longer.
 
     The newest event always stays, so that sequence numbers never start again; that events were
     forgotten is an event itself, once a day. The latest value
@@ -157,6 +157,7 @@ class Retention:
         await self._forget_reset()
         await self._forget("forget_admission_entries")
         await self._forget("forget_approvals", now - KEEP_MS)
+        await self._forget("forget_unfollowed")
         while await self._store.writer.submit(ExpireTickets(now, _ROWS_PER_STEP)):
             await asyncio.sleep(_PAUSE_S)
         await self._forget_certificates("forget_reservations", now)

@@ -25,7 +25,7 @@ from gateway.store.births import Birth
 from gateway.store.chains import EnterByChain
 from gateway.store.credentials import sealed_credentials
 from gateway.store.decisions import Born, ClaimDevice, Created, CreateDevice, Fresh
-from gateway.store.guarded import Guarded
+from gateway.store.guarded import Guarded, GuardedEntry
 from gateway.store.identity import uuid7, uuid_text
 from gateway.store.logins import kept_login
 from gateway.store.placements import Placed, PlaceDevice
@@ -78,7 +78,15 @@ class BirthStore(CertificateStore):
         """A device whose certificate it is already gets it once more, and nothing is written."""
         digest, sealed = sealed_credentials(self.vault, new.credentials)
         birth = Birth(new, uuid7(new.at), digest, sealed)
-        enter = EnterByChain(birth, self.known_from_row, create=create)
+        enter: Decision[Any] = EnterByChain(birth, self.known_from_row, create=create)
+        if new.terms.guarded:
+            place = (new.organisation_id, new.profile_id)
+            told = Event(
+                kind=EventKind.DEVICE_PROVISION, at=new.at, peer=new.peer, subject=new.name
+            )
+            enter = GuardedEntry(
+                enter, new.terms, place, told, None, bound=None, open_known=self.known_from_row
+            )
         return _provisioned(birth, await self.writer.submit(enter))
 
     async def claim_device(

@@ -136,8 +136,10 @@ class SqlHooks:
         row = await self._driver.point("last_hook_reason", profile_id)
         return "" if row is None else str(row[0])
 
-    async def dead(self, profile_ids: Sequence[int], limit: int) -> list[DeadDelivery]:
-        rows = await self._driver.rows("dead_deliveries", listed(profile_ids), limit)
+    async def dead(
+        self, profile_ids: Sequence[int], limit: int, *, after_seq: int = 0
+    ) -> list[DeadDelivery]:
+        rows = await self._driver.rows("dead_deliveries", listed(profile_ids), limit, after_seq)
         return [
             DeadDelivery(
                 profile_id=profile_id,

@@ -284,17 +284,19 @@ class TakeRotation(SingleDecision[Device | There | RefusalReason]):
         ended = await take_up(tx, number, Login(_TOKEN, digest, sealed), claim.at)
         await _note_hardware(tx, number, claim)
         found = await device_of_token(tx, digest, profile.id)
-        assert isinstance(found, There)
+        assert isinstance(found, There), "it is of that profile, and not suspended"
         event = _born_event(claim, self.ticket.id, found.device)
         tell(tx, [event_on(event, number, older="ended", superseded=ended)])
         return found.device
 
     async def _why_not(self, tx: Transaction) -> There | RefusalReason:
-        """Somebody took it, or the device is of another profile by now."""
+        """Somebody took it, or the device is of another profile by now, or suspended."""
         found = await device_of_token(tx, self.digest, self.claim.template.profile.id)
         if isinstance(found, There):
             await _note_hardware(tx, found.device.id, self.claim)
         if found is not RefusalReason.UNKNOWN_TOKEN:
             return found
+        if await tx.fetch("is_suspended", self.ticket.device_id):
+            return RefusalReason.SECRET_QUARANTINED
         waits = await tx.fetch("find_ticket", self.digest)
         return RefusalReason.OTHER_TEMPLATE if waits else RefusalReason.UNKNOWN_TOKEN

@@ -80,14 +80,14 @@ def test_every_mqtt_version_is_spoken(provision: Any, version: str) -> None:
 @pytest.mark.parametrize("wire", ["mqtt", "coap"])
 def test_protobuf_is_told_as_json(provision: Any, wire: str) -> None:
     """A protobuf answer reads like the JSON one, an MQTT triple and a refusal included."""
-    ask = ("--protobuf", "--device-name", f"pb-{wire}", "--username", f"u-{wire}", "--json")
+    ask = ("--protobuf", "--device-name", f"pb-{wire}", "--json", "--username")
 
-    first = provision(wire, *ask)
-    again = provision(wire, *ask)
+    first = provision(wire, *ask, f"u-{wire}")
+    other = provision(wire, *ask, f"other-{wire}")
 
     assert json.loads(first.stdout)["credentialsValue"]["userName"] == f"u-{wire}"
-    assert json.loads(again.stdout)["status"] == "FAILURE"
-    assert again.exit_code == 1
+    assert json.loads(other.stdout)["status"] == "FAILURE"
+    assert other.exit_code == 1
 
 
 def test_own_credentials_are_asked_for(provision: Any) -> None:

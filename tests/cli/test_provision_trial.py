@@ -21,12 +21,20 @@ expires_after = "3d"
 [birth.shared]
 serial = "{serial}"
 """
+QUEUE = """provision_type = "ALLOW_CREATE_NEW_DEVICES"
+[admission]
+approval = true
+"""
 
 
 @pytest.fixture
 def provision(server: Any) -> Callable[..., Any]:
-    """Runs `gatehouse provision` at the server; its profile `burn` makes devices that expire."""
-    (server.shell.folder / "profiles" / "burn.toml").write_text(BURN)
+    """Runs `gatehouse provision` at the server; its profile `burn` makes devices that expire, in
+    `queue` and `open-queue` they wait for a yes, the latter are told all about it."""
+    profiles = server.shell.folder / "profiles"
+    (profiles / "burn.toml").write_text(BURN)
+    (profiles / "queue.toml").write_text(QUEUE)
+    (profiles / "open-queue.toml").write_text("detailed_refusals = true\n" + QUEUE)
 
     def call(wire: str, *args: str, profile: str = "demo", **env: str) -> Any:
         at = ("--profile", profile, "--url", server.url(wire))
@@ -54,6 +62,20 @@ def test_a_dry_run_tells_what_would_happen(provision: Any, server: Any, wire: st
     assert again.exit_code == 1
     assert "FAILURE" in again.stdout
     assert "name_taken" in again.stdout
+
+
+@pytest.mark.parametrize("wire", ["http", "mqtt", "coap"])
+def test_who_has_to_wait_is_told_for_whom_and_how_long(provision: Any, wire: str) -> None:
+    """An answer to come again is told as one, on every wire, with status 1."""
+    for profile, said in (("queue", "PENDING: "), ("open-queue", "approval_pending: ")):
+        ask = ("--device-name", f"{profile}-{wire}")
+        told = provision(wire, *ask, profile=profile)
+        assert told.exit_code == 1
+        assert told.stdout.startswith(said)
+        assert "gatehouse approve" in told.stderr
+        assert "doctor" not in told.stderr
+        plain = provision(wire, *ask, "--json", profile=profile)
+        assert json.loads(plain.stdout)["retryAfter"] > 60
 
 
 def test_a_stranger_learns_nothing_from_a_dry_run(server: Any) -> None:

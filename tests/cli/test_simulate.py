@@ -26,6 +26,7 @@ from gateway.simulator import fleet
 from gateway.simulator.device import Credentials, SimulatorError
 from gateway.simulator.fleet import Plan, Run, Samples
 from gateway.simulator.processes import PROFILE, FleetPair, Server, gateway_process
+from gateway.simulator.tally import count
 
 _ANSWER = b'{"credentialsValue":"t","credentialsType":"ACCESS_TOKEN","status":"SUCCESS"}'
 
@@ -311,7 +312,7 @@ def test_kinds_of_errors_are_bounded() -> None:
     """A gateway that says something new each time does not fill the memory."""
     kinds = fleet.WireSummary().errors
     for number in range(1000):
-        fleet._count(kinds, f"error {number}")
+        count(kinds, f"error {number}")
 
     assert kinds.total() == 1000
     assert len(kinds) <= 17

@@ -9,6 +9,7 @@ from gateway.core.model import (
     DeviceCredentialsType,
     Event,
     EventKind,
+    MqttBasic,
     Peer,
     Provisioned,
     RequestedCredentials,
@@ -130,6 +131,25 @@ async def test_what_was_read_before_a_notice_is_not_kept(
     event = Event(kind=EventKind.DEVICE_REMOVE, at=clock.now, peer=PEER, device_id=result.device.id)
     assert await SqlRegistrar(store).remove_device(result.device.id, event)
     assert await access.by_token(token) is None
+
+
+async def test_of_many_that_connect_at_once_with_a_new_credential_all_are_let_in(
+    store, clock, devices, monkeypatch
+):
+    """One takes it up between the two looks of another."""
+    access = Access(store, clock)
+    known = await devices.registry.device("both")
+    event = Event(kind=EventKind.DEVICE_CREDENTIALS_RENEW, at=clock.now, peer=PEER)
+    fresh = MqttBasic("C9", "U9", Secret("P9"))
+    assert await store.renew(known.device, fresh, None, event)
+    find = store.find_pending
+
+    async def overtaken(lookup_id):
+        await store.take_up_pending(known.device.id, fresh.id, event)
+        return await find(lookup_id)
+
+    monkeypatch.setattr(store, "find_pending", overtaken)
+    assert (await access.by_mqtt("C9", "U9", Secret("P9"))).name == "both"
 
 
 async def test_a_clock_set_back_keeps_no_token(store, new_fleet, clock):

@@ -29,6 +29,7 @@ from gateway.core.model import (
     Wire,
 )
 from gateway.core.model import RefusalReason as R
+from gateway.core.opening_hours import hours_of
 from gateway.store.sql_admission import SqlAdmission
 from gateway.store.sql_store import SqlStore
 
@@ -224,3 +225,61 @@ def test_any_bytes_are_read_to_their_end(content: bytes, kind: EntryKind) -> Non
     for one in found:
         if isinstance(one, GoodRow):
             assert all(entry_of(entry.kind, entry.value) == entry for entry in one.entries)
+
+
+@pytest.mark.parametrize(
+    ("rules", "opens"),
+    [
+        ({"hours": ("Tue 07:30-08:00",)}, "2026-12-08T07:30Z"),
+        ({"hours": ("Mon 07:00-11:00", "Sun,Sat 20:00-22:00 Asia/Tokyo")}, "2026-12-12T11:00Z"),
+        ({"hours": ("22:00-06:00",)}, "2026-12-07T22:00Z"),
+        ({"hours": ("Mon 11:00-12:00",)}, "2026-12-14T11:00Z"),
+        ({"opens_at": "2026-12-09T12:00Z"}, "2026-12-09T12:00Z"),
+        ({"opens_at": "2026-12-09T12:00Z", "hours": ("13:00-14:00",)}, "2026-12-09T13:00Z"),
+        ({"opens_at": "2026-12-09T12:00Z", "hours": ("11:00-14:00",)}, "2026-12-09T12:00Z"),
+        ({"closes_at": "2026-12-07T11:00Z"}, None),
+        ({"closes_at": "2026-12-07T21:00Z", "hours": ("22:00-06:00",)}, None),
+        ({"hours": ("07:00-08:00 No/Where",)}, None),
+    ],
+)
+async def test_who_comes_too_early_is_told_when_to_come_again(
+    rules: dict[str, Any], opens: str | None
+) -> None:
+    """And is let in then; those of other names some time later, up to ten minutes."""
+    for at in ("opens_at", "closes_at"):
+        if at in rules:
+            rules = rules | {at: round(datetime.fromisoformat(rules[at]).timestamp() * 1000)}
+    gate, held = Admitting(), profile(**rules)
+    assert await gate.why_not(held, asking(), MONDAY) is R.OUTSIDE_HOURS
+    waits = [gate.wait_s(held, R.OUTSIDE_HOURS, f"d-{one}", MONDAY) for one in range(50)]
+    if opens is None:
+        assert set(waits) == {0}
+        return
+    least = round(datetime.fromisoformat(opens).timestamp() * 1000) - MONDAY
+    assert least <= min(waits) * 1000 < max(waits) * 1000 <= least + 600_000
+    assert await gate.why_not(held, asking(), MONDAY + least) is None
+    assert gate.wait_s(held, R.NOT_ON_ALLOW_LIST, "d", MONDAY) == 0
+
+
+@pytest.mark.parametrize(
+    ("now", "opens"),
+    [
+        ("2026-03-28T12:00Z", "2026-03-29T01:30Z"),  # 02:30 is no time of that night
+        ("2026-10-24T12:00Z", "2026-10-25T00:30Z"),  # 02:30 comes twice
+        ("2026-10-25T00:30Z", "2026-10-26T01:30Z"),
+    ],
+)
+def test_hours_begin_once_in_the_night_in_which_clocks_are_changed(now: str, opens: str) -> None:
+    """As a clock on the wall has it."""
+    begins, at = hours_of("02:30-05:00 Europe/Berlin"), datetime.fromisoformat(now)
+    assert begins.next(round(at.timestamp() * 1000)) == round(
+        datetime.fromisoformat(opens).timestamp() * 1000
+    )
+    assert begins.hold(begins.next(round(at.timestamp() * 1000)))
+
+
+async def test_that_a_device_is_denied_goes_before_all_else() -> None:
+    """Before hours and networks: it is not given again what it was given, either."""
+    rules = profile(deny=("WM-*",), hours=("Tue 07:30-08:00",), networks=("192.0.2.0/24",))
+    assert await why(rules, asking("WM-1")) is R.ON_DENY_LIST
+    assert await why(rules, asking("x")) is R.OUTSIDE_HOURS

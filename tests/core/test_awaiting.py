@@ -108,3 +108,28 @@ async def test_nobody_waits_where_nobody_was_to_be_asked(provisioner, new_fleet,
     fleet = await new_fleet(policy=Policy(admission=Admission(max_devices=9)))
     assert isinstance(await provisioner.provision(fleet.request("m-1")), Provisioned)
     assert (await queue.approvals(ApprovalQuery(), "/1/")).data == []
+
+
+async def test_a_yes_that_is_gone_at_the_last_moment_is_told_with_a_wait(
+    provisioner, new_fleet, queue, clock, monkeypatch
+):
+    """An operator takes it back between the look and the birth: it waits again, and knows how
+    long."""
+    fleet = await new_fleet(policy=ASKING)
+    await provisioner.provision(fleet.request("m-1"))
+    desk = Approvals(queue, clock=clock)
+    await desk.approve(OPERATOR, [1])
+    look = queue.await_approval
+
+    async def looked(asking):
+        found = await look(asking)
+        await desk.deny(OPERATOR, [1])
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "await_approval", looked)
+        refused = await provisioner.provision(fleet.request("m-1"))
+    assert refused == Refused(RefusalReason.APPROVAL_PENDING, backoff_s("m-1", 1, 100))
+    assert await provisioner.provision(fleet.request("m-1")) == Refused(
+        RefusalReason.APPROVAL_DENIED
+    )

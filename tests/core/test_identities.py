@@ -9,12 +9,22 @@ import certs
 import pytest
 from certified import PEER, PSK, Certified, born, chain_fleet
 
+from gateway.core.admission_entries import EntryKind, entry_of
+from gateway.core.admitting import Admitting
+from gateway.core.approvals import ApprovalQuery, Approvals
+from gateway.core.awaiting import Awaiting
+from gateway.core.gates import Gates
+from gateway.core.limits import parse_rate
 from gateway.core.model import (
+    Actor,
+    Admission,
     BirthSettings,
     Certificate,
     Event,
     EventKind,
     Identity,
+    Organisation,
+    Permission,
     Policy,
     PresharedKey,
     Provisioned,
@@ -25,11 +35,20 @@ from gateway.core.model import (
     Vouched,
     sha3_id,
 )
+from gateway.core.pacing import Pacer, Paces
 from gateway.core.pki.model import CertificateProfile, RevocationReason
 from gateway.core.sessions import Slot
+from gateway.store.sql_admission import SqlAdmission
+from gateway.store.sql_approvals import SqlApprovals
 
 ROOT = certs.Authority("Factory root")
 ISSUING = certs.Authority("Factory issuing", parent=ROOT)
+
+BOSS = Actor(
+    peer=PEER,
+    organisation=Organisation(id=1, uuid="root", name="root", path="/1/"),
+    permissions=frozenset(Permission),
+)
 
 
 @pytest.fixture
@@ -43,6 +62,21 @@ async def pinned(certified, fleet, issued, name="pump-1"):
     result = await certified.provisioner.provision(fleet.request(name, credentials=asked))
     assert isinstance(result, Provisioned)
     return result.device
+
+
+@pytest.fixture
+def gated(store, clock, tokens):
+    """With all gates in front of factory certificates, as in a running gateway."""
+    gates = Gates(
+        admitting=Admitting(SqlAdmission(store)),
+        awaiting=Awaiting(SqlApprovals(store)),
+        pacer=Pacer(Paces(address=parse_rate("3:60"))),
+    )
+    return Certified(store, clock, tokens, gates=gates)
+
+
+def admitting(**rules):
+    return Policy(admission=Admission(**rules))
 
 
 # ── factory certificates ──────────────────────────────────────────────────────────────────────
@@ -84,6 +118,100 @@ async def test_a_device_of_a_factory_begins_with_its_profiles_settings(certified
         assert await certified.registrar.expires_at(number) == certified.clock.now + 60_000
         device = (await certified.store.known_device(number)).device
         assert await certified.registrar.customer_name(device.customer_id) == "Acme"
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        ({"deny": ("dev-*",)}, "on_deny_list"),
+        ({"allow": ("WM-*",)}, "not_on_allow_list"),
+        ({"allow_list": True}, "not_on_allow_list"),
+        ({"networks": ("10.0.0.0/8",)}, "network_not_allowed"),
+        ({"closes_at": 1}, "outside_hours"),
+    ],
+)
+async def test_who_may_come_counts_for_factory_certificates(gated, new_fleet, rules, reason):
+    """A chain is a proof, and no leave: the handshake is refused, and the event says why."""
+    await chain_fleet(new_fleet, ROOT, policy=admitting(**rules))
+    refused = await gated.identities.by_chain(ISSUING.issue("dev-1").chain, PEER)
+    assert refused == Refused(RefusalReason(reason))
+    assert await gated.devices() == []
+    (event,) = [one for one in await gated.events() if one.outcome.value == "refused"]
+    assert (event.kind, event.subject) == (EventKind.DEVICE_PROVISION, "dev-1")
+    assert event.reason == reason
+
+
+async def test_the_lists_of_a_profile_are_asked_for_the_name_of_a_certificate(
+    gated, new_fleet, store
+):
+    """Its deny-list keeps a new certificate out, and lets a known one in as ever."""
+    fleet = await chain_fleet(new_fleet, ROOT, policy=admitting(allow_list=True))
+    lists, told = SqlAdmission(store), Event(kind=EventKind.ADMISSION_CHANGE, at=1, peer=PEER)
+    entry = entry_of(EntryKind.NAME, "dev-1")
+    await lists.add_entries(fleet.profile.id, False, [entry], told)
+    first = ISSUING.issue("dev-1")
+    assert isinstance(await gated.identities.by_chain(first.chain, PEER), Identity)
+    await lists.add_entries(fleet.profile.id, True, [entry], told)
+    gated.clock.now += 1001
+    assert isinstance(await gated.identities.by_chain(first.chain, PEER), Identity)
+    refused = await gated.identities.by_chain(ISSUING.issue("dev-1").chain, PEER)
+    assert refused == Refused(RefusalReason.ON_DENY_LIST)
+
+
+async def test_factory_certificates_make_no_more_devices_than_there_may_be(gated, new_fleet):
+    """However many come at once; those that are there change their certificates all the same."""
+    await chain_fleet(
+        new_fleet, ROOT, policy=admitting(max_devices=2), limits={"provisions_per_address": ""}
+    )
+    leaves = [ISSUING.issue(f"dev-{number}") for number in range(6)]
+    found = await asyncio.gather(*(gated.identities.by_chain(leaf.chain, PEER) for leaf in leaves))
+    assert found.count(Refused(RefusalReason.PROFILE_FULL)) == 4
+    there = await gated.devices()
+    assert len(there) == 2
+    again = await gated.identities.by_chain(ISSUING.issue(there[0]).chain, PEER)
+    assert isinstance(again, Identity)
+
+
+async def test_a_factory_certificate_waits_for_an_operator(gated, new_fleet, store, clock):
+    """Refused until there is a yes, which is for this very certificate, and for one birth."""
+    await chain_fleet(new_fleet, ROOT, policy=admitting(approval=True))
+    mine, others = ISSUING.issue("dev-1"), ISSUING.issue("dev-1")
+    for leaf in (mine, others):
+        refused = await gated.identities.by_chain(leaf.chain, PEER)
+        assert refused == Refused(RefusalReason.APPROVAL_PENDING)
+    desk = Approvals(SqlApprovals(store), clock=clock)
+    (asked,) = (await desk.page(BOSS, ApprovalQuery())).data
+    assert (asked.name, asked.bound) == ("dev-1", True)
+    await desk.approve(BOSS, [asked.id])
+    clock.now += 60_000
+    refused = await gated.identities.by_chain(others.chain, PEER)
+    assert refused == Refused(RefusalReason.APPROVAL_PENDING)
+    assert isinstance(await gated.identities.by_chain(mine.chain, PEER), Identity)
+    assert (await desk.page(BOSS, ApprovalQuery())).data == []
+    renewed = await gated.identities.by_chain(ISSUING.issue("dev-1").chain, PEER)
+    assert isinstance(renewed, Identity), "it was let in before"
+
+
+async def test_a_denied_factory_certificate_is_refused(gated, new_fleet, store, clock):
+    """For as long as it asks."""
+    await chain_fleet(new_fleet, ROOT, policy=admitting(approval=True))
+    leaf = ISSUING.issue("dev-1")
+    await gated.identities.by_chain(leaf.chain, PEER)
+    desk = Approvals(SqlApprovals(store), clock=clock)
+    await desk.deny(BOSS, [(await desk.page(BOSS, ApprovalQuery())).data[0].id])
+    refused = await gated.identities.by_chain(leaf.chain, PEER)
+    assert refused == Refused(RefusalReason.APPROVAL_DENIED)
+
+
+async def test_new_factory_certificates_come_as_often_as_their_rates_say(gated, new_fleet, clock):
+    """Those that are known come as often as they like."""
+    await chain_fleet(new_fleet, ROOT)
+    leaves = [ISSUING.issue(f"dev-{number}") for number in range(4)]
+    found = [await gated.identities.by_chain(leaf.chain, PEER) for leaf in leaves]
+    assert found[3] == Refused(RefusalReason.TOO_MANY_REQUESTS)
+    assert isinstance(await gated.identities.by_chain(leaves[0].chain, PEER), Identity)
+    clock.now += 60_000
+    assert isinstance(await gated.identities.by_chain(leaves[3].chain, PEER), Identity)
 
 
 async def test_a_new_leaf_of_the_same_name_replaces_the_old(certified, new_fleet):

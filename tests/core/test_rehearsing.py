@@ -8,14 +8,19 @@ from certified import Certified, asking
 from msgspec import structs
 
 from gateway.core.admitting import Admitting
+from gateway.core.approvals import ApprovalQuery
 from gateway.core.awaiting import Awaiting
+from gateway.core.fleet_secret_store import Bounds
 from gateway.core.gates import Gates
 from gateway.core.guesses import Guesses, Leniency
 from gateway.core.model import (
     Admission,
     Amendment,
+    ApprovalState,
     BirthSettings,
     DeviceCredentialsType,
+    Event,
+    EventKind,
     Json,
     Peer,
     Policy,
@@ -34,6 +39,7 @@ from gateway.core.provisioning import Provisioner
 from gateway.core.reprovisioning import Reprovisioner
 from gateway.store.sql_admission import SqlAdmission
 from gateway.store.sql_approvals import SqlApprovals
+from gateway.store.sql_fleet_tickets import SqlFleetTickets
 from gateway.store.sql_reprovisionings import SqlReprovisionings
 
 CHECK = ProvisionType.CHECK_PRE_PROVISIONED_DEVICES
@@ -145,8 +151,6 @@ async def test_a_rehearsal_foretells_what_happens_and_changes_nothing(
 
 
 def _claimed(device):
-    from gateway.core.model import Event, EventKind
-
     peer = Peer(Wire.HTTP, "x")
     return Event(kind=EventKind.DEVICE_PROVISION, at=device.created_at, peer=peer, subject="p")
 
@@ -172,6 +176,39 @@ async def test_many_rehearsals_leave_the_numbers_as_they_were(gated, new_fleet, 
     assert len(await fleet.registry.devices()) == 20
 
 
+@pytest.mark.every_database
+async def test_a_rehearsal_spends_nothing(gated, new_fleet, store, dump, clock):
+    """No operator is asked, no yes, no use of a secret and no place is used up, however often; what
+    is there for one device is there for it afterwards, and for no other."""
+    fleet = await new_fleet(policy=Policy(admission=Admission(approval=True, max_devices=1)))
+    by_me = Event(kind=EventKind.SECRET_BOUND, at=clock(), peer=Peer(Wire.SHELL, "me"))
+    await SqlFleetTickets(store).bound_secret(fleet.ticket.id, Bounds(max_uses=1), by_me)
+    request = structs.replace(fleet.request("d"), nonce=NONCE)
+    before = await dump()
+    told = await gated.rehearse(trial(request))
+    assert told.refusal.reason is RefusalReason.APPROVAL_PENDING
+    assert await dump() == before
+    assert (await gated.provision(request)).reason is RefusalReason.APPROVAL_PENDING
+    queue = SqlApprovals(store)
+    [waits] = (await queue.approvals(ApprovalQuery(), "/")).data
+    await queue.decide_approvals([waits.id], ApprovalState.APPROVED, "/", by_me)
+    before = await dump()
+    for _ in range(3):
+        told = await gated.rehearse(trial(request))
+        assert (told.refusal, told.device_name, told.claims) == (None, "d", False)
+        assert "An operator said yes." in told.steps
+    assert await dump() == before
+    first = await gated.provision(request)
+    assert isinstance(first, Provisioned)
+    before = await dump()
+    again = await gated.rehearse(trial(request))
+    assert again.refusal is None
+    assert "again" in again.steps[-1]
+    other = await gated.rehearse(trial(fleet.request("e")))
+    assert other.refusal is not None
+    assert await dump() == before
+
+
 async def test_who_proved_nothing_is_told_nothing(store, clock, tokens, new_fleet):
     """A wrong secret on trial is one more wrong secret, and written down; a right one forgives and
     uses nothing."""
@@ -180,7 +217,7 @@ async def test_who_proved_nothing_is_told_nothing(store, clock, tokens, new_flee
         store, clock=clock, new_token=tokens, readable=bool, gates=Gates(guesses=Guesses(rule))
     )
     fleet = await new_fleet()
-    for guess in ("wrong-1", "wrong-2", "wrong-3"):
+    for guess in ("wrong-1", "wrong-2", "wrong-3", "wrong-4"):
         told = await gated.rehearse(trial(fleet.request("d", secret=guess)))
         assert told.refusal.reason in (
             RefusalReason.WRONG_SECRET, RefusalReason.TOO_MANY_WRONG_SECRETS

@@ -34,7 +34,9 @@ from gateway.core.model import (
     RequestedCredentials,
     Secret,
     Wire,
+    WithoutNonce,
 )
+from gateway.core.ports import Terms
 from gateway.core.reprovisioning import Reprovisioner
 from gateway.store.retention import Retention
 from gateway.store.sql_approvals import SqlApprovals
@@ -215,6 +217,94 @@ async def test_an_operators_word_counts_once(house, open_fleet, clock):
     await house.registry.change_attributes(known, AttributeScope.SERVER, change)
     assert await house.registry.arm_device(known, DAY_MS)
     assert token(await house.ask(fleet))
+
+
+async def test_what_was_armed_counts_no_more_once_it_came_by_itself(house, open_fleet):
+    """Else the word, or the code, would be left for the next who knows the fleet's secret."""
+    fleet = await open_fleet()
+    shown = token(await house.born(fleet))
+    code = new_claim_code()
+    for one in (None, code):
+        assert await house.registry.arm_device(await house.known(), DAY_MS, one)
+        shown = token(await house.ask(fleet, old_credential=shown))
+        assert await house.ask(fleet) == Refused(R.NAME_TAKEN)
+        assert await house.ask(fleet, claim_code=code) == Refused(R.NO_PROOF_OF_OLD)
+
+
+@pytest.mark.every_database
+async def test_what_was_not_used_yet_is_revoked_too(house, open_fleet):
+    """Of one whose credentials were revoked before: those that are pending, and the word for it."""
+    fleet = await open_fleet()
+    await house.born(fleet)
+    custody, arm = house.certified.custody, house.registry.arm_device
+    assert await custody.revoke(await house.known())
+    assert await arm(await house.known(), DAY_MS)
+    given = token(await house.ask(fleet, nonce=NONCE))
+    assert await custody.revoke(await house.known())
+    assert await house.access.by_token(given, PEER) is None
+    assert await house.ask(fleet, nonce=NONCE) == Refused(R.NAME_TAKEN)
+    assert await arm(await house.known(), DAY_MS)
+    assert await custody.revoke(await house.known())
+    assert await house.ask(fleet) == Refused(R.NAME_TAKEN)
+    assert not await custody.revoke(await house.known())
+
+
+@pytest.mark.parametrize("unsaid", [WithoutNonce.UNTIL_FIRST_USE, WithoutNonce.SAME_ADDRESS])
+async def test_without_a_nonce_the_proof_is_to_be_shown_again(house, open_fleet, unsaid):
+    """Who knows the fleet's secret and the name alone is not given what the proof was shown for."""
+    fleet = await open_fleet(retry_without_nonce=unsaid)
+    old = token(await house.born(fleet))
+    assert token(await house.ask(fleet)) == old
+    await house.access.by_token(old, PEER)
+    new = token(await house.ask(fleet, old_credential=old))
+    assert await house.ask(fleet) == Refused(R.NAME_TAKEN)
+    assert token(await house.ask(fleet, old_credential=old)) == new
+    code = new_claim_code()
+    assert await house.registry.arm_device(await house.known(), DAY_MS, code)
+    newer = token(await house.ask(fleet, claim_code=code))
+    assert await house.ask(fleet) == Refused(R.NAME_TAKEN)
+    assert token(await house.ask(fleet, claim_code=code)) == newer
+
+
+@pytest.mark.every_database
+async def test_it_may_keep_its_user_name(house, open_fleet):
+    """With another password; both count until the new one was used."""
+    fleet = await open_fleet(reprovisioning_limit="9:1")
+
+    def basic(password):
+        kind = DeviceCredentialsType.MQTT_BASIC
+        return RequestedCredentials(type=kind, username="u", password=Secret(password))
+
+    by = house.access.by_mqtt
+    await house.born(fleet, credentials=basic("p1"))
+    asked = {"old_credential": Secret("p1"), "credentials": basic("p2")}
+    assert (await house.ask(fleet, **asked)).credentials.password == Secret("p2")
+    assert (await house.ask(fleet, **asked)).credentials.password == Secret("p2")
+    assert (await by("c", "u", Secret("p1"), PEER)).name == "meter"
+    assert await by("c", "u", Secret("p3"), PEER) is None
+    assert (await by("c", "u", Secret("p2"), PEER)).name == "meter"
+    assert await by("c", "u", Secret("p1"), PEER) is None
+    assert (await by("c", "u", Secret("p2"), PEER)).name == "meter"
+
+
+async def test_one_that_is_suspended_meanwhile_stays_so(house, open_fleet, clock):
+    """A quarantine that comes while its new credential is made is not escaped by it."""
+    fleet = await open_fleet()
+    old = token(await house.born(fleet))
+    other = structs.replace(fleet.ticket, id=fleet.ticket.id + 1)
+    reprovisioner = house.provisioner._gates.reprovisioner
+    reprovision = reprovisioner._store.reprovision
+
+    async def late(order):
+        update = "quarantine_fleet_ticket"
+        await house.store.driver.transact(lambda tx: tx.fetch(update, fleet.ticket.id, 0))
+        return await reprovision(order)
+
+    reprovisioner._store.reprovision = late
+    request = structs.replace(fleet.request("meter"), old_credential=old)
+    result = await reprovisioner.again(other, request, "meter", Terms(ticket_id=other.id))
+    assert result == Refused(R.SECRET_QUARANTINED)
+    assert await house.store.find_credentials(old) is None
 
 
 async def test_one_that_waits_is_not_armed(house, open_fleet):

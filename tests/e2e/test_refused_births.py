@@ -159,8 +159,9 @@ async def test_who_asks_for_a_problem_is_told_once_it_has_proven_a_secret(gate: 
 async def test_who_guesses_is_told_to_wait_on_every_wire_and_then_shut_out(
     new_gate: NewGate,
 ) -> None:
-    """429, 4.29, 0x97; then even the right secret from there; one event says so."""
-    gate = await new_gate(provisioning={"wrong_free": 1, "wrong_more": 4})
+    """429, 4.29, 0x97; then even the right secret from there; one event says so. What came in the
+    open over UDP is counted apart."""
+    gate = await new_gate(provisioning={"wrong_free": 1, "wrong_more": 3})
     guesses = iter(range(100))
 
     def guess() -> dict[str, Any]:
@@ -170,11 +171,12 @@ async def test_who_guesses_is_told_to_wait_on_every_wire_and_then_shut_out(
     reply = await over_http(gate, guess())
     assert (reply.status, reply.headers["retry-after"]) == (429, "1")
     assert reply.body == FAILURE[:-1] + b',"retryAfter":1}'
+    assert dotted(await over_coap(gate, guess())) == "4.00"
     message = await over_coap(gate, guess())
-    assert (dotted(message), max_age(message)) == ("4.29", 2)
+    assert (dotted(message), max_age(message)) == ("4.29", 1)
     ack, answer = await over_mqtt(gate, guess())
-    assert (ack.code, json.loads(answer)["retryAfter"]) == (0x97, 4)
-    assert ack.properties[USER_PROPERTY] == [("retry-after", "4")]
+    assert (ack.code, json.loads(answer)["retryAfter"]) == (0x97, 2)
+    assert ack.properties[USER_PROPERTY] == [("retry-after", "2")]
     assert ack.properties[REASON] == "come again later"
 
     reply = await over_http(gate, guess(), ASKS)
@@ -193,15 +195,29 @@ async def test_who_guesses_is_told_to_wait_on_every_wire_and_then_shut_out(
 
     events = await SqlRegistrar(gate.gateway.store).events(after_seq=0, limit=1000, device_id=None)
     blocks = [one for one in events if one.kind is EventKind.PROVISION_BLOCK]
-    assert [one.detail["blocked"] for one in blocks] == ["address", "key"]
-    assert blocks[0].detail == {
-        "blocked": "address",
-        "count": "5",
+    assert [one.detail["blocked"] for one in blocks] == ["key", "address and key, address"]
+    assert blocks[1].detail == {
+        "blocked": "address and key, address",
+        "count": "4",
         "seconds": "900",
         "profile": "create",
     }
-    assert blocks[0].peer.address.startswith("127.0.0.1")
+    assert blocks[1].peer.address.startswith("127.0.0.1")
     assert "guess" not in repr(events)
+
+
+async def test_a_wrong_secret_shown_again_and_again_is_answered_as_by_thingsboard(
+    gate: Gate,
+) -> None:
+    """To the byte, on every wire, and devices beside it are served."""
+    asked = gate.request("x") | {"provisionDeviceSecret": "of last year"}
+    for turn in range(12):
+        async with http(gate.ports.http) as web:
+            replies = [await web.raw(http_request("POST", PATH, encoded(asked))) for _ in range(9)]
+        assert {(one.status, one.body) for one in replies} == {(200, NOT_FOUND)}
+        assert (await over_coap(gate, asked)).payload == NOT_FOUND
+        assert (await over_mqtt(gate, asked, 4 + turn % 2))[1] == NOT_FOUND
+    assert (await over_http(gate, gate.request("x"))).status == 200
 
 
 async def test_too_many_are_told_to_wait_and_served_when_they_have(new_gate: NewGate) -> None:

@@ -18,10 +18,27 @@ from plant import Plant
 from wires import POST as COAP_POST
 from wires import WIRES, coap, dotted, http, knows, mqtt, provision
 
-from gateway.core.model import DeviceProfile, Policy, ProvisionType, Reprovisioning, Secret
+from gateway.core.model import (
+    Actor,
+    DeviceProfile,
+    Organisation,
+    Peer,
+    Permission,
+    Policy,
+    ProvisionType,
+    Reprovisioning,
+    Secret,
+    Wire,
+)
 from gateway.core.registry import ProfileDraft
+from gateway.services import open_services
 
 NONCE = "0123456789abcdef"
+OPERATOR = Actor(
+    peer=Peer(Wire.SHELL, "tester", actor="tester"),
+    organisation=Organisation(id=1, uuid="", name="root", path="/1/"),
+    permissions=frozenset(Permission),
+)
 FAILURE = b'{"errorMsg":"Failed to provision device!","status":"FAILURE"}'
 
 
@@ -37,9 +54,16 @@ def token_in(answer: bytes) -> str:
     return token
 
 
-async def with_policy(gate: Gate, name: str, **policy: Any) -> None:
-    kind = ProvisionType.ALLOW_CREATE_NEW_DEVICES
-    profile = DeviceProfile(id=0, name=name, provision_type=kind, policy=Policy(**policy))
+async def with_policy(
+    gate: Gate, name: str, *, pre_provision_allowed: bool = False, **policy: Any
+) -> None:
+    profile = DeviceProfile(
+        id=0,
+        name=name,
+        provision_type=ProvisionType.ALLOW_CREATE_NEW_DEVICES,
+        pre_provision_allowed=pre_provision_allowed,
+        policy=Policy(**policy),
+    )
     gate.secrets[name] = f"{name}-secret-0001"
     pair = {"key": Secret(f"{name}-key-0001"), "secret": Secret(gate.secrets[name])}
     assert await gate.registry.save_profile(ProfileDraft(profile=profile, **pair))
@@ -73,6 +97,85 @@ async def test_a_retry_is_answered_alike_on_every_wire_and_after_a_restart(tmp_p
             await use(gate, token_in(*answer))
             assert await everywhere(gate, asked, ("http", "coap", "mqtt5")) == {FAILURE}
         assert len(await gate.registry.devices()) == 5
+
+
+async def test_a_use_is_seen_though_the_token_was_known(gate: Gate) -> None:
+    """A device that is claimed once more, with a token it used a moment ago: the next use of that
+    ends the window, on each wire."""
+    for number, use in enumerate((over_http, over_mqtt, over_coap)):
+        name = f"waits-{number}"
+        await gate.add(name)
+        asked = gate.request(name, profile="check", nonce=NONCE)
+        (first,) = await everywhere(gate, asked, ("http",))
+        for _ in range(2):
+            await use(gate, token_in(first))
+        known = await gate.registry.device(name)
+        assert known is not None
+        assert await gate.registry.rearm_device(known)
+        assert await everywhere(gate, asked) == {first}
+        await use(gate, token_in(first))
+        assert await everywhere(gate, asked) == {FAILURE}
+
+
+async def test_a_wrong_password_is_no_use(gate: Gate) -> None:
+    """Nor is a user name alone; a CONNECT with all of it is, and ends the window."""
+    own = {"credentialsType": "MQTT_BASIC", "username": "u", "password": "right", "clientId": "c"}
+    asked = gate.request("meter", **own)
+    (answer,) = await everywhere(gate, asked)
+    for shown in (("c", "u", "wrong"), ("c", "u"), ("other", "u", "right"), ("c",)):
+        for version in (3, 4, 5):
+            async with mqtt(gate.ports.mqtt, version) as session:
+                assert await session.connect(*shown) != 0
+    for wrong in ("u", "right", "c"):
+        assert not await knows(gate.ports, wrong)
+    assert await everywhere(gate, asked) == {answer}
+    async with mqtt(gate.ports.mqtt) as session:
+        assert await session.connect("c", "u", "right") == 0
+    assert await everywhere(gate, asked) == {FAILURE}
+
+
+STRANGERS: tuple[dict[str, Any], ...] = (
+    {"nonce": NONCE[::-1]},
+    {"nonce": NONCE.upper()},
+    {"nonce": f"{NONCE}0"},
+    {},
+    {"nonce": NONCE, "token": "mine"},
+    {"nonce": NONCE, "credentialsType": "MQTT_BASIC"},
+    {"nonce": NONCE, "profile": "other"},
+    {"nonce": NONCE, "profile": "adopting"},
+    {"nonce": NONCE, "profile": "second"},
+    {"deviceName": "METER", "nonce": NONCE, "profile": "check"},
+)
+
+
+async def test_no_second_asker_is_given_it(gate: Gate) -> None:
+    """Whatever of the request differs, on every wire and in the form of 2020: another nonce, none,
+    a credential, another secret of the profile, another profile. Outer spaces of a name are none."""
+    await with_policy(gate, "other")
+    await with_policy(gate, "adopting", pre_provision_allowed=True)
+    services = open_services(gate.gateway.store)
+    services.close()  # no password is proven here
+    profile = await gate.profile("create")
+    ticket = await services.secrets.add(OPERATOR, profile, "second")
+    pair = {"key": ticket.key.reveal(), "secret": ticket.secret.reveal()}
+    asked = gate.request("meter", nonce=NONCE)
+    (answer,) = await everywhere(gate, asked)
+    for stranger in STRANGERS:
+        fields = {"deviceName": "meter"} | stranger
+        of = fields.pop("profile", "create")
+        if of == "second":
+            keys = {"provisionDeviceKey": pair["key"], "provisionDeviceSecret": pair["secret"]}
+            body = fields | keys
+        else:
+            body = gate.request(profile=of, **fields)
+        assert await everywhere(gate, body) == {FAILURE}, stranger
+    key, secret = asked["provisionDeviceKey"], asked["provisionDeviceSecret"]
+    old = {"provisionProfileKey": key, "provisionProfileSecret": secret}
+    for more in ({}, {"nonce": NONCE[::-1]}):
+        legacy = {"deviceName": "meter", "deviceType": "t"} | old | more
+        assert await everywhere(gate, legacy) == {FAILURE}
+    assert await everywhere(gate, asked | {"deviceName": " meter\u2003"}) == {answer}
+    assert len(await gate.registry.devices()) == 1
 
 
 async def over_http(gate: Gate, token: str) -> None:
@@ -139,6 +242,30 @@ async def test_a_signing_request_that_is_sent_again_gets_the_same_certificate(
         new = identity_in(await device.provision(request), fresh)
     assert await plant.answer("mqtts", new) == "CONNACK 0"
     assert await plant.answer("https", old) != "200"
+    for wire in ("mqtts", "coaps"):
+        request = gate.request("comes-back", profile="again", csr=certs.csr(key := certs.new_key()))
+        async with plant.line(wire, new) as device:
+            new = identity_in(await device.provision(request), key)
+        assert await plant.answer("https", new) == "200"
+    async with plant.line("coaps", new) as device:
+        body = in_protobuf(gate.request("comes-back", profile="again"))
+        assert dotted(await device.device.ask(COAP_POST, "/api/v1/provision", body)) == "4.29"
+    await with_policy(gate, "often", reprovisioning=Reprovisioning.SAME_IDENTITY)
+    new = await plant.signed("speaks-protobuf", profile="often")
+    async with plant.line("coaps", new) as device:
+        body = in_protobuf(gate.request("speaks-protobuf", profile="often"))
+        assert dotted(await device.device.ask(COAP_POST, "/api/v1/provision", body)) == "2.01"
+
+
+def in_protobuf(asked: dict[str, Any]) -> bytes:
+    """A ProvisionDeviceRequestMsg that asks for a token (contract, section 15)."""
+    pair = text(1, asked["provisionDeviceKey"]) + text(2, asked["provisionDeviceSecret"])
+    return text(1, asked["deviceName"]) + text(3, pair)
+
+
+def text(number: int, value: str | bytes) -> bytes:
+    raw = value.encode() if isinstance(value, str) else value
+    return bytes((number << 3 | 2, len(raw))) + raw
 
 
 @pytest.mark.parametrize("use", [over_http, over_mqtt, over_coap])

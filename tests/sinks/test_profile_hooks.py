@@ -201,6 +201,29 @@ async def stubborn(told):
 def makes_a_coroutine(told):
     return waiting(told)
 
+class Odd(dict):
+    def get(self, key, default=None):
+        raise RuntimeError("hush")
+    def __len__(self):
+        raise RuntimeError("hush")
+
+def odd(told):
+    return Odd(decision="allow", deviceName="renamed")
+
+def circle(told):
+    told["decision"] = "allow"
+    told["attributes"] = told
+    return told
+
+def strange(told):
+    return {"decision": "allow", "attributes": {"a": object()}}
+
+def much(told):
+    return {"decision": "deny", "reason": "x" * 100_000}
+
+def long_number(told):
+    return {"decision": "allow", "attributes": {"a": 10**5000}}
+
 number = 7
 """
 
@@ -210,9 +233,11 @@ def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     """A module of the operator's."""
     (tmp_path / "hook_rules.py").write_text(FUNCTIONS)
     (tmp_path / "hook_broken.py").write_text("import no_such_module_anywhere")
+    (tmp_path / "hook_leaves.py").write_text("import sys; sys.exit(3)")
+    (tmp_path / "hook_hangs.py").write_text("import time; time.sleep(1.5)\ndef f(told): ...")
     monkeypatch.syspath_prepend(tmp_path)
     yield
-    for name in ("hook_rules", "hook_broken"):
+    for name in ("hook_rules", "hook_broken", "hook_leaves", "hook_hangs"):
         sys.modules.pop(name, None)
 
 
@@ -244,6 +269,11 @@ async def test_functions_decide_in_a_thread_or_in_the_loop(
         ("hook_rules:makes_a_coroutine", "it returned a coroutine: define it with `async def`"),
         ("hook_rules:number", "hook_rules has no function number"),
         ("hook_rules:absent", "hook_rules has no function absent"),
+        ("hook_rules:circle", "it returned what is no JSON"),
+        ("hook_rules:strange", "it returned what is no JSON"),
+        ("hook_rules:long_number", "it returned what is no JSON"),
+        ("hook_rules:much", "it returned more than 65536 bytes"),
+        ("hook_leaves:f", "hook_leaves cannot be imported (SystemExit)"),
         ("hook_broken:f", "hook_broken cannot be imported (ModuleNotFoundError)"),
         ("no_such_package.hooks:f", "no_such_package.hooks cannot be imported"),
     ],
@@ -284,3 +314,26 @@ async def test_functions_that_hang_are_bounded(
     ]
     await asyncio.sleep(1)
     assert await called(caller, "hook_rules:silent") is None
+
+
+async def test_what_a_function_returns_is_taken_as_json(
+    functions: None, caller: HookCaller
+) -> None:
+    """No method of the operator's objects is called where devices are decided about."""
+    answer = await called(caller, "hook_rules:odd")
+    assert type(answer) is dict
+    assert answer == {"decision": "allow", "deviceName": "renamed"}
+
+
+async def test_a_module_that_hangs_takes_one_thread_and_ends(
+    functions: None, caller: HookCaller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many devices come; a start says so and goes on, and later it is there."""
+    monkeypatch.setattr("gateway.sinks.function_hook.LOAD_S", 0.1)
+    hangs, before = "hook_hangs:f", threading.active_count()
+    trouble = await caller.prove(HookRule(entry_point=hangs))
+    assert trouble == HookTrouble("hook_hangs was not imported within 0.1 s")
+    answers = await asyncio.gather(*(called(caller, hangs, 0.1) for _ in range(8)))
+    assert set(answers) == {HookTrouble("no answer within 100 ms")}
+    assert threading.active_count() == before + 1
+    assert await called(caller, hangs, 5) is None

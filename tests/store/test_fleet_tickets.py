@@ -7,12 +7,14 @@ import asyncio
 import pytest
 from msgspec import structs
 
+from gateway.core.binding import binding_of
 from gateway.core.errors import Cause, Conflict
 from gateway.core.fleet_custody import FleetSecrets
 from gateway.core.fleet_secret_store import Bounds
 from gateway.core.model import (
     AccessToken,
     Actor,
+    BirthRule,
     DeviceProfile,
     EventKind,
     NoticeKind,
@@ -38,6 +40,7 @@ from gateway.store.sql_registrar import SqlRegistrar
 
 pytestmark = pytest.mark.every_database
 
+NOW = 1_790_000_000_000
 SHELL = Peer(Wire.SHELL, "tester", actor="tester")
 OPERATOR = Actor(
     peer=SHELL,
@@ -234,6 +237,37 @@ async def test_pending_credentials_of_the_suspended_count_no_more(
     assert await store.find_pending(fresh.id) is not None
     await secrets.quarantine(OPERATOR, fleet.ticket)
     assert await store.find_pending(fresh.id) is None
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"birth": BirthRule(profile_by_type=True)}], ids=["profile", "any profile"]
+)
+async def test_the_suspended_are_not_claimed(secrets, new_fleet, enter, registry, store, fields):
+    """With another secret, after they were re-armed: that would let in again whoever has the
+    credentials that the leaked one gave. The release lets it be."""
+    fleet = await new_fleet(pre_provision_allowed=True, **fields)
+    leaked = await secrets.add(OPERATOR, fleet.profile, "leaked")
+    born = await enter(leaked, "d")
+    await secrets.quarantine(OPERATOR, leaked)
+    assert await registry.rearm_device(await registry.device("d"))
+    assert await enter(fleet.ticket, "d") is RefusalReason.SECRET_QUARANTINED
+    assert await store.find_credentials(born.credentials.id) is None
+    (borne,) = await secrets.blast_radius(OPERATOR, leaked)
+    assert borne.suspended
+    await secrets.release(OPERATOR, leaked)
+    claimed = await enter(fleet.ticket, "d")
+    assert claimed.device.id == born.device.id
+
+
+async def test_answers_to_the_suspended_are_not_repeated(secrets, store, new_fleet, provisioner):
+    """However the look and the quarantine fall together."""
+    fleet = await new_fleet()
+    asked = structs.replace(request(fleet.ticket, "d"), nonce=Secret("0123456789abcdef"))
+    binding = binding_of(fleet.ticket, asked, NOW)
+    assert isinstance(await provisioner.provision(asked), Provisioned)
+    assert await store.find_repeat(binding, NOW) is not None
+    await secrets.quarantine(OPERATOR, fleet.ticket)
+    assert await store.find_repeat(binding, NOW) is None
 
 
 async def test_a_profile_in_quarantine_stays(secrets, registry, new_fleet):

@@ -35,6 +35,7 @@ from gateway.core.model import (
 )
 from gateway.core.ports import NewProfile
 from gateway.store.queries import QUERIES
+from gateway.store.retention import Retention
 from gateway.store.sql_hooks import SqlHooks
 from gateway.store.sql_registrar import SqlRegistrar
 
@@ -288,6 +289,33 @@ async def test_a_device_with_very_much_waiting_is_put_back_as_a_whole(
     clock.now += 1000
     await deliver(after, 10)
     assert len(ear.heard) == 10
+
+
+@pytest.mark.every_database
+async def test_what_was_to_be_told_to_a_hook_that_is_no_more_is_forgotten(
+    keep, born, happens, after, ear, clock, hooks, store
+):
+    """Not at once, so that a slip is no loss; then all of it, and nothing of others. A hook that
+    comes again is told what happens from then on."""
+    meters, other = await keep(), await keep("other")
+    devices = await born(meters, "a", "b")
+    await born(other, "x")
+    ear.down = True
+    await deliver(after)
+    await keep(rule=None)
+    await happens(devices[0])
+    assert [one.name for one in await hooks.followed()] == ["other"]
+    await deliver(after)
+    assert await backlog(hooks, meters) == (2, 0)
+    await Retention(store, clock).sweep()
+    assert await backlog(hooks, meters) == (0, 0)
+    assert await backlog(hooks, other) == (1, 0)
+    ear.down = False
+    await keep()
+    await happens(devices[1])
+    clock.now += 60_000
+    await deliver(after, 3)
+    assert sorted(name for name, _ in ear.heard) == ["b", "x"]
 
 
 async def test_a_stop_gives_back_what_it_did_not_finish(keep, born, hooks, ear, clock):

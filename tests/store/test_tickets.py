@@ -8,7 +8,17 @@ import pytest
 from people import SHELL, make_crowd
 from ticket_ground import Ground
 
-from gateway.core.model import Device, DeviceProfile, EventKind, MqttBasic, Secret, Ticket
+from gateway.core.model import (
+    Device,
+    DeviceProfile,
+    EventKind,
+    MqttBasic,
+    ProvisionType,
+    RefusalReason,
+    Refused,
+    Secret,
+    Ticket,
+)
 from gateway.core.registry import ProfileDraft, Registry
 from gateway.core.tokens import new_url_token
 from gateway.store.queries import QUERIES
@@ -58,6 +68,27 @@ async def test_two_gateways_take_up_one_new_token(grounds):
         assert [one.again for one in results].count(False) == 1
         assert await here.store.find_credentials(old) is None
         old = issued.token
+
+
+@every_database
+async def test_one_that_is_suspended_takes_up_no_new_token(grounds):
+    """A fleet secret in quarantine bore it; with the release the token that waits counts."""
+    here, _ = grounds
+    _, record = await here.born()
+    issued = await here.tickets.reprovision(here.actor, record)
+    kind = ProvisionType.ALLOW_CREATE_NEW_DEVICES
+    profile = DeviceProfile(id=0, name="leaked", provision_type=kind)
+    await here.registry.save_profile(ProfileDraft(profile=profile))
+    ticket = await here.registry.ticket(await here.registry.profile("leaked"))
+
+    async def order(name, *values):
+        await here.store.driver.transact(lambda tx: tx.fetch(name, *values))
+
+    await order("mark_reprovisioned", record.device.id, ticket.id, 1)
+    await order("quarantine_fleet_ticket", ticket.id, 1)
+    assert await here.claim(issued.token) == Refused(RefusalReason.SECRET_QUARANTINED)
+    await order("release_fleet_ticket", ticket.id)
+    assert (await here.claim(issued.token)).device.id == record.device.id
 
 
 @every_database

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 
 import pytest
-from house import Gatehouse, NewGatehouse, NewStorm, Storm
+from house import HUNG_UP, Gatehouse, NewGatehouse, NewStorm, Storm
 from wires import http, mqtt, provision
 
 KILLS = 20
@@ -70,6 +71,44 @@ async def test_a_claim_answered_before_the_kill_stays_claimed(new_gatehouse: New
             assert b"FAILURE" in answer, f"w{number} was claimed twice"
         if number >= 50:
             assert b"SUCCESS" in answer
+
+
+@pytest.mark.parametrize("wire", ["http", "coap"])
+async def test_an_answer_that_a_kill_swallowed_is_given_again(
+    new_gatehouse: NewGatehouse, wire: str
+) -> None:
+    """Devices with a nonce, some killed before their commit and some after it: asked again after
+    the restart each has one credential, those that were answered the one of before."""
+    house = new_gatehouse()
+    house.start()
+    told: dict[str, bytes] = {}
+
+    def asked(name: str) -> bytes:
+        nonce = f"the-nonce-of-{name:>20}"
+        return house.request(name)[:-1] + f',"nonce":"{nonce}"}}'.encode()
+
+    async def ask(name: str) -> None:
+        with suppress(*HUNG_UP):
+            told[name] = await provision(house.ports, wire, asked(name))
+            if len(told) == 8:
+                house.kill()
+                for task in tasks:
+                    task.cancel()
+
+    names = [f"n{number}" for number in range(40)]
+    tasks = [asyncio.create_task(ask(name)) for name in names]
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert len(told) == 8
+    house.start()
+    there = {name for (name,) in house.rows("SELECT name FROM device")}
+    assert there >= told.keys()
+    other = "coap" if wire == "http" else "http"
+    for number, name in enumerate(names):
+        answer = await provision(house.ports, (wire, other)[number % 2], asked(name))
+        assert b"SUCCESS" in answer
+        assert told.get(name, answer) == answer
+    assert sorted(house.rows("SELECT name FROM device")) == sorted((name,) for name in names)
+    assert house.rows("SELECT count(*) FROM credentials") == [(len(names),)]
 
 
 async def all_log_in(house: Gatehouse, answered: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ never a `str`: it is a `Secret`, which shows itself only when asked.
 from gateway.core.model.approvals import Approval, ApprovalKind, ApprovalState
 from gateway.core.model.calls import RpcCall, RpcState
 from gateway.core.model.credentials import (
+    NOTHING_REQUESTED,
     AccessToken,
     Certificate,
     DeviceCredentials,
@@ -108,6 +109,7 @@ __all__ = [
     "CUSTOMER_USER",
     "DEFAULT_LABEL",
     "HARDWARE_INFO",
+    "NOTHING_REQUESTED",
     "PLAIN_POLICY",
     "PROVISIONED",
     "ROOT_ORGANISATION",

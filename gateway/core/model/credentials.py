@@ -166,7 +166,7 @@ class RequestedCredentials(Struct, frozen=True, kw_only=True):
 
     @property
     def any_given(self) -> bool:
-        return bool(
+        return self is not NOTHING_REQUESTED and bool(
             self.token
             or self.client_id
             or self.username
@@ -177,6 +177,10 @@ class RequestedCredentials(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return _members_set(self)
+
+
+NOTHING_REQUESTED = RequestedCredentials()
+"""Of a device that leaves all to us. Most; and it costs nothing to see."""
 
 
 def _members_set(struct: MqttBasic | RequestedCredentials) -> str:

@@ -12,6 +12,7 @@ from gateway.core.model.policies import PLAIN_POLICY, Policy
 from gateway.core.model.secrets import Secret
 from gateway.core.pki.model import CertificateProfile, ChainRule
 
+_NEVER = (None, None, None, None)
 ROOT_ORGANISATION = 1
 """The organisation every store is born with; ThingsBoard's tenant."""
 
@@ -136,14 +137,5 @@ class FleetTicket(Struct, frozen=True, kw_only=True):
     @property
     def plain(self) -> bool:
         """Whether it admits whoever shows the pair, at any time and from anywhere."""
-        return self._free and not self._ended
-
-    @property
-    def _free(self) -> bool:
-        return self.not_before is None and self.expires_at is None and not self.networks
-
-    @property
-    def _ended(self) -> bool:
-        return bool(
-            self.derived or self.revoked_at is not None or self.quarantined_since is not None
-        )
+        times = self.not_before, self.expires_at, self.revoked_at, self.quarantined_since
+        return times == _NEVER and not (self.derived or self.networks)

@@ -8,7 +8,12 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct, field
 
-from gateway.core.model.credentials import DeviceCredentials, Identity, RequestedCredentials
+from gateway.core.model.credentials import (
+    NOTHING_REQUESTED,
+    DeviceCredentials,
+    Identity,
+    RequestedCredentials,
+)
 from gateway.core.model.devices import Device
 from gateway.core.model.peers import Peer
 from gateway.core.model.policies import AnswerMembers
@@ -53,7 +58,7 @@ class ProvisionRequest(Struct, frozen=True, kw_only=True):
     peer: Peer
     device_name: str | None = None
     device_type: str | None = None
-    credentials: RequestedCredentials = RequestedCredentials()
+    credentials: RequestedCredentials = NOTHING_REQUESTED
     gateway: bool = False
     legacy: bool = False
     hardware: Json | None = None
@@ -63,6 +68,14 @@ class ProvisionRequest(Struct, frozen=True, kw_only=True):
     identity: Identity | None = None
     amended: Amendment | None = None
     trial: bool = False
+
+    @property
+    def wanted_name(self) -> str | None:
+        """The name the device is to have: a hook's, else its own."""
+        amended = self.amended
+        if amended is not None and amended.name is not None:
+            return amended.name
+        return self.device_name
 
 
 class Amendment(Struct, frozen=True, kw_only=True):

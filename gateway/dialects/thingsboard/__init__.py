@@ -33,6 +33,15 @@ The contract is kept to the byte, except for these differences, each on purpose:
   is closed after 60 s of silence. ThingsBoard lets both stand for ever.
 - A refused MQTT 5 client gets its reason in CONNACK, and no DISCONNECT, which MQTT 5 forbids there.
 - No stray PUBACKs; an MQTT 3.1.1 QoS 2 publish gets the whole PUBREC, PUBREL, PUBCOMP exchange.
+- A device that chose its own credential and repeats the very same request (the same key and
+  secret, name and credential) is told SUCCESS again, until it has used that credential or the
+  profile's `retry_window` (15 minutes) is over. ThingsBoard tells it FAILURE.
+- Who shows many different wrong secrets is told to wait, longer each time, and then shut out for a
+  while: HTTP 429 with Retry-After, CoAP 4.29 with Max-Age, MQTT 5 reason 0x97, `retryAfter` in the
+  body. ThingsBoard answers NOT_FOUND for ever.
+- Extensions that do nothing unless a request or a profile asks for them: `nonce`, `oldCredential`,
+  `claimCode`, `hardware` and `dryRun` in a provisioning request; a status PENDING, rates of
+  provisioning, refusals in detail, and further members of a success.
 - A pre-provisioned device is claimed by one conditional UPDATE: of any number of simultaneous
   requests exactly one succeeds. ThingsBoard reads the state and then saves it.
 - Key and secret never reach an event, an audit line or a log.
@@ -107,7 +116,7 @@ from gateway.dialects.thingsboard.gateway_messages import gateway_codec_for
 from gateway.dialects.thingsboard.guests import DeviceGuest, Household
 from gateway.dialects.thingsboard.payloads import error_body
 from gateway.dialects.thingsboard.plans import Plans
-from gateway.dialects.thingsboard.provision import RESPONSE_TOPIC, ProvisionApi
+from gateway.dialects.thingsboard.provision import IDENTITY, RESPONSE_TOPIC, ProvisionApi
 from gateway.dialects.thingsboard.rpc import RpcApi
 from gateway.dialects.thingsboard.topics import CERTIFICATE_FILTERS
 from gateway.wire.call import Admitted, Conduct, ErrorShape, Hello, Rejected, Status
@@ -233,7 +242,7 @@ class ThingsBoard:
     async def connect(self, hello: Hello) -> Admitted | Rejected:
         """Open a session: provision-only, or a device's. Touches no other session."""
         if PROVISION in (hello.username, hello.client_id):
-            return Admitted(
+            admitted = Admitted(
                 name="provision",
                 router=self._provision_router,
                 filters=frozenset({RESPONSE_TOPIC}),
@@ -241,6 +250,10 @@ class ThingsBoard:
                 idle_s=self._provision_idle_s,
                 linger_s=self._provision_idle_s,
             )
+            if hello.chain:
+                shown = await self._identities.known_by_chain(hello.chain, hello.peer)
+                admitted.state[IDENTITY] = shown
+            return admitted
         if hello.chain:
             return await self._by_certificate(hello)
         password = hello.password

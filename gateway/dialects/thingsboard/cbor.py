@@ -37,6 +37,7 @@ MOST_ITEMS: Final = 40_000
 _SELF_DESCRIBED: Final = b"\xd9\xd9\xf7"
 _DECIMAL: Final = 4
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
+_NO_FRACTION: Final = "a decimal fraction is an array of two whole numbers"
 _ENDLESS: Final = -1
 _BREAK: Final = 0xFF
 _SHORT_TEXT, _LONG_TEXT = 0x60, 0x78
@@ -143,7 +144,7 @@ class _Scan:
         elif major in (_ARRAY, _MAP):
             return self._enter(major, value)
         elif self._senml and value == _DECIMAL:
-            return False  # what it tags comes next, in its place
+            self._fraction()
         else:
             raise _malformed("tags are not taken: send plain values")
         return True
@@ -187,6 +188,14 @@ class _Scan:
             pieces.append(self._take(length))
         self._at += 1
         self._know(b"".join(pieces))
+
+    def _fraction(self) -> None:
+        """What tag 4 stands before: an array of two whole numbers (RFC 8949, section 3.4.4)."""
+        if self._head(self._body[self._at])[::2] != (_ARRAY, 2):
+            raise _malformed(_NO_FRACTION)
+        for _ in range(2):
+            if self._head(self._body[self._at])[0] not in (_UNSIGNED, _NEGATIVE):
+                raise _malformed(_NO_FRACTION)
 
     def _simple(self, info: int, value: int) -> None:
         if info in _EXPONENTS:

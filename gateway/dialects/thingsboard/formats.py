@@ -32,6 +32,8 @@ _NUMBERS: Final = {
     SENML_MEDIA[1]: SENML_CBOR,
 }
 _AS_JSON: Final = (b"{", b"[")
+_NAMED: Final = 3
+"""How exactly a media type is meant that is spoken of by its name."""
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]
 
@@ -66,7 +68,11 @@ def senml_format(call: Call) -> int | None:
 
 def is_cbor(call: Call) -> bool:
     """Whether the body is CBOR."""
-    return content_format(call) == CBOR_FORMAT and not call.body.startswith(_AS_JSON)
+    return content_format(call) == CBOR_FORMAT and not _begins_as_json(call.body)
+
+
+def _begins_as_json(body: bytes) -> bool:
+    return body.lstrip(b" \t\r\n").startswith(_AS_JSON)
 
 
 def wants_cbor(call: Call, *, said: bool) -> bool:
@@ -77,7 +83,10 @@ def wants_cbor(call: Call, *, said: bool) -> bool:
     if told is None or told == "*/*":
         return said
     cbor, json = _preference(told, CBOR_MEDIA), _preference(told, _JSON_MEDIA)
-    return said if cbor == json else cbor > json
+    if cbor == json:
+        return said
+    # Who would rather have anything than JSON gets it all the same: CBOR is for who names it.
+    return cbor > json and (said or cbor[1] == _NAMED)
 
 
 def codec_for_answer(call: Call, usual: Codec) -> Codec:
@@ -114,7 +123,7 @@ def _preference(accept: str, media: str) -> tuple[float, int]:
     best = (0, 0.0)  # the most exact range that fits says the weight
     for one in accept.lower().split(","):
         name, *params = (part.strip() for part in one.split(";"))
-        exact = {media: 3, "application/*": 2, "*/*": 1}.get(name, 0)
+        exact = {media: _NAMED, "application/*": 2, "*/*": 1}.get(name, 0)
         if exact > best[0]:
             best = exact, _weight(params)
     exact, weight = best

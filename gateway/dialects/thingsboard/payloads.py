@@ -15,6 +15,7 @@ import msgspec
 from msgspec import structs
 
 from gateway.core.model import (
+    NOTHING_REQUESTED,
     AccessToken,
     Certificate,
     Device,
@@ -30,6 +31,7 @@ from gateway.core.model import (
     Revoked,
     Secret,
 )
+from gateway.core.nesting import MOST_LEVELS, is_shallow
 from gateway.wire.call import BadPayload
 
 Decoded = TypeVar("Decoded")
@@ -43,7 +45,6 @@ CREDENTIALS_TYPES = {
 UNKNOWN_CREDENTIALS_TYPE = "credentialsType must be one of " + ", ".join(CREDENTIALS_TYPES)
 
 _NOT_AN_OBJECT = "the payload is not a JSON object"
-_NOTHING_REQUESTED = RequestedCredentials()
 LEAST_NONCE, MOST_NONCE = 16, 64
 MOST_HARDWARE_BYTES = 4096
 _LINE = 64
@@ -96,6 +97,7 @@ class _Renewal(msgspec.Struct, gc=False):
 
 _ASKED = msgspec.json.Decoder(_Asked)
 _ASKED_FIELDS = [(field.name, field.encode_name) for field in msgspec.structs.fields(_Asked)]
+_OUR_TEXTS = frozenset({"nonce", "old_credential", "claim_code"})
 _RENEWAL = msgspec.json.Decoder(_Renewal)
 _TEXT = msgspec.json.Decoder(str)
 
@@ -149,7 +151,10 @@ def decode_provision(body: bytes, peer: Peer) -> ProvisionRequest:
 
     `device_name` is passed on untrimmed: the core tells a blank name from an absent one. Raises
     `BadPayload`: undecodable when this is no JSON object (a protobuf message may then be tried),
-    decodable when the key or secret is missing or a field cannot be understood.
+    decodable when the key or secret is missing or a field of ThingsBoard's cannot be understood.
+    ThingsBoard takes no notice of members it does not know, and devices made for it may have those
+    of our names for something else: one that is not of our form is not heeded, unless it is a
+    trial, which is ours alone and told.
     """
     try:
         if not body.isascii():
@@ -176,13 +181,14 @@ def decode_provision(body: bytes, peer: Peer) -> ProvisionRequest:
         and asked.dry_run is None
     ):
         return request
+    trial = _is_trial(asked.dry_run)
     return structs.replace(
         request,
-        nonce=_nonce(asked.nonce),
+        nonce=_nonce(asked.nonce, told=trial),
         old_credential=Secret(asked.old_credential or ""),
         claim_code=Secret(asked.claim_code or ""),
-        trial=asked.dry_run is not None and _is_true(asked.dry_run),
-        hardware=_hardware(asked.hardware),
+        trial=trial,
+        hardware=_hardware(asked.hardware, told=trial),
     )
 
 
@@ -220,13 +226,22 @@ def _asked_in_odd_types(body: bytes) -> _Asked:
     members = parse_json(OBJECT, body, _NOT_AN_OBJECT)
     asked = _Asked()
     for field, name in _ASKED_FIELDS:
-        if field in ("gateway", "dry_run"):
-            setattr(asked, field, _flag(members.get(name)) if name in members else None)
+        if field == "gateway":
+            asked.gateway = _flag(members.get(name)) if name in members else None
         elif field == "hardware":
             asked.hardware = members.get(name)
+        elif field in _OUR_TEXTS:
+            setattr(asked, field, _text_or_none(name, members.get(name)))
         else:
             setattr(asked, field, text_of(name, members.get(name)))
     return asked
+
+
+def _text_or_none(name: str, raw: msgspec.Raw | None) -> str | None:
+    try:
+        return text_of(name, raw)
+    except BadPayload:
+        return None
 
 
 def _flag(raw: msgspec.Raw | None) -> bool:
@@ -237,23 +252,46 @@ def _is_true(gateway: bool | str) -> bool:
     return gateway is True or (isinstance(gateway, str) and gateway.lower() == "true")
 
 
-def _nonce(text: str | None) -> Secret:
-    """16 to 64 printable ASCII characters. Raises `BadPayload`."""
+def _is_trial(asked: bool | str | None) -> bool:
+    """Whoever wants a trial must not be provisioned by a slip. Raises `BadPayload`."""
+    match asked:
+        case bool():
+            return asked
+        case None | "":
+            return False
+        case _ if asked.lower() in ("true", "false"):
+            return asked.lower() == "true"
+        case _:
+            raise BadPayload("dryRun must be true or false")
+
+
+def _nonce(text: str | None, *, told: bool) -> Secret:
+    """16 to 64 printable ASCII characters; another one binds nothing. `told`: raises `BadPayload`
+    instead."""
     if not text:
         return Secret("")
-    if not (LEAST_NONCE <= len(text) <= MOST_NONCE and text.isascii() and text.isprintable()):
+    if LEAST_NONCE <= len(text) <= MOST_NONCE and text.isascii() and text.isprintable():
+        return Secret(text)
+    if told:
         raise BadPayload(f"nonce must be {LEAST_NONCE} to {MOST_NONCE} printable ASCII characters")
-    return Secret(text)
+    return Secret("")
 
 
-def _hardware(raw: msgspec.Raw | None) -> Json | None:
-    """What a device tells of itself: an object of at most 4,096 bytes. Raises `BadPayload`."""
-    if raw is None or bytes(raw) == b"null":
+def _hardware(raw: msgspec.Raw | None, *, told: bool) -> Json | None:
+    """What a device tells of itself: an object of at most 4,096 bytes; None for anything else.
+    `told`: raises `BadPayload` instead."""
+    written = b"null" if raw is None else bytes(raw)
+    if written == b"null":
         return None
-    written = bytes(raw)
     if len(written) > MOST_HARDWARE_BYTES or not written.startswith(b"{"):
-        raise BadPayload(f"hardware must be an object of at most {MOST_HARDWARE_BYTES} bytes")
-    return Json(written.decode())
+        wrong = f"hardware must be an object of at most {MOST_HARDWARE_BYTES} bytes"
+    elif not is_shallow(text := written.decode()):
+        wrong = f"hardware must go at most {MOST_LEVELS} levels deep"
+    else:
+        return Json(text)
+    if told:
+        raise BadPayload(wrong)
+    return None
 
 
 def _proof(asked: _Asked) -> ProvisionKey:
@@ -280,7 +318,7 @@ def _credentials(asked: _Asked) -> RequestedCredentials:
         or asked.csr
         or asked.x509_cert_pub_key
     ):
-        return _NOTHING_REQUESTED  # what nearly every device asks
+        return NOTHING_REQUESTED  # what nearly every device asks
     if asked.csr:
         return _to_be_signed(asked, asked.csr)
     kind, certificate = _kind(asked.credentials_type), asked.hash

@@ -15,6 +15,7 @@ No answer repeats anything of a request.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -32,6 +33,8 @@ PLACE: Final = "/refusals"
 OUR_ENTRY: Final = "urn:uuid:8f4e7c1a-52d0-4b7e-9c36-0d1f6a2b9e55"
 """The name of our own entry in a problem of RFC 9290, an object of `code` and `retryAfter`: further
 entries are named by URIs, or by numbers that are registered."""
+_JSON: Final = "application/json"
+_WEIGHT: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 COME_AGAIN: Final = "come again later"
 
 _NOT_FOUND: Final = frozenset(
@@ -99,22 +102,29 @@ def is_not_found(reason: RefusalReason) -> bool:
 
 
 def wants_problem(accept: str) -> bool:
-    """Whether `application/problem+json` is named in an Accept header, and not with a weight of 0.
+    """Whether `application/problem+json` is named in an Accept header, and no less welcome than
+    `application/json`.
 
     A range (`*/*`) does not name it: nearly every client sends one.
     """
     if PROBLEM_JSON not in accept.lower():
         return False
+    weights = {_JSON: 0.0, PROBLEM_JSON: 0.0}
     for part in accept.lower().split(","):
         media, *parameters = (one.strip() for one in part.split(";"))
-        if media == PROBLEM_JSON:
-            return not any(_is_zero(one) for one in parameters)
-    return False
+        if media in weights:
+            weights[media] = _weight(parameters)
+    return 0 < weights[PROBLEM_JSON] >= weights[_JSON]
 
 
-def _is_zero(parameter: str) -> bool:
-    name, _, value = parameter.replace(" ", "").partition("=")
-    return name == "q" and value.strip("0.") == ""
+def _weight(parameters: list[str]) -> float:
+    """RFC 9110, section 12.4.2; 0 for what is no weight."""
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            found = _WEIGHT.fullmatch(value.strip())
+            return float(found[0]) if found else 0.0
+    return 1.0
 
 
 def _word(reason: RefusalReason) -> str:

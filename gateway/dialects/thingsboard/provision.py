@@ -47,6 +47,8 @@ _POST_IT = Reply(status=Status.BAD_REQUEST, reason="provisioning is a POST")
 
 REQUEST_TOPIC = "/provision/request"
 RESPONSE_TOPIC = "/provision/response"
+IDENTITY = "identity"
+"""Where a session keeps whom the certificate of its connection proved (an `Identity`, or None)."""
 
 
 class ProvisionApi:
@@ -136,13 +138,13 @@ class ProvisionApi:
         """MQTT and CoAP try JSON, then protobuf; the answer is in the format that could be read."""
         request, protobuf = decode_provision_either(call.body, call.peer)
         if protobuf:
+            request = _identified(request, call)
             return _protobuf_reply(await self._provisioner.provision(request), call)
         return await self._answered(call, request)
 
     async def _answered(self, call: Call, request: ProvisionRequest) -> Reply:
         """The answer in JSON, to a trial as well."""
-        if call.identity is not None:
-            request = structs.replace(request, identity=call.identity)
+        request = _identified(request, call)
         if request.trial:
             return rehearsal_reply(await self._provisioner.rehearse(request))
         result = await self._provisioner.provision(request)
@@ -160,6 +162,14 @@ class ProvisionApi:
         if request.legacy:
             members = structs.replace(members, device_id=False)  # told already
         return encode_members(body, members, result.device, self._clock())
+
+
+def _identified(request: ProvisionRequest, call: Call) -> ProvisionRequest:
+    """With whom the handshake of its connection proved, if anybody."""
+    identity = call.identity
+    if identity is None and call.session:
+        identity = call.session.get(IDENTITY)
+    return request if identity is None else structs.replace(request, identity=identity)
 
 
 def json_reply(result: ProvisionResult, csr: str = "", *, legacy: bool = False) -> Reply:

@@ -33,6 +33,8 @@ RELATIVE_S: Final = 2**28
 """A time below it is counted from now (section 4.5.3)."""
 MOST_S: Final = 10**11
 """A time in seconds that is meant: the year 5138."""
+MOST_NUMBER: Final = 10**308
+"""Numbers are a double's (section 4.3), though whole ones may be longer than it is exact."""
 SUM: Final = ".sum"
 
 _LABELS: Final = dict(
@@ -121,7 +123,7 @@ class _Bases:
         self._version: int | None = None
         self._name = self._unit = ""
         self._time: int | float = 0
-        self._value: int | float = 0
+        self._value: int | float | None = None
         self._sum: int | float | None = None
 
     def resolve(self, record: Record, now_ms: int) -> list[_Resolved]:
@@ -143,6 +145,8 @@ class _Bases:
         summed = self._sum_of(record)
         if summed is not None:
             found.append(_Resolved(name + SUM, unit, ts, summed))
+        if not found and self._value is not None:
+            found.append(_Resolved(name, unit, ts, _kept(self._value)))  # and zero (section 4.5.4)
         if not found:
             raise BadPayload("a record has neither a value nor a sum")
         return found
@@ -158,7 +162,7 @@ class _Bases:
         if "bt" in record:
             self._time = _number(record, "bt") or 0
         if "bv" in record:
-            self._value = _number(record, "bv") or 0
+            self._value = _number(record, "bv")
         if "bs" in record:
             self._sum = _number(record, "bs")
 
@@ -186,7 +190,7 @@ class _Bases:
         match given:
             case ["v"]:
                 number = _number(record, "v")
-                return None if number is None else _kept(self._value + number)
+                return None if number is None else _kept((self._value or 0) + number)
             case ["vs"]:
                 return _text(record, "vs")
             case ["vb"]:
@@ -220,8 +224,8 @@ def _number(record: Record, member: str) -> int | float | None:
     found = record[member]
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise BadPayload(f"{member} must be a number")
-    if isinstance(found, int) and not _LEAST_INT64 <= found < _PAST_INT64:
-        raise BadPayload(f"{member} must fit 64 bits")
+    if abs(found) > MOST_NUMBER:
+        raise BadPayload("a number is too large")
     return found
 
 
@@ -235,9 +239,9 @@ def _data(found: Any) -> str:
     """Bytes as text in base64url without padding, as JSON has them."""
     if isinstance(found, bytes):
         return urlsafe_b64encode(found).rstrip(b"=").decode()
-    if not isinstance(found, str) or not _BASE64URL(found):
+    if not isinstance(found, str) or not _BASE64URL(found) or len(found.rstrip("=")) % 4 == 1:
         raise BadPayload("vd must be data in base64url")
-    return found
+    return found.rstrip("=")
 
 
 def _kept(number: int | float) -> Value:

@@ -152,6 +152,28 @@ def test_what_is_no_message_is_refused_with_a_sentence(body: bytes, why: str) ->
     assert caught.value.undecodable
 
 
+APPENDIX_F = """
+18 19 1a 1b 1901 1a0102 1b01020304050607 38 58 78 98 9a01ff00 b8 d8 f8 f900 fa0000 fb000000
+41 61 5affffffff00 5bffffffffffffffff010203 7affffffff00 7b7fffffffffffffff010203
+81 818181818181818181 8200 a1 a20102 a100 a2000000 c0 5f4100 7f6100 9f 9f0102 bf bf01020102 819f
+9f8000 9f9f9f9f9fffffffff 9f819f819f9fffffff
+1c 1d 1e 3c 3d 3e 5c 5d 5e 7c 7d 7e 9c 9d 9e bc bd be dc dd de fc fd fe
+f800 f801 f818 f81f 5f00ff 5f21ff 5f6100ff 5f80ff 5fa0ff 5fc000ff 5fe0ff 7f4100ff
+5f5f4100ffff 7f7f6100ffff ff 81ff 8200ff a1ff a1ff00 a100ff a20000ff 9f81ff 9f829f819f9fffffffff
+bf00ff bf000000ff 1f 3f df
+"""
+"""RFC 8949's own examples of what is not well-formed."""
+
+
+@pytest.mark.parametrize("senml", [False, True])
+def test_what_is_not_well_formed_is_no_message(senml: bool) -> None:
+    """Also inside a map, where more of it is taken."""
+    for body in map(bytes.fromhex, APPENDIX_F.split()):
+        for message in (body, b"\xa1\x61a" + body, b"\x81\xa1\x61a" + body):
+            with pytest.raises(BadPayload):
+                loads(message, senml=senml)
+
+
 def test_bounds() -> None:
     """Depth, items, values, objects and keys."""
     assert loads(b"\x81" * 64 + b"\x01")

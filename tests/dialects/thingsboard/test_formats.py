@@ -33,6 +33,7 @@ def http(body: bytes = b"\xa0", **headers: str) -> Call:
         (http(content_type="application/cbor"), True, None),
         (http(content_type="Application/CBOR ; charset=x"), True, None),
         (http(b'{"a":1}', content_type="application/cbor"), False, None),
+        (http(b' \r\n\t{"a":1}', content_type="application/cbor"), False, None),
         (http(content_type="application/senml+json"), False, SENML_JSON),
         (http(content_type="application/senml+cbor"), False, SENML_CBOR),
         (Call(b"\xa0", PEER, content_format=60), True, None),
@@ -62,10 +63,14 @@ def test_a_body_is_what_its_label_says(call: Call, cbor: bool, senml: int | None
         ("application/cbor;q=0", False, False),
         ("application/cbor;q=none, application/json", False, False),
         ("text/html", True, False),
+        ("application/json;q=0", True, False),
+        ("application/json;q=0.5, */*", True, False),
+        ("application/json;q=0.5, application/*", True, False),
     ],
 )
 def test_an_answer_is_what_is_accepted(accept: str | None, to_cbor: bool, to_json: bool) -> None:
-    """Else what the call was in. `to_cbor`: the answer to a call in CBOR is in CBOR."""
+    """Else what the call was in. `to_cbor`: the answer to a call in CBOR is in CBOR. One in JSON
+    is answered in CBOR only to who names it."""
     call = http() if accept is None else http(accept=accept)
     assert wants_cbor(call, said=True) is to_cbor
     assert wants_cbor(call, said=False) is to_json

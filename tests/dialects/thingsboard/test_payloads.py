@@ -16,6 +16,7 @@ from gateway.core.model import (
     Certificate,
     DeviceCredentials,
     DeviceCredentialsType,
+    Json,
     MqttBasic,
     Peer,
     ProvisionKey,
@@ -147,6 +148,36 @@ def test_anything_else_makes_no_gateway(gateway: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sent", "trial"),
+    [(True, True), ("TRUE", True), (False, False), ("false", False), ("", False), (None, False)],
+)
+def test_a_trial_is_one_only_when_it_says_so(sent: object, trial: bool) -> None:
+    """However the rest of the request is written."""
+    assert asked(dryRun=sent).trial is trial
+    assert asked(dryRun=sent, token=5).trial is trial
+
+
+@pytest.mark.parametrize("sent", ["yes", "1", 1, 0, "True ", MARK, [True], {"a": True}])
+@pytest.mark.parametrize("token", ["t", 5])
+def test_a_trial_that_is_misspelt_is_no_birth(sent: object, token: object) -> None:
+    """Whoever wants a rehearsal must not be provisioned for a slip."""
+    told = refusal_of(dryRun=sent, token=token)
+    assert MARK not in str(told)
+
+
+def test_what_hardware_tells_is_kept_as_written_and_bounded() -> None:
+    """An object; neither too long nor too deep to be read again from elsewhere in the program."""
+    assert asked(hardware={"mac": "aa"}).hardware == Json('{"mac": "aa"}')
+    deep: object = 1
+    for _ in range(99):
+        deep = [deep]
+    assert asked(hardware={"a": deep}).hardware is not None
+    for sent in ({"a": [deep]}, {"a": "x" * 4096}, [1], "text", 5):
+        assert asked(hardware=sent).hardware is None
+        assert "hardware" in str(refusal_of(hardware=sent, dryRun=True))
+
+
+@pytest.mark.parametrize(
     "kind", [kind for kind in DeviceCredentialsType if kind is not DeviceCredentialsType.REVOKED]
 )
 def test_every_credentials_type_is_known(kind: DeviceCredentialsType) -> None:
@@ -164,6 +195,38 @@ def test_an_empty_key_or_secret_is_for_the_core_to_refuse(field: str) -> None:
 def test_unknown_fields_are_ignored() -> None:
     """What we do not know does not disturb."""
     assert asked(colour={"r": [1, None, 2.5]}) == asked()
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        {"nonce": "a" * 15},
+        {"nonce": "a" * 65},
+        {"nonce": "\u00fc" * 20},
+        {"nonce": "a\n" * 10},
+        {"nonce": 5},
+        {"nonce": {"a": 1}},
+        {"nonce": []},
+        {"oldCredential": {"a": 1}},
+        {"claimCode": [1]},
+        {"hardware": "esp32"},
+        {"hardware": 5},
+        {"hardware": [1]},
+        {"hardware": {"a": "x" * 5000}},
+        {"hardware": json.loads('{"a":' * 200 + "1" + "}" * 200)},
+        {"gateway": 1, "nonce": 5, "hardware": "x"},
+    ],
+)
+def test_members_by_our_names_of_another_form_are_ignored(member: dict[str, Any]) -> None:
+    """ThingsBoard's devices may have them for something else, and it ignores them."""
+    assert asked(deviceName="x", **member) == asked(deviceName="x")
+
+
+@pytest.mark.parametrize(
+    "member", [{"nonce": "short"}, {"hardware": "x"}, {"hardware": {"a": [0] * 9999}}]
+)
+def test_a_trial_is_told_what_is_wrong_with_them(member: dict[str, Any]) -> None:
+    assert next(iter(member)) in str(refusal_of(dryRun=True, **member))
 
 
 def test_of_a_repeated_name_the_last_counts() -> None:

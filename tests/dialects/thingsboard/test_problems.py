@@ -41,7 +41,7 @@ COAP_ASKS = call(Wire.COAPS, 257)
 PLAIN = (call(Wire.HTTP), call(Wire.COAP), call(Wire.COAP, 50), call(Wire.MQTT), call(Wire.MQTTS))
 
 
-@pytest.mark.parametrize("reason", set(R) - {R.APPROVAL_PENDING})
+@pytest.mark.parametrize("reason", sorted(set(R) - {R.APPROVAL_PENDING}))
 def test_who_does_not_ask_gets_thingsboards_bytes(reason: R) -> None:
     """One of two bodies, with the status of a refusal and no code of MQTT 5."""
     body = NOT_FOUND if reason in SECRETIVE else FAILURE
@@ -144,6 +144,11 @@ def test_what_a_hook_said_stands_for_what_to_do() -> None:
         ("application/problem+json", True),
         ("Application/Problem+JSON; q=0.5, text/html", True),
         ("text/html,application/problem+json;charset=utf-8", True),
+        ("application/json, application/problem+json", True),
+        ("application/json;q=0.8, application/problem+json;q=0.9", True),
+        ("application/json, application/problem+json;q=0.9", False),
+        ("*/*, application/problem+json ; q = 0.1", True),
+        ("application/problem+json;q=all", False),
         ("application/problem+json;q=0", False),
         ("application/problem+json; q=0.000", False),
         ("application/problem+jsonp", False),
@@ -163,7 +168,7 @@ def test_a_problem_is_asked_for_by_name(accept: str, *, wanted: bool) -> None:
 def test_any_accept_header_can_be_read(accept: str) -> None:
     """Whatever stands in it."""
     assert wants_problem(accept) in (True, False)
-    assert wants_problem(f"application/problem+json, {accept}")
+    assert wants_problem(f"{accept}, application/problem+json, application/json")
 
 
 @settings(max_examples=60, deadline=None)

@@ -175,8 +175,12 @@ def test_the_example_in_cbor() -> None:
         ({"bv": 20, "v": 3}, (NOW, 23)),
         ({"bv": 20.5, "v": 3}, (NOW, 23.5)),
         ({"v": 2**63 - 1, "bv": 1}, (NOW, "9223372036854775808")),
+        ({"v": 2**64 - 1}, (NOW, "18446744073709551615")),
+        ({"bv": 20}, (NOW, 20)),  # a value that is not there is zero
+        ({"bv": 20, "vb": True}, (NOW, True)),
         ({"v": 1, "ut": 600}, (NOW, 1)),
         ({"v": 1, "unknown": {"x": [1]}}, (NOW, 1)),
+        ({"vd": "aGkgCg=="}, (NOW, "aGkgCg")),
         ({"vs": ""}, (NOW, "")),
     ],
 )
@@ -216,6 +220,7 @@ def test_sums_are_readings_of_their_own() -> None:
         ([{"n": "x", "vb": 1}], "vb"),
         ([{"n": "x", "vs": 1}], "vs must be a text"),
         ([{"n": "x", "vd": "?"}], "base64url"),
+        ([{"n": "x", "vd": "aGkgC"}], "base64url"),
         ([{"n": "x", "v": 1, "t": "now"}], "t must be a number"),
         ([{"n": "x", "v": 1, "t": 1e12}], "out of bounds"),
         ([{"n": "x", "v": 1e308, "bv": 1e308}], "too large"),
@@ -247,6 +252,26 @@ def test_cbor_has_bytes_and_decimal_fractions() -> None:
     for wrong in ([{0: "x", "n": "y", 2: 1}], [{0: "x", 2: Decimal("1e400")}]):
         with pytest.raises(BadPayload):
             decode_senml(cbor2.dumps(wrong), NOW, max_values=9, cbor=True)
+
+
+def test_numbers_of_json_may_be_long() -> None:
+    """As long as a double's; whole ones beyond 64 bits become text, as in ThingsBoard's JSON."""
+    body = b'[{"n":"x","v":%d},{"n":"y","bv":0.5,"v":%d}]' % (10**100, 10**300)
+    found = decode_senml(body, NOW, max_values=9, cbor=False)
+    assert [one.value for one in found] == [str(10**100), 1e300]
+    for wrong in (b'"v":%d' % 10**309, b'"v":1,"t":%d' % 10**300, b'"v":1,"bt":1e308,"t":1e308'):
+        with pytest.raises(BadPayload):
+            decode_senml(b'[{"n":"x",%b}]' % wrong, NOW, max_values=9, cbor=False)
+
+
+@pytest.mark.parametrize(
+    "content", [None, 1, [], [1], [1, 2, 3], [None, None], [0, []], [1.0, 1], ["a", 1], {}]
+)
+def test_a_decimal_fraction_is_an_array_of_two_whole_numbers(content: Any) -> None:
+    """RFC 8949, section 3.4.4; whatever else the tag stands before is refused, and nothing else."""
+    pack = cbor2.dumps([{0: "x", 2: cbor2.CBORTag(4, content)}])
+    with pytest.raises(BadPayload):
+        decode_senml(pack, NOW, max_values=9, cbor=True)
 
 
 MEMBERS = st.dictionaries(

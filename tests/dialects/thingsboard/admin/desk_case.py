@@ -22,6 +22,7 @@ from gateway.core.approvals import Approvals
 from gateway.core.audit import Audit
 from gateway.core.catalogue import Catalogue
 from gateway.core.fleet_custody import FleetSecrets
+from gateway.core.hook_queues import HookQueues
 from gateway.core.importing import Importer
 from gateway.core.inventory import Inventory
 from gateway.core.logins import Logins
@@ -50,6 +51,7 @@ from gateway.dialects.thingsboard.admin.approvals import ApprovalRoutes
 from gateway.dialects.thingsboard.admin.audit import AuditRoutes
 from gateway.dialects.thingsboard.admin.bulk_import import BulkImportRoutes
 from gateway.dialects.thingsboard.admin.claim import ClaimRoutes
+from gateway.dialects.thingsboard.admin.hooks import HookRoutes
 from gateway.dialects.thingsboard.admin.profiles import ProfileRoutes
 from gateway.dialects.thingsboard.admin.provision_profiles import ProvisionProfileRoutes
 from gateway.dialects.thingsboard.admin.rpc import RpcRoutes
@@ -62,6 +64,7 @@ from gateway.store.audit import SqlAudit
 from gateway.store.sql_admission import SqlAdmission
 from gateway.store.sql_approvals import SqlApprovals
 from gateway.store.sql_fleet_tickets import SqlFleetTickets
+from gateway.store.sql_hooks import SqlHooks
 from gateway.store.sql_imports import SqlImports
 from gateway.store.sql_inventory import SqlInventory
 from gateway.store.sql_people import SqlPeople
@@ -140,6 +143,10 @@ class DeskCase:
                 AuditRoutes(self.audit, people),
                 SecretRoutes(FleetSecrets(SqlFleetTickets(self.store), **times), self.catalogue),
                 ApprovalRoutes(Approvals(SqlApprovals(self.store), clock=self.clock)),
+                HookRoutes(
+                    HookQueues(SqlHooks(self.store), self.catalogue, clock=self.clock),
+                    self.catalogue,
+                ),
             ),
         )
 

@@ -24,7 +24,15 @@ from msgspec import Struct
 
 from gateway.core.approvals import ApprovalQuery
 from gateway.core.awaiting import REPROVISIONING, Asking
-from gateway.core.model import CUSTOMER_USER, DeviceProfile, Peer, Permission, Wire
+from gateway.core.model import (
+    CUSTOMER_USER,
+    DeviceProfile,
+    HookRule,
+    Peer,
+    Permission,
+    Policy,
+    Wire,
+)
 from gateway.dialects.thingsboard.admin import Administration
 from gateway.store.sql_approvals import SqlApprovals
 from gateway.wire.route import Route
@@ -448,6 +456,14 @@ async def an_approval(case: DeskCase, world: World) -> World:
     return {"approvalId": str(waits.id)}
 
 
+async def a_hooked_profile(case: DeskCase, world: World) -> World:
+    """A profile of Acme's with an after-hook."""
+    after = HookRule(url="http://127.0.0.1:9/after", secret_env="BIRTH_HOOK_SECRET")
+    draft = DeviceProfile(id=0, name=f"h-{world['word']}", policy=Policy(after=after))
+    profile = await case.catalogue.save(case.actor("boss"), draft)
+    return {"deviceProfileId": profile.uuid}
+
+
 def approval(**row: Any) -> Row:
     return Row(needs=(P.PROVISION_DEVICES,), user=403, more=an_approval, **row)
 
@@ -460,7 +476,23 @@ APPROVALS: Mapping[str, tuple[Row, ...]] = {
     "approval.forget": (approval(),),
 }
 
+HOOKS: Mapping[str, tuple[Row, ...]] = {
+    "hook.list": (Row(needs=SEE_PROFILES, user=403, other=200),),
+    # Its user sees devices, but no profile of them.
+    "hook.dead": (Row(needs=(P.ORG_DEVICES_VIEW,), user=403, more=a_hooked_profile),),
+    "hook.replay": (Row(needs=EDIT_PROFILES, user=403, more=a_hooked_profile),),
+    "hook.drop": (
+        Row(
+            needs=EDIT_PROFILES,
+            user=403,
+            body=lambda _: {"waiting": True},
+            more=a_hooked_profile,
+        ),
+    ),
+}
+
 TABLE: Mapping[str, tuple[Row, ...]] = {
+    **HOOKS,
     **APPROVALS,
     **ADMISSION,
     **SECRETS,
