@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Final
-from zoneinfo import ZoneInfo, available_timezones
 
 from msgspec import Struct
 
@@ -101,6 +100,9 @@ def _day(text: str) -> int:
 def _zone(name: str | None) -> tzinfo:
     if name is None or name in ("UTC", "Z"):
         return UTC
+    # Few profiles name one.
+    from zoneinfo import ZoneInfo, available_timezones
+
     try:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError):  # as zoneinfo says: a folder, a path, not there

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
+import certs
 import pytest
+from certified import PEER, Certified, chain_fleet
 from msgspec import structs
 
 from gateway.core.admission_entries import EntryKind, entry_of
 from gateway.core.admitting import Admitting
 from gateway.core.gates import Gates
+from gateway.core.hooking import question
 from gateway.core.model import (
     Admission,
     Amendment,
     Event,
     EventKind,
     HookRule,
+    Identity,
     Peer,
     Policy,
     Provisioned,
@@ -106,3 +111,39 @@ async def test_one_device_that_asks_twice_at_once_is_one_device(hooked, new_flee
     results = await asyncio.gather(*(provisioner.provision(asked) for _ in range(8)))
     assert len({one.credentials.token.reveal() for one in results}) == 1
     assert len(await fleet.registry.devices()) == 1
+
+
+async def test_a_hook_is_asked_about_a_factory_certificate_once(store, clock, tokens, new_fleet):
+    """What it denies is no device, what it amends is; who is known is let in without it."""
+    answers: list[Any] = [
+        Refused(RefusalReason.DENIED_BY_HOOK, said="not paid"),
+        Amendment(name="pump-7", attributes={"hall": 3}, groups=("east",)),
+    ]
+    asked: list[Any] = []
+
+    class Hook:
+        async def ask(self, profile: Any, request: Any) -> Any:
+            asked.append(json.loads(question(profile, request, 1, "n")))
+            answer = answers.pop(0)
+            if isinstance(answer, Refused):
+                return answer
+            return structs.replace(request, amended=answer)
+
+    root = certs.Authority("Factory root")
+    leaf = certs.Authority("Factory issuing", parent=root).issue("dev-1")
+    await chain_fleet(new_fleet, root, policy=Policy(before=RULE))
+    house = Certified(store, clock, tokens, gates=Gates(before=Hook()))
+    refused = await house.identities.by_chain(leaf.chain, PEER)
+    assert refused == Refused(RefusalReason.DENIED_BY_HOOK)
+    assert await house.devices() == []
+    [event] = [one for one in await house.events() if one.outcome.value == "refused"]
+    assert (event.reason, event.detail) == ("denied_by_hook", {"said": "not paid"})
+    for _ in range(2):
+        assert isinstance(await house.identities.by_chain(leaf.chain, PEER), Identity)
+    assert await house.devices() == ["pump-7"]
+    known = await house.registrar.find_device("pump-7")
+    attributes = await house.registrar.device_attributes(known.device.id)
+    assert [(one.key, one.value) for one in attributes] == [("hall", 3)]
+    assert [one["deviceName"] for one in asked] == ["dev-1", "dev-1"]
+    assert asked[0]["credentialsType"] == "X509_CERTIFICATE"
+    assert asked[0]["provisionType"] == "X509_CERTIFICATE_CHAIN"

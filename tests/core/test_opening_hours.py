@@ -72,7 +72,7 @@ def test_what_are_no_hours_is_refused_with_a_reason(hours: str, because: str) ->
 
 def test_a_machine_without_time_zones_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """The remedy is not another spelling then."""
-    monkeypatch.setattr("gateway.core.opening_hours.available_timezones", set)
+    monkeypatch.setattr("zoneinfo.available_timezones", set)
     with pytest.raises(ValueError, match="install tzdata"):
         check_hours("07:00-19:00 Europe/Atlantis")
     check_hours("07:00-19:00")

@@ -57,11 +57,12 @@ class Plant:
         name: str = "factory",
         pattern: str = "(.*)",
         create: bool = True,
+        **settings: Any,
     ) -> None:
         """A profile for devices whose certificates `anchor` signed, by default the factory."""
         rule = ChainRule(certificate=(anchor or self.factory).pem, pattern=pattern, create=create)
         kind = ProvisionType.X509_CERTIFICATE_CHAIN
-        await self.save(DeviceProfile(id=0, name=name, provision_type=kind, chain=rule))
+        await self.save(DeviceProfile(id=0, name=name, provision_type=kind, chain=rule, **settings))
 
     async def certify(self, name: str = "signed", **certificate: Any) -> None:
         """A profile for new devices, with settings of its own for their certificates."""

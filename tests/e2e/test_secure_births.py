@@ -11,10 +11,29 @@ import pytest
 from lines import GRANTED, SECURE, Https
 from plant import Plant
 
-from gateway.core.model import Certificate, EventKind
+from gateway.clock import now_ms
+from gateway.core.approvals import ApprovalQuery, Approvals
+from gateway.core.model import (
+    Actor,
+    Admission,
+    Certificate,
+    EventKind,
+    Organisation,
+    Peer,
+    Permission,
+    Policy,
+    Wire,
+)
+from gateway.store.sql_approvals import SqlApprovals
 
 secure_wires = pytest.mark.parametrize("wire", SECURE)
 
+OPERATOR = Actor(
+    peer=Peer(Wire.SHELL, "ann", actor="ann"),
+    organisation=Organisation(id=1, uuid="root", name="root", path="/1/"),
+    permissions=frozenset(Permission),
+)
+REFUSED = {"https": "401", "mqtts": "CONNACK 5", "coaps": "alert 49"}
 ENDED = {"https": "401", "mqtts": "CONNACK 5", "coaps": "alert 45"}
 UNKNOWN = {"https": "401", "mqtts": "CONNACK 5", "coaps": "alert 46"}
 
@@ -26,6 +45,35 @@ async def test_a_factory_certificate_is_a_birth(plant: Plant, wire: str) -> None
     async with plant.entered(wire, plant.factory.issue(f"born-{wire}")) as device:
         await device.tell(t=1)
     assert await plant.gate.readings(f"born-{wire}") == {"t": 1}
+
+
+async def test_a_factory_device_waits_for_an_operator_on_every_wire(plant: Plant) -> None:
+    """Its handshake, or the first it asks, is refused until an operator says yes; the reason is in
+    the events. So is one that may not come at all; who was there before is let in."""
+    await plant.believe()
+    early = plant.factory.issue("early-0")
+    async with plant.entered("https", early):
+        pass
+    admission = Admission(approval=True, deny=("*-denied",))
+    await plant.believe(policy=Policy(admission=admission))
+    leaves = {wire: plant.factory.issue(f"late-{wire}") for wire in SECURE}
+    for wire, leaf in leaves.items():
+        assert await plant.answer(wire, leaf) == REFUSED[wire]
+        assert await plant.answer(wire, plant.factory.issue(f"{wire}-denied")) == REFUSED[wire]
+        assert await plant.answer(wire, early) == GRANTED[wire]
+    assert await plant.devices() == {"early-0"}
+    told = [(one.subject, one.reason) for one in await plant.events() if one.reason]
+    assert sorted(told) == sorted(
+        [(f"late-{wire}", "approval_pending") for wire in SECURE]
+        + [(f"{wire}-denied", "on_deny_list") for wire in SECURE]
+    )
+    desk = Approvals(SqlApprovals(plant.gate.gateway.store), clock=now_ms)
+    waiting = (await desk.page(OPERATOR, ApprovalQuery())).data
+    assert {one.name for one in waiting} == {f"late-{wire}" for wire in SECURE}
+    await desk.approve(OPERATOR, [one.id for one in waiting])
+    for wire, leaf in leaves.items():
+        assert await plant.answer(wire, leaf) == GRANTED[wire]
+    assert await plant.devices() == {"early-0"} | {f"late-{wire}" for wire in SECURE}
 
 
 async def test_a_factory_certificate_is_one_device_on_all_wires(plant: Plant) -> None:

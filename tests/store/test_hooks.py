@@ -494,8 +494,8 @@ async def _bury_all(hooks: SqlHooks, profile: DeviceProfile, now: int) -> None:
 async def test_a_hook_that_is_taken_away_and_a_profile_that_is_removed(
     keep, born, hooks, registrar, event, after, ear
 ):
-    """Nothing is told any more; what waited is kept for a hook that is named anew, and goes with
-    the profile."""
+    """Nothing is told any more; what waited is kept for a while, for a hook that is named anew, and
+    goes with the profile."""
     meters = await keep()
     [a] = await born(meters, "a")
     ear.down = True

@@ -89,7 +89,10 @@ async def test_an_answer_that_a_kill_swallowed_is_given_again(
 
     async def ask(name: str) -> None:
         with suppress(*HUNG_UP):
-            told[name] = await provision(house.ports, wire, asked(name))
+            answer = await provision(house.ports, wire, asked(name))
+            if len(told) == 8:
+                return  # what arrives later is lost
+            told[name] = answer
             if len(told) == 8:
                 house.kill()
                 for task in tasks:
