@@ -47,7 +47,7 @@ def test_filters_narrow_what_is_shown(busy):
     assert busy.json("audit", "--actor", "nobody@example.com") == []
     wrong = busy("audit", "--kind", "devcie")
     assert wrong.exit_code == 2
-    assert "They begin with audit, " in wrong.output
+    assert "They begin with admission, approval, audit, " in wrong.output
 
 
 def test_a_whole_chain_is_said_to_hold(busy):

@@ -84,18 +84,16 @@ async def test_attributes_by_key(gate: Gate) -> None:
 
 @pytest.mark.parametrize("kind", [Type.CON, Type.NON])
 async def test_labels(gate: Gate, kind: Any) -> None:
-    """Of answers that carry data: the request's own format, else 50; of the others none."""
+    """Of answers that carry data: the request's own format, else 50; of the others none. Whoever
+    calls its JSON CBOR is answered in JSON that is called JSON."""
     token = await gate.add("d")
     call = b'{"method":"getCurrentTime"}'
     async with coap(gate.ports.coap) as device:
-        for own in (None, 50, 0, 60):
+        for own, told in ((None, 50), (50, 50), (0, 0), (41, 41), (60, 50)):
             options = {} if own is None else {"content_format": own}
             path = f"api/v1/{token}/rpc"
             answer = await device.ask(POST, path, call, kind=kind, **options)
-            assert (dotted(answer), answer.opt.content_format) == (
-                "2.05",
-                own or (50 if own is None else 0),
-            )
+            assert (dotted(answer), answer.opt.content_format) == ("2.05", told)
             path = f"api/v1/{token}/telemetry"
             answer = await device.ask(POST, path, b"{}", kind=kind, **options)
             assert (dotted(answer), answer.opt.content_format) == ("2.01", None)

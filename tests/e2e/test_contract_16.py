@@ -57,7 +57,8 @@ async def test_the_sdk_provisions(gate: Gate, version: int) -> None:
     answer = await provisioned_by_sdk(gate, version, gate.request("d", **basic, **nulls))
     value = answer["credentialsValue"]
     assert (value["clientId"], value["userName"], value["password"]) == ("C", "U", "")
-    again = await provisioned_by_sdk(gate, version, gate.request("d", **basic))
+    other = {**basic, "username": "V"}
+    again = await provisioned_by_sdk(gate, version, gate.request("d", **other))
     assert (again["status"], again["errorMsg"]) == ("FAILURE", "Failed to provision device!")
     async with mqtt(gate.ports.mqtt, 5) as session:  # it works in another version
         assert await session.connect("C", "U", "") == 0

@@ -99,9 +99,10 @@ DOWN = {"https": ("closed",), "mqtts": ("CONNACK 3",), "coaps": ("alert 80",)}
 
 
 async def test_a_store_that_is_down_during_a_handshake(secured: Secured) -> None:
-    """A factory's device is refused, not as a stranger but for now; one that is known logs in; and
-    when the store is back the newcomer is born as if nothing had been."""
+    """A factory's device is refused, not as a stranger but for now; one that was here before logs
+    in; and when the store is back the newcomer is born as if nothing had been."""
     known = await secured.signed("known")
+    assert await secured.answer("https", known) == "200"
     newcomers = {wire: FACTORY.issue(f"new-{wire}") for wire in SECURE}
     limit_files(secured.house, 4096)
     for wire, identity in newcomers.items():

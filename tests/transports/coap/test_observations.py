@@ -155,11 +155,11 @@ async def test_the_number_goes_round(desk) -> None:
 
 async def test_the_peers_own_format_labels_notifications(desk) -> None:
     """A Content-Format of the registration is that of its answer and its notifications."""
-    observer = await observe(desk, options=[(coap.CONTENT_FORMAT, b"\x3c")])
+    observer = await observe(desk, options=[(coap.CONTENT_FORMAT, b"\x29")])
     observer.notify(body(1))
     observer_answer, notification = (decode(datagram) for datagram, _ in desk.sent)
-    assert option(observer_answer, coap.CONTENT_FORMAT) == b"\x3c"
-    assert option(notification, coap.CONTENT_FORMAT) == b"\x3c"
+    assert option(observer_answer, coap.CONTENT_FORMAT) == b"\x29"
+    assert option(notification, coap.CONTENT_FORMAT) == b"\x29"
 
 
 async def test_a_notification_is_repeated_until_acknowledged(desk) -> None:

@@ -246,7 +246,8 @@ async def test_content_format(desk, reply: Reply, content_format: bytes | None) 
     ("asked", "reply", "expected"),
     [
         (None, Reply(b"{}", format=Format.JSON), b"\x32"),
-        (b"\x3c", Reply(b"{}", format=Format.JSON), b"\x3c"),
+        (b"\x29", Reply(b"{}", format=Format.JSON), b"\x29"),
+        (b"\x3c", Reply(b"{}", format=Format.JSON), b"\x32"),
         (b"", Reply(b"{}", format=Format.JSON), b""),
         (b"123", Reply(b"{}", format=Format.JSON), b"\x32"),
         (b"\x32", Reply(b"\x08\x01", format=Format.PROTOBUF), b"\x2a"),
@@ -258,7 +259,7 @@ async def test_content_format(desk, reply: Reply, content_format: bytes | None) 
 async def test_own_content_format(
     desk, asked: bytes | None, reply: Reply, expected: bytes | None
 ) -> None:
-    """JSON has the request's own label if that had one, else 50; protobuf and bytes are 42."""
+    """JSON has the request's own label if that had one for JSON, else 50; protobuf and bytes are 42."""
     desk.service.reply = reply
     options = [] if asked is None else [(coap.CONTENT_FORMAT, asked)]
     answer = await desk.ask(desk.request(path="plain", options=options))
