@@ -220,6 +220,12 @@ MACHINERY = {
     *(f"gateway.core.pki.{name}" for name in ("authority", "chain", "csr", "issuer", "statements")),
 }
 
+AT_THE_GATE = {
+    *("cbor2", "re2", "zoneinfo"),
+    *("gateway.dialects.thingsboard.cbor", "gateway.dialects.thingsboard.senml"),
+}
+"""What few profiles and few devices need."""
+
 
 def started(folder: Path, **more: str) -> tuple[list[str], set[str]]:
     """Wires and modules of a gateway that just started, in a process of its own."""
@@ -251,6 +257,7 @@ def test_a_gateway_in_the_open_starts_without_the_machinery_of_certificates(tmp_
     wires, modules = started(tmp_path)
     assert wires == ["http", "mqtt", "coap"]
     assert modules.isdisjoint(MACHINERY)
+    assert modules.isdisjoint(AT_THE_GATE)
 
 
 ADMINISTRATION = {

@@ -58,6 +58,7 @@ class Tally(Struct):
 
 
 def import_file(config: Config, wish: Wish) -> None:
+    """Read, prove and write down a whole file, and tell how it went. Raises `ClickException`."""
     with _opened(wish.file) as source:
         try:
             proof = _proven(source, wish.kind)

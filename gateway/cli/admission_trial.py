@@ -101,6 +101,7 @@ def _said(reason: RefusalReason | None) -> str:
 
 
 def print_findings(findings: list[Finding], *, as_json: bool) -> None:
+    """What each rule says, and how it ends."""
     refused = next((one.refused for one in findings if one.refused), None)
     if as_json:
         rules = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
+from functools import wraps
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import click
@@ -86,6 +87,27 @@ class Choice(Struct, frozen=True, kw_only=True):
         state = ApprovalState.WAITING if waiting else None
         found = await queue.all(ApprovalQuery(state=state, profile_id=profile.id))
         return [one for one in found if fnmatchcase(one.name, self.match or "*")]
+
+
+def choice_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The argument and options of a `Choice`, which the command gets as `choice`."""
+
+    @click.argument("devices", nargs=-1, metavar="[DEVICE…]")
+    @click.option("--all", "everybody", is_flag=True, help="All that wait, of one profile.")
+    @click.option("--profile", metavar="PROFILE", help="Whose devices --all means.")
+    @click.option("--match", metavar="PATTERN", help="With --all: names like this (`*`, `?`).")
+    @wraps(command)
+    def chosen(
+        devices: tuple[str, ...],
+        everybody: bool,
+        profile: str | None,
+        match: str | None,
+        **others: Any,
+    ) -> None:
+        choice = Choice(names=devices, everybody=everybody, profile=profile, match=match)
+        command(choice=choice, **others)
+
+    return chosen
 
 
 async def _the_approval(queue: Queue, name: str) -> Approval:

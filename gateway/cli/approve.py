@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.approval_run import Choice, decide, plain_approval, told
+from gateway.cli.approval_run import Choice, choice_options, decide, plain_approval, told
 from gateway.cli.options import (
     config_option,
     json_option,
@@ -19,18 +19,12 @@ from gateway.core.approvals import Approvals
 
 
 @click.command()
-@click.argument("devices", nargs=-1, metavar="[DEVICE…]")
-@click.option("--all", "everybody", is_flag=True, help="All that wait, of one profile.")
-@click.option("--profile", metavar="PROFILE", help="Whose devices --all means.")
-@click.option("--match", metavar="PATTERN", help="With --all: names like this (`*`, `?`).")
+@choice_options
 @yes_option
 @config_option
 @json_option
 def command(
-    devices: tuple[str, ...],
-    everybody: bool,
-    profile: str | None,
-    match: str | None,
+    choice: Choice,
     yes: bool,
     config_path: Path | None,
     as_json: bool,
@@ -47,7 +41,6 @@ def command(
       gatehouse approve 17
       gatehouse approve --all --profile water-meter --match 'cellar-*'
     """
-    choice = Choice(names=devices, everybody=everybody, profile=profile, match=match)
     config = read_config(config_path)
     changed = run(decide(config, choice, "approve", Approvals.approve, yes=yes, waiting=True))
     if as_json:

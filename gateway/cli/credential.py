@@ -30,7 +30,7 @@ from gateway.cli.options import (
 )
 from gateway.clock import now_ms
 from gateway.config import Config
-from gateway.core.model import DeviceCredentials, Revoked
+from gateway.core.model import DeviceCredentials
 from gateway.core.pki.model import CertificateRecord, CertificateState, RevocationReason
 from gateway.core.ports import KnownCredentials
 
@@ -233,8 +233,6 @@ def revoke(
 async def _revoke_device(config: Config, name: str, reason: RevocationReason, *, yes: bool) -> None:
     async with open_desk(config) as (_, registry, custody):
         known = await the_device(registry, name)
-        if isinstance(known.credentials, Revoked):
-            raise _revoked_already(known.device.name)
         question = f"Take all credentials of {shown(known.device.name)} back?"
         confirm(question, yes=yes)
         if not await custody.revoke(known, reason):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.approval_run import Choice, decide, plain_approval, told
+from gateway.cli.approval_run import Choice, choice_options, decide, plain_approval, told
 from gateway.cli.options import (
     config_option,
     json_option,
@@ -19,19 +19,13 @@ from gateway.core.approvals import Approvals
 
 
 @click.command()
-@click.argument("devices", nargs=-1, metavar="[DEVICE…]")
-@click.option("--all", "everybody", is_flag=True, help="All that wait, of one profile.")
-@click.option("--profile", metavar="PROFILE", help="Whose devices --all means.")
-@click.option("--match", metavar="PATTERN", help="With --all: names like this (`*`, `?`).")
+@choice_options
 @click.option("--forget", is_flag=True, help="Clear their places instead, whatever was decided.")
 @yes_option
 @config_option
 @json_option
 def command(
-    devices: tuple[str, ...],
-    everybody: bool,
-    profile: str | None,
-    match: str | None,
+    choice: Choice,
     forget: bool,
     yes: bool,
     config_path: Path | None,
@@ -49,7 +43,6 @@ def command(
       gatehouse deny --all --profile water-meter --match 'test-*'
       gatehouse deny meter-3 --forget
     """
-    choice = Choice(names=devices, everybody=everybody, profile=profile, match=match)
     config = read_config(config_path)
     verb, by = ("forget", Approvals.forget) if forget else ("deny", Approvals.deny)
     changed = run(decide(config, choice, verb, by, yes=yes, waiting=not forget))

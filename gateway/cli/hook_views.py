@@ -27,6 +27,7 @@ def row(hooked: Hooked) -> tuple[str, ...]:
 
 
 def plain_line(hooked: Hooked) -> dict[str, Any]:
+    """A profile's hooks and what waits for them, for --json."""
     profile, backlog = hooked.profile, hooked.backlog
     before, after = profile.policy.before, profile.policy.after
     return {
@@ -47,6 +48,7 @@ def dead_row(one: DeadDelivery, profile: str) -> tuple[str, ...]:
 
 
 def plain_dead(one: DeadDelivery, profile: str) -> dict[str, Any]:
+    """An event that could not be told, for --json."""
     return {
         "seq": one.seq,
         "profile": profile,

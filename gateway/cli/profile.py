@@ -301,6 +301,11 @@ def rotate_secret(
 async def _rotate(config: Config, name: str, *, key_too: bool) -> FleetTicket:
     async with open_for_people(config, make=has_profile_files(config)) as registry:
         old = await the_ticket(registry, name)
+        if old.revoked_at is not None:
+            raise click.ClickException(
+                f"the secret of profile {shown(name)} was revoked, and another one in its place "
+                f"would admit nobody. Add one: `gatehouse secret add {shlex.quote(name)} LABEL`."
+            )
         _refuse_if_from_file(config, old.profile, key_too=key_too)
         ticket = await registry.rotate_secret(old.profile, key_too=key_too)
         if ticket is None:

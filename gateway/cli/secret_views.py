@@ -114,6 +114,7 @@ def borne_row(device: Borne) -> tuple[str, ...]:
 
 
 def plain_borne(device: Borne) -> dict[str, Any]:
+    """A device that a secret bore, for --json."""
     return {
         "device": device.name,
         "device_id": device.id,

@@ -24,6 +24,8 @@ _MAC: Final = re.compile(
 
 
 class EntryKind(StrEnum):
+    """By what a list knows a device."""
+
     NAME = "name"
     SERIAL = "serial"
     MAC = "mac"

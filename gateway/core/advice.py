@@ -150,9 +150,9 @@ ADVICE: Final[Mapping[R, tuple[str, str]]] = {
         "Give the device another secret of its profile; `gatehouse secret list` shows them.",
     ),
     R.SECRET_QUARANTINED: (
-        "the fleet secret it showed is in quarantine, with the devices that came by it",
+        "the fleet secret it showed, or came by before, is in quarantine with all that came by it",
         "Once it is known to be safe: `gatehouse secret release LABEL`; else give the device "
-        "another secret.",
+        "another secret, and remove what is there by its name: `gatehouse device remove DEVICE`.",
     ),
     R.SECRET_USED_UP: (
         "as many devices came by the fleet secret it showed as may",

@@ -22,8 +22,8 @@ who shares their address, or forges it in a datagram, must not keep them out. So
   counts, so that whoever does not wait is shut out all the sooner. When the door to a key is shut,
   nothing is looked at but one request in `PEEK_MS`: that is nothing to who guesses, and opens the
   door to a fleet whose address a guesser shares, as soon as one of its devices has its turn.
-- Datagrams that prove no address are counted apart (`origin_of`): who forges addresses shuts out
-  nobody who comes over TCP or TLS.
+- What is wrong in datagrams that prove no address is counted apart (`origin_of`): who forges
+  addresses shuts out nobody who comes over TCP or TLS.
 - Keys that exist and keys that do not are counted alike, so that waits tell nobody which do; but
   apart, so that inventing keys makes nothing forgotten about those that exist.
 
@@ -50,6 +50,7 @@ K = TypeVar("K")
 
 PEEK_MS = 10_000
 """How often one request is looked at while the door to its key is shut."""
+_UNSURE = "?"
 _SEVERAL = 3
 """Different wrong ones of an address for a key, above which it concerns it what others guess."""
 _SUBNET_BYTES = 8
@@ -167,11 +168,28 @@ class _Tallies(Generic[K]):
             self._known.move_to_end(name)
         return tally
 
-    def is_new(self, name: K, now: int) -> bool:
+
+class _Seen:
+    """What was heard of lately, and when (ms), the last at the end."""
+
+    __slots__ = ("_known", "_rule")
+
+    def __init__(self, rule: Leniency) -> None:
+        self._known: OrderedDict[bytes, int] = OrderedDict()
+        self._rule = rule
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def is_new(self, name: bytes, now: int) -> bool:
         """Whether `name` was not heard of lately; it is now."""
-        tally = self.of(name, now)
-        tally.count += 1
-        return tally.count == 1
+        known = self._known
+        at = known.get(name)
+        if at is None and len(known) >= self._rule.most:
+            known.popitem(last=False)
+        known[name] = now
+        known.move_to_end(name)
+        return at is None or now - at > self._rule.forget_s * 1000
 
 
 class _Book:
@@ -182,10 +200,10 @@ class _Book:
     def __init__(self, rule: Leniency) -> None:
         self.places: _Tallies[bytes] = _Tallies(rule)
         """Keys at addresses."""
-        self.pairs: _Tallies[bytes] = _Tallies(rule)
+        self.pairs = _Seen(rule)
         """Pairs at addresses: whether one is new there."""
         self.keys: _Tallies[bytes] = _Tallies(rule)
-        self.guessed: _Tallies[bytes] = _Tallies(rule)
+        self.guessed = _Seen(rule)
         """Pairs from anywhere: whether one is new for its key."""
 
     def __len__(self) -> int:
@@ -216,7 +234,7 @@ class Guesses:
         """What has to be waited for there before `proof` may be shown."""
         if self._addresses.get(origin, now) is None:
             return _FREE  # nothing wrong came from there: nearly everybody
-        if self._right.get((origin, proof.key.reveal()), now) is not None:
+        if self._right.get((_home(origin), proof.key.reveal()), now) is not None:
             return _FREE
         where, key = self._digest(origin, proof.key), self._digest("", proof.key)
         for book in (self._known, self._strange):
@@ -237,8 +255,8 @@ class Guesses:
         at_address = self._addresses.of(origin, now)
         place = book.places.of(self._digest(origin, proof.key), now)
         for_key = book.keys.of(self._digest("", proof.key), now)
-        beside = self._right.get((origin, proof.key.reveal()), now)
-        proven = self._proven.get(origin, now) is not None
+        beside = self._right.get((_home(origin), proof.key.reveal()), now)
+        proven = self._proven.get(_home(origin), now) is not None
         shut: list[Shut | None] = []
         if book.pairs.is_new(self._digest(origin, proof), now):
             whom = Whom.PLACE if beside is None else Whom.NOBODY
@@ -253,12 +271,13 @@ class Guesses:
 
     def right(self, origin: str, proof: ProvisionKey, now: int) -> None:
         """`proof` is right. No count of anything wrong is changed by it."""
-        name = origin, proof.key.reveal()
+        home = _home(origin)
+        name = home, proof.key.reveal()
         known = self._right.get(name, now)
         if known is not None and 0 <= now - known.at < _LATELY_MS:
             return  # most, of a fleet behind one address
         self._right.of(name, now)
-        self._proven.of(origin, now)
+        self._proven.of(home, now)
 
     def _count(self, tally: _Tally, whom: Whom, now: int) -> Shut | None:
         """One more; its wait begins now."""
@@ -304,7 +323,12 @@ def origin_of(peer: Peer) -> str:
     """Whose a request is: of its address (`subnet_of`), and of one that may be forged apart."""
     host = host_of(peer)
     origin = _subnet(host) if ":" in host else host
-    return f"{origin}?" if peer.wire is Wire.COAP else origin
+    return f"{origin}{_UNSURE}" if peer.wire is Wire.COAP else origin
+
+
+def _home(origin: str) -> str:
+    """Where right ones come from: who knows a secret has no need to forge an address."""
+    return origin.removesuffix(_UNSURE)
 
 
 def host_of(peer: Peer) -> str:

@@ -1,6 +1,6 @@
 """Tickets, for the people and programs that onboard devices one by one.
 
-What is issued here is claimed in `gateway.core.provisioning`.
+What is issued here is claimed in `gateway.core.token_claims`.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ _WEIGHT = 256
 """Of a change of thousands of entries: it shares a transaction with few others."""
 
 
-class AddEntries(SingleDecision[int]):
-    """Gives how many were not there before. Raises `Conflict` (GONE)."""
+class _OfEntries(SingleDecision[int]):
+    """About entries of one list of a profile; `event` is told if any was concerned."""
 
     __slots__ = ("denied", "entries", "event", "profile_id")
 
@@ -32,6 +32,12 @@ class AddEntries(SingleDecision[int]):
         self.denied = denied
         self.entries = entries
         self.event = event
+
+
+class AddEntries(_OfEntries):
+    """Gives how many were not there before. Raises `Conflict` (GONE)."""
+
+    __slots__ = ()
 
     async def decide(self, tx: Transaction) -> int:
         if not await tx.fetch("living_profile", self.profile_id):
@@ -45,20 +51,10 @@ class AddEntries(SingleDecision[int]):
         return added
 
 
-class RemoveEntries(SingleDecision[int]):
+class RemoveEntries(_OfEntries):
     """Gives how many were there."""
 
-    __slots__ = ("denied", "entries", "event", "profile_id")
-
-    weight = _WEIGHT
-
-    def __init__(
-        self, profile_id: int, denied: bool, entries: Sequence[Entry], event: Event
-    ) -> None:
-        self.profile_id = profile_id
-        self.denied = denied
-        self.entries = entries
-        self.event = event
+    __slots__ = ()
 
     async def decide(self, tx: Transaction) -> int:
         place, removed = (self.profile_id, int(self.denied)), 0

@@ -111,9 +111,11 @@ DELETE FROM device WHERE id = ?1 RETURNING name;
 
 -- claim_device
 -- With the digest of fresh credentials, or NULL for those it has, unless they were revoked. One that
--- is suspended stays so: whoever has its credentials came with a secret that is in quarantine.
+-- is suspended stays so: whoever has its credentials came with a secret that is in quarantine. Its
+-- time (burn-in) begins the first time alone: one that somebody keeps stays, however often it comes.
 UPDATE device SET provision_state = 'provisioned', ticket_id = ?5, provisioned_at = ?6,
-       expires_at = coalesce(?7, expires_at)
+       expires_at = CASE WHEN ticket_id IS NULL AND provisioned_at IS NULL
+                         THEN coalesce(?7, expires_at) ELSE expires_at END
  WHERE organisation_id = ?1 AND profile_id = ?2 AND name = ?3 AND provision_state IS NULL
    AND NOT EXISTS (SELECT 1 FROM credentials other
                     WHERE other.digest = ?4 AND other.device_id <> device.id)

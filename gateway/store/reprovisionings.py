@@ -209,8 +209,9 @@ class ReprovisionDevice(SingleDecision[Provisioned | Repeated | Refused]):
 def _told_apart(order: Reprovision) -> bool:
     """Whether credentials that are looked up alike tell themselves from the older by a password."""
     old, new = order.known.credentials, order.credentials
-    both = isinstance(old, MqttBasic) and isinstance(new, MqttBasic)
-    return both and bool(old.password and new.password) and old.password != new.password
+    if not (isinstance(old, MqttBasic) and isinstance(new, MqttBasic)):
+        return False
+    return bool(old.password and new.password) and old.password != new.password
 
 
 class ForgetReadings(SingleDecision[bool]):

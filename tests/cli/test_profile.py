@@ -148,6 +148,11 @@ def test_a_rotated_secret_is_new_and_the_key_is_not(shell: Any) -> None:
     assert revealed["provision_key"] != first[0]
     assert (revealed["provision_key"], revealed["provision_secret"]) == secret_of(shell, "demo")
 
+    shell.ok("secret", "revoke", "default", "--profile", "demo", "--yes")
+    refused = shell("profile", "rotate-secret", "demo")
+    assert refused.exit_code == 1
+    assert "gatehouse secret add demo" in refused.stderr
+
 
 @pytest.mark.parametrize("value", ['"written-in-the-file"', '{ env = "FILE_SECRET" }'])
 def test_a_secret_that_a_file_sets_is_not_rotated(shell: Any, value: str) -> None:

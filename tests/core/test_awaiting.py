@@ -9,6 +9,7 @@ from msgspec import structs
 
 from gateway.core.approvals import ApprovalQuery, Approvals
 from gateway.core.awaiting import Awaiting, backoff_s
+from gateway.core.gates import Gates
 from gateway.core.model import (
     Actor,
     Admission,
@@ -22,7 +23,7 @@ from gateway.core.model import (
     Refused,
     Wire,
 )
-from gateway.core.provisioning import Gates, Provisioner
+from gateway.core.provisioning import Provisioner
 from gateway.store.sql_approvals import SqlApprovals
 
 ASKING = Policy(admission=Admission(approval=True, approval_backoff_s=100))

@@ -156,6 +156,7 @@ def test_who_forges_the_address_of_datagrams_shuts_out_nobody_over_tcp(gate: Gat
     gate.guess(50, forged)
     assert gate.show(RIGHT, real) == -1
     assert gate.show(pair("wrong"), real) == 0
+    assert gate.show(pair("wrong again"), forged) == 0, "a right one came from there"
 
 
 def test_a_dozen_wrong_ones_of_each_sort_mixed_with_right_ones_never_wait() -> None:

@@ -143,7 +143,7 @@ async def test_a_hook_is_asked_about_a_factory_certificate_once(store, clock, to
     assert await house.devices() == ["pump-7"]
     known = await house.registrar.find_device("pump-7")
     attributes = await house.registrar.device_attributes(known.device.id)
-    assert [(one.key, one.value) for one in attributes] == [("hall", 3)]
+    assert ("hall", 3) in [(one.key, one.value) for one in attributes]
     assert [one["deviceName"] for one in asked] == ["dev-1", "dev-1"]
     assert asked[0]["credentialsType"] == "X509_CERTIFICATE"
     assert asked[0]["provisionType"] == "X509_CERTIFICATE_CHAIN"

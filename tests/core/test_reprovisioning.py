@@ -37,6 +37,7 @@ from gateway.core.model import (
     WithoutNonce,
 )
 from gateway.core.ports import Terms
+from gateway.core.provisioning import Provisioner
 from gateway.core.reprovisioning import Reprovisioner
 from gateway.store.retention import Retention
 from gateway.store.sql_approvals import SqlApprovals
@@ -61,16 +62,20 @@ class House:
         self.store = store = certified.store
         self.access = Access(store, clock)
         self.awaiting = Awaiting(SqlApprovals(store))
-        self.provisioner = certified.provisioner
-        self.provisioner._gates = Gates(
+        self.reprovisioner = Reprovisioner(
+            SqlReprovisionings(store),
+            clock=clock,
+            new_token=tokens,
             awaiting=self.awaiting,
-            reprovisioner=Reprovisioner(
-                SqlReprovisionings(store),
-                clock=clock,
-                new_token=tokens,
-                awaiting=self.awaiting,
-                certifier=certified.certifier,
-            ),
+            certifier=certified.certifier,
+        )
+        self.provisioner = Provisioner(
+            store,
+            clock=clock,
+            new_token=tokens,
+            readable=lambda text: True,
+            certifier=certified.certifier,
+            gates=Gates(awaiting=self.awaiting, reprovisioner=self.reprovisioner),
         )
 
     async def ask(self, fleet, name="meter", **fields):
@@ -292,7 +297,7 @@ async def test_one_that_is_suspended_meanwhile_stays_so(house, open_fleet, clock
     fleet = await open_fleet()
     old = token(await house.born(fleet))
     other = structs.replace(fleet.ticket, id=fleet.ticket.id + 1)
-    reprovisioner = house.provisioner._gates.reprovisioner
+    reprovisioner = house.reprovisioner
     reprovision = reprovisioner._store.reprovision
 
     async def late(order):

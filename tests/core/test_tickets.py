@@ -151,7 +151,7 @@ async def test_a_profile_that_went_meanwhile_gets_no_device(ground):
     issued = await ground.issue()
     template = await OneTemplate(ground.registry).named("meter", "/1/")
     await ground.registry.remove_profile(template.profile)
-    ground.provisioner._templates = _Found(template)
+    ground.provisioner._tokens._templates = _Found(template)
     assert await ground.claim(issued.token) == Refused(RefusalReason.UNKNOWN_TEMPLATE)
     assert len(await ground.tickets.waiting(ground.actor)) == 1
 

@@ -9,7 +9,7 @@ from typing import Any
 import cbor2
 import pytest
 from inside import Gate, NewGate
-from wires import POST, PUBACK, HttpReply, Mqtt, coap, dotted, http, http_request, mqtt
+from wires import GET, POST, PUBACK, HttpReply, Mqtt, coap, dotted, http, http_request, mqtt
 
 from gateway.core.model import DeviceProfile, EventKind, Policy, ProvisionType, Secret
 from gateway.core.refusals import REFUSALS
@@ -218,6 +218,37 @@ async def test_a_wrong_secret_shown_again_and_again_is_answered_as_by_thingsboar
         assert (await over_coap(gate, asked)).payload == NOT_FOUND
         assert (await over_mqtt(gate, asked, 4 + turn % 2))[1] == NOT_FOUND
     assert (await over_http(gate, gate.request("x"))).status == 200
+
+
+async def test_who_tries_a_new_gateway_out_is_never_told_to_wait(gate: Gate) -> None:
+    """A dozen wrong secrets, and a dozen wrong keys, before and between right ones, from one
+    address: each is told what ThingsBoard tells."""
+    for number in range(12):
+        for member in ("provisionDeviceSecret", "provisionDeviceKey"):
+            wrong = gate.request("x") | {member: f"wrong-{number}"}
+            reply = await over_http(gate, wrong)
+            assert (reply.status, reply.body) == (200, NOT_FOUND)
+            assert (await over_coap(gate, wrong)).payload == NOT_FOUND
+        if number >= 6:
+            reply = await over_http(gate, gate.request(f"m-{number}"))
+            assert json.loads(reply.body)["status"] == "SUCCESS"
+
+
+async def test_asking_for_problems_changes_nothing_elsewhere(gate: Gate) -> None:
+    """CoAP's Accept 257, and HTTP's, with a success and with another resource."""
+    message = await over_coap(gate, gate.request("a"), accept=257)
+    assert (dotted(message), message.opt.content_format) == ("2.01", 50)
+    token = json.loads(message.payload)["credentialsValue"]
+    async with coap(gate.ports.coap) as device:
+        told = await device.ask(GET, f"/api/v1/{token}/attributes", accept=257)
+        plain = await device.ask(GET, f"/api/v1/{token}/attributes")
+    assert (told.code, told.payload, told.opt.content_format) == (
+        plain.code,
+        plain.payload,
+        plain.opt.content_format,
+    )
+    reply = await over_http(gate, gate.request("b"), ASKS)
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
 
 
 async def test_too_many_are_told_to_wait_and_served_when_they_have(new_gate: NewGate) -> None:

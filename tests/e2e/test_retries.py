@@ -150,7 +150,7 @@ STRANGERS: tuple[dict[str, Any], ...] = (
 
 async def test_no_second_asker_is_given_it(gate: Gate) -> None:
     """Whatever of the request differs, on every wire and in the form of 2020: another nonce, none,
-    a credential, another secret of the profile, another profile. Outer spaces of a name are none."""
+    a credential, another secret of the profile, another profile. Outer spaces are no difference."""
     await with_policy(gate, "other")
     await with_policy(gate, "adopting", pre_provision_allowed=True)
     services = open_services(gate.gateway.store)

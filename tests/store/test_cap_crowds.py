@@ -36,7 +36,9 @@ BOSS = Actor(
 MOST = 12
 
 
-async def test_a_crowd_at_two_gateways_leaves_the_count_right(stores, keep_profile, newcomer, clock):
+async def test_a_crowd_at_two_gateways_leaves_the_count_right(
+    stores, keep_profile, newcomer, clock
+):
     """Births, devices entered and imported by operators, removals and names that are taken, all at
     once: afterwards as many are born as there is room for, counted from the devices themselves."""
     profile = await keep_profile(stores[0], kind=ProvisionType.ALLOW_CREATE_NEW_DEVICES)

@@ -152,6 +152,31 @@ async def test_a_profile_file_keeps_its_pair(secrets, new_fleet, registry, enter
     assert (await registry.ticket(fleet.profile)).label == "default"
 
 
+@pytest.mark.parametrize("pair", ["none", "the same", "another"])
+async def test_a_profile_file_brings_no_secret_back(secrets, new_fleet, registry, enter, pair):
+    """One that was revoked, or is in quarantine, stays so whatever the file says, and no other is
+    made in its place; nor does a rotation of what the file had open the door."""
+    fleet = await new_fleet()
+    key, secret = fleet.ticket.key, fleet.ticket.secret
+    given = {
+        "none": {},
+        "the same": {"key": key, "secret": secret},
+        "another": {"key": Secret("another-key-0001"), "secret": Secret("another-secret-0001")},
+    }[pair]
+    for end in (secrets.quarantine, secrets.revoke):
+        await end(OPERATOR, fleet.ticket)
+        changed = structs.replace(fleet.profile, description=end.__name__)
+        await registry.save_profile(ProfileDraft(profile=changed, **given))
+        (ticket,) = await secrets.listed(OPERATOR)
+        for shown in (ticket, fleet.ticket):
+            assert not isinstance(await enter(shown, "a"), Provisioned)
+    await registry.rotate_secret(fleet.profile, key_too=True)
+    (ticket,) = await secrets.listed(OPERATOR)
+    assert await enter(ticket, "a") is RefusalReason.SECRET_REVOKED
+    other = await secrets.add(OPERATOR, fleet.profile, "b")
+    assert isinstance(await enter(other, "a"), Provisioned)
+
+
 async def test_what_a_secret_bore(secrets, new_fleet, enter, clock, store):
     """Births and claims, page by page, since a time; other secrets' are not among them."""
     fleet = await new_fleet(pre_provision_allowed=True)

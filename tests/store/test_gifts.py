@@ -185,6 +185,32 @@ async def test_devices_whose_time_is_over_go_with_all_they_had(
     assert len(await told(EventKind.DEVICE_EXPIRE)) == 3
 
 
+async def test_the_time_of_a_device_begins_once(store, registrar, new_fleet, born, clock, event):
+    """One that was kept, or is armed again, does not begin its burn-in anew; one that was added
+    before it came begins it with its claim."""
+    fleet = await new_fleet()
+    over = clock.now + 1000
+
+    async def claim(name):
+        told = event(EventKind.DEVICE_PROVISION)
+        terms = Terms(ticket_id=fleet.ticket.id, expires_at=clock.now + 5000)
+        result = await store.claim_device(fleet.profile, name, told, terms=terms)
+        assert isinstance(result, Provisioned), result
+
+    kept, again = [
+        await born(fleet, name, ticket_id=fleet.ticket.id, expires_at=over)
+        for name in ("kept", "again")
+    ]
+    added = await fleet.waiting("added")
+    assert await registrar.keep_device(kept.id, None, event(EventKind.DEVICE_KEEP))
+    for device in (kept, again):
+        assert await registrar.rearm_device(device.id, event(EventKind.DEVICE_REARM))
+    for name in ("kept", "again", "added"):
+        await claim(name)
+    found = [await registrar.expires_at(one.id) for one in (kept, again, added)]
+    assert found == [None, over, clock.now + 5000]
+
+
 async def test_many_go_in_steps(store, registrar, new_fleet, born, clock, monkeypatch):
     """More than one step takes are all gone after one sweep; their names are free again."""
     from gateway.store import retention

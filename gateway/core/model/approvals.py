@@ -18,6 +18,8 @@ class ApprovalKind(StrEnum):
 
 
 class ApprovalState(StrEnum):
+    """What an operator said of a device."""
+
     WAITING = "waiting"
     APPROVED = "approved"
     """It stands until the device comes and is provisioned, and is gone then."""

@@ -41,7 +41,9 @@ The contract is kept to the byte, except for these differences, each on purpose:
   body. ThingsBoard answers NOT_FOUND for ever.
 - Extensions that do nothing unless a request or a profile asks for them: `nonce`, `oldCredential`,
   `claimCode`, `hardware` and `dryRun` in a provisioning request; a status PENDING, rates of
-  provisioning, refusals in detail, and further members of a success.
+  provisioning, refusals in detail, further members of a success. Members by these names of
+  another form than ours are ignored as any others are; only a `dryRun` that is neither true nor
+  false is a bad payload.
 - A pre-provisioned device is claimed by one conditional UPDATE: of any number of simultaneous
   requests exactly one succeeds. ThingsBoard reads the state and then saves it.
 - Key and secret never reach an event, an audit line or a log.

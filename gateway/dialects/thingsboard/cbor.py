@@ -32,7 +32,8 @@ from gateway.wire.call import BadPayload, Format
 MOST_DEPTH: Final = 64
 """Maps and arrays that stand in each other."""
 MOST_ITEMS: Final = 40_000
-"""Keys and values, maps and arrays of one message: what is looked through in some milliseconds."""
+"""Keys and values, maps and arrays of one message, and the pieces of texts and fractions: what is
+looked through in some ten milliseconds."""
 
 _SELF_DESCRIBED: Final = b"\xd9\xd9\xf7"
 _DECIMAL: Final = 4
@@ -104,6 +105,7 @@ class _Scan:
     def __init__(self, body: bytes, *, senml: bool) -> None:
         self._body = body
         self._at = 0
+        self._items = 0
         self._senml = senml
         self._open: list[_Open] = []
         self._inside = _Open(_ENDLESS)
@@ -112,15 +114,19 @@ class _Scan:
     def run(self) -> None:
         """Raises `BadPayload` unless the message is one that may be decoded."""
         try:
-            for _ in range(MOST_ITEMS):
-                if self._item() and self._closed():
-                    break
-            else:
-                raise _malformed(f"the payload has more than {MOST_ITEMS} items")
+            self._count()
+            while not (self._item() and self._closed()):
+                self._count()
         except IndexError:
             raise _malformed() from None  # it ends too early
         if self._at != len(self._body):
             raise _malformed("something stands behind the CBOR item")
+
+    def _count(self) -> None:
+        """One more: an item, or a piece of one."""
+        self._items += 1
+        if self._items > MOST_ITEMS:
+            raise _malformed(f"the payload has more than {MOST_ITEMS} items")
 
     def _item(self) -> bool:
         """Read one. True when something is complete with it."""
@@ -182,6 +188,7 @@ class _Scan:
             return
         pieces = []
         while (first := self._body[self._at]) != _BREAK:
+            self._count()
             kind, _, length = self._head(first)
             if kind != major or length == _ENDLESS:
                 raise _malformed()
@@ -194,6 +201,7 @@ class _Scan:
         if self._head(self._body[self._at])[::2] != (_ARRAY, 2):
             raise _malformed(_NO_FRACTION)
         for _ in range(2):
+            self._count()
             if self._head(self._body[self._at])[0] not in (_UNSIGNED, _NEGATIVE):
                 raise _malformed(_NO_FRACTION)
 

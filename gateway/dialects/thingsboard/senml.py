@@ -33,8 +33,8 @@ RELATIVE_S: Final = 2**28
 """A time below it is counted from now (section 4.5.3)."""
 MOST_S: Final = 10**11
 """A time in seconds that is meant: the year 5138."""
-MOST_NUMBER: Final = 10**308
-"""Numbers are a double's (section 4.3), though whole ones may be longer than it is exact."""
+MOST_WHOLE: Final = 10**308
+"""Whole numbers that can be added to a double."""
 SUM: Final = ".sum"
 
 _LABELS: Final = dict(
@@ -47,6 +47,7 @@ _BASES: Final = frozenset({"bver", "bn", "bt", "bu", "bv", "bs"})
 _VALUES: Final = ("v", "vs", "vb", "vd")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:./_-]*").fullmatch
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*={0,2}").fullmatch
+_TOO_LONG: Final = f"a name must have at most {MOST_KEY_CHARACTERS} characters"
 _NO_PACK: Final = "a SenML pack is an array of one or more records"
 _LEAST_INT64, _PAST_INT64 = -(2**63), 2**63
 
@@ -156,7 +157,7 @@ class _Bases:
         if self._version is None or "bver" in record:
             self._check_version(record.get("bver", VERSION))
         if "bn" in record:
-            self._name = _text(record, "bn")
+            self._name = _short(_text(record, "bn"))
         if "bu" in record:
             self._unit = _text(record, "bu")
         if "bt" in record:
@@ -176,7 +177,7 @@ class _Bases:
         self._version = version
 
     def _whole_name(self, record: Record) -> str:
-        name = self._name + _text(record, "n")
+        name = _short(self._name + _text(record, "n"))
         if not _NAME(name):
             raise BadPayload(
                 "a name begins with a letter or digit, and has letters, digits and -:./_ alone"
@@ -218,13 +219,21 @@ def _text(record: Record, member: str) -> str:
     return found
 
 
+def _short(name: str) -> str:
+    """A name no longer than a key. Looked at before anything is made of it: a base name stands
+    before each of thousands."""
+    if len(name) > MOST_KEY_CHARACTERS:
+        raise BadPayload(_TOO_LONG)
+    return name
+
+
 def _number(record: Record, member: str) -> int | float | None:
     if member not in record:
         return None
     found = record[member]
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise BadPayload(f"{member} must be a number")
-    if abs(found) > MOST_NUMBER:
+    if isinstance(found, int) and abs(found) > MOST_WHOLE:
         raise BadPayload("a number is too large")
     return found
 
@@ -270,7 +279,5 @@ def _keyed(resolved: list[_Resolved]) -> list[Reading]:
     for one in resolved:
         several = len(units[one.name]) > 1 and one.unit
         key = f"{one.name}:{one.unit}" if several else one.name
-        if len(key) > MOST_KEY_CHARACTERS:
-            raise BadPayload(f"a name must have at most {MOST_KEY_CHARACTERS} characters")
-        readings.append(Reading(one.ts, key, one.value))
+        readings.append(Reading(one.ts, _short(key), one.value))
     return readings

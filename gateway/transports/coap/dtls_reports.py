@@ -35,6 +35,18 @@ _ALERTS: Final = {
     RefusalReason.OVERSIZED_CHAIN: wire.BAD_CERTIFICATE,
     RefusalReason.PATH_TOO_LONG: wire.BAD_CERTIFICATE,
     RefusalReason.WRONG_USAGE: wire.BAD_CERTIFICATE,
+    # The certificate is good, and its device may not come, or not now.
+    RefusalReason.NETWORK_NOT_ALLOWED: wire.ACCESS_DENIED,
+    RefusalReason.OUTSIDE_HOURS: wire.ACCESS_DENIED,
+    RefusalReason.NOT_ON_ALLOW_LIST: wire.ACCESS_DENIED,
+    RefusalReason.ON_DENY_LIST: wire.ACCESS_DENIED,
+    RefusalReason.PROFILE_FULL: wire.ACCESS_DENIED,
+    RefusalReason.ORGANISATION_FULL: wire.ACCESS_DENIED,
+    RefusalReason.APPROVAL_PENDING: wire.ACCESS_DENIED,
+    RefusalReason.APPROVAL_DENIED: wire.ACCESS_DENIED,
+    RefusalReason.TOO_MANY_REQUESTS: wire.ACCESS_DENIED,
+    RefusalReason.DENIED_BY_HOOK: wire.ACCESS_DENIED,
+    RefusalReason.HOOK_FAILED: wire.ACCESS_DENIED,
 }
 
 

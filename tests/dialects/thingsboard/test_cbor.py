@@ -181,6 +181,11 @@ def test_bounds() -> None:
     with pytest.raises(BadPayload, match="items"):
         loads(cbor2.dumps([0] * most))
     assert len(loads(cbor2.dumps([0] * (most - 1)))) == most - 1
+    for kind, piece in ((0x7F, b"\x60"), (0x5F, b"\x40")):
+        with pytest.raises(BadPayload, match="items"):  # a text in pieces, and bytes in pieces
+            loads(bytes([kind]) + piece * most + b"\xff", senml=True)
+    with pytest.raises(BadPayload, match="items"):
+        loads(b"\x9f" + b"\xc4\x82\x00\x00" * (most // 3) + b"\xff", senml=True)
     for sent in ({str(n): n for n in range(101)}, [{}] * 101, [{"a": 1, "b": 2}] * 51):
         with pytest.raises(BadPayload, match="at most 100"):
             readings(sent)

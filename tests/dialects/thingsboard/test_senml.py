@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
@@ -176,6 +177,7 @@ def test_the_example_in_cbor() -> None:
         ({"bv": 20.5, "v": 3}, (NOW, 23.5)),
         ({"v": 2**63 - 1, "bv": 1}, (NOW, "9223372036854775808")),
         ({"v": 2**64 - 1}, (NOW, "18446744073709551615")),
+        ({"v": 1.5e308}, (NOW, 1.5e308)),
         ({"bv": 20}, (NOW, 20)),  # a value that is not there is zero
         ({"bv": 20, "vb": True}, (NOW, True)),
         ({"v": 1, "ut": 600}, (NOW, 1)),
@@ -212,6 +214,8 @@ def test_sums_are_readings_of_their_own() -> None:
         ([{"n": "-x", "v": 1}], "a name"),
         ([{"n": "a b", "v": 1}], "a name"),
         ([{"n": "x" * 256, "v": 1}], "255"),
+        ([{"bn": "x" * 256}], "255"),
+        ([{"bn": "x" * 200, "n": "x" * 56, "v": 1}], "255"),
         ([{"bn": 5, "v": 1}], "bn must be a text"),
         ([{"n": "x", "v": 1, "vs": "y"}], "more than one value"),
         ([{"n": "x", "v": "1"}], "v must be a number"),
@@ -262,6 +266,15 @@ def test_numbers_of_json_may_be_long() -> None:
     for wrong in (b'"v":%d' % 10**309, b'"v":1,"t":%d' % 10**300, b'"v":1,"bt":1e308,"t":1e308'):
         with pytest.raises(BadPayload):
             decode_senml(b'[{"n":"x",%b}]' % wrong, NOW, max_values=9, cbor=False)
+
+
+def test_a_long_base_name_is_not_copied_before_each_record() -> None:
+    """A message of a mebibyte must not keep others waiting for seconds."""
+    pack = json.dumps([{"bn": "a" * 500_000, "n": "b", "v": 1}] + [{"v": 1}] * 9_000).encode()
+    begun = time.process_time()
+    with pytest.raises(BadPayload, match="255"):
+        decode_senml(pack, NOW, max_values=10_000, cbor=False)
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,8 @@ class RemovedAnswer(Struct, rename="camel"):
 
 
 class KindsAnswer(Struct, rename="camel"):
+    """How many of each kind."""
+
     name: int
     serial: int
     mac: int

@@ -90,14 +90,20 @@ class DropBody(Struct):
 
 
 class ReplayedAnswer(Struct):
+    """How many are going to be told again."""
+
     replayed: int
 
 
 class DroppedAnswer(Struct):
+    """How many are told no more."""
+
     dropped: int
 
 
 class HookRoutes:
+    """Of profiles at or below the caller's organisation."""
+
     def __init__(self, hooks: HookQueues, catalogue: Catalogue) -> None:
         self._hooks = hooks
         self._catalogue = catalogue

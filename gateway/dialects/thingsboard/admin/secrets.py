@@ -6,13 +6,9 @@ store.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final
-
-from msgspec import Meta, Struct, structs
+from typing import TYPE_CHECKING, Final
 
 from gateway.core.errors import KeyTaken
-from gateway.core.fleet_custody import OVERLAP_MS
-from gateway.core.fleet_secret_store import Borne, Bounds
 from gateway.core.fleet_secrets import derived_key
 from gateway.core.model import Actor, DeviceProfile, FleetTicket, Permission, Secret
 from gateway.core.names import is_device_name
@@ -25,7 +21,23 @@ from gateway.dialects.thingsboard.admin.desk import (
     not_found,
 )
 from gateway.dialects.thingsboard.admin.profiles import EDIT, SEE
-from gateway.dialects.thingsboard.admin.words import EntityId, number_of, uuid_of
+from gateway.dialects.thingsboard.admin.secret_shapes import (
+    BoundsBody,
+    DeriveBody,
+    DerivedKey,
+    PairAnswer,
+    QuarantineBody,
+    RadiusAnswer,
+    RotateBody,
+    SecretAnswer,
+    SecretBody,
+    SuspendedAnswer,
+    borne_answer,
+    bounds_of,
+    pair_answer,
+    secret_answer,
+)
+from gateway.dialects.thingsboard.admin.words import number_of, uuid_of
 from gateway.wire.call import Call, Reply
 from gateway.wire.operation import Operation, Query
 from gateway.wire.route import Route
@@ -34,115 +46,15 @@ if TYPE_CHECKING:
     from gateway.core.catalogue import Catalogue
     from gateway.core.fleet_custody import FleetSecrets
 
-MOST_NAMES: Final = 1_000
-"""Keys derived with one request."""
 _MOST_LISTED: Final = 1_000
 _MOST_NUMBER: Final = 2**63 - 1
 _MOST_DIGITS: Final = 18
 _KEY_TAKEN: Final = "another secret has this key already"
 
-_Moment = Annotated[int, Meta(ge=0, le=2**53)]
-
-
-class BoundsBody(Struct, rename="camel", kw_only=True):
-    """What is absent is unbounded."""
-
-    not_before: _Moment | None = None
-    expires_at: _Moment | None = None
-    max_uses: _Moment | None = None
-    networks: tuple[str, ...] = ()
-
-
-class SecretBody(BoundsBody, rename="camel", kw_only=True):
-    """`key` and `secret` are made at random where they are absent."""
-
-    device_profile_id: EntityId
-    label: str
-    derived: bool = False
-    key: str | None = None
-    secret: str | None = None
-
-    def __repr__(self) -> str:
-        return "SecretBody(***)"
-
-
-class RotateBody(Struct, rename="camel", kw_only=True):
-    """`overlapMs`: how long the old one is good; seven days unless it is said."""
-
-    label: str = ""
-    overlap_ms: _Moment = OVERLAP_MS
-    expires_at: _Moment | None = None
-
-
-class QuarantineBody(Struct, rename="camel", kw_only=True):
-    """`since`: suspend what it bore from then on; 0: all."""
-
-    since: _Moment = 0
-
-
-class DeriveBody(Struct):
-    names: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MOST_NAMES)]
-
-
-class SecretAnswer(Struct, rename="camel", kw_only=True):
-    """Times are in milliseconds. `uses` are counted where there is a bound of them."""
-
-    id: int
-    device_profile_id: EntityId
-    device_profile_name: str
-    label: str
-    created_time: int
-    not_before: int | None
-    expires_at: int | None
-    max_uses: int | None
-    uses: int
-    networks: tuple[str, ...]
-    derived: bool
-    quarantined_since: int | None
-    revoked_at: int | None
-    last_used_at: int | None
-
-
-class PairAnswer(SecretAnswer, rename="camel", kw_only=True):
-    """One that was made just now, with its pair."""
-
-    key: str
-    secret: str
-
-    def __repr__(self) -> str:
-        return "PairAnswer(***)"
-
-
-class BorneAnswer(Struct, rename="camel", kw_only=True):
-    id: EntityId
-    device_number: int
-    name: str
-    provisioned_at: int
-    seen_at: int | None
-    suspended: bool
-
-
-class RadiusAnswer(Struct, rename="camel", kw_only=True):
-    """`count` is of all of them; `after` of the next request, if there are more, is `next`."""
-
-    count: int
-    data: list[BorneAnswer]
-    next: int | None
-
-
-class SuspendedAnswer(Struct):
-    suspended: int
-
-
-class DerivedKey(Struct):
-    name: str
-    key: str
-
-    def __repr__(self) -> str:
-        return "DerivedKey(***)"
-
 
 class SecretRoutes:
+    """Of profiles at or below the caller's organisation."""
+
     def __init__(self, secrets: FleetSecrets, catalogue: Catalogue) -> None:
         self._secrets = secrets
         self._catalogue = catalogue
@@ -175,10 +87,10 @@ class SecretRoutes:
         found = await self._secrets.listed(
             actor, profile=profile, after_id=after, limit=_MOST_LISTED
         )
-        return json_reply([_answer(one) for one in found])
+        return json_reply([secret_answer(one) for one in found])
 
     async def _show(self, call: Call, actor: Actor) -> Reply:
-        return json_reply(_answer(await self._found(call, actor)))
+        return json_reply(secret_answer(await self._found(call, actor)))
 
     async def _devices(self, call: Call, actor: Actor) -> Reply:
         ticket, query = await self._found(call, actor), call.query
@@ -191,7 +103,7 @@ class SecretRoutes:
         return json_reply(
             RadiusAnswer(
                 count=await self._secrets.count_borne(actor, ticket, since=since),
-                data=[_borne(one) for one in found],
+                data=[borne_answer(one) for one in found],
                 next=found[-1].id if len(found) == limit else None,
             )
         )
@@ -224,14 +136,14 @@ class SecretRoutes:
                 actor,
                 profile,
                 body.label,
-                bounds=_bounds(body),
+                bounds=bounds_of(body),
                 derived=body.derived,
                 key=None if body.key is None else Secret(body.key),
                 secret=None if body.secret is None else Secret(body.secret),
             )
         except KeyTaken:
             raise bad_request(_KEY_TAKEN) from None
-        return json_reply(_pair(added))
+        return json_reply(pair_answer(added))
 
     async def _rotate(self, call: Call, actor: Actor) -> Reply:
         ticket = await self._found(call, actor)
@@ -243,11 +155,11 @@ class SecretRoutes:
             overlap_ms=body.overlap_ms,
             expires_at=body.expires_at,
         )
-        return json_reply(_pair(made))
+        return json_reply(pair_answer(made))
 
     async def _bound(self, call: Call, actor: Actor) -> Reply:
         ticket = await self._found(call, actor)
-        await self._secrets.bound(actor, ticket, _bounds(body_of(call, BoundsBody)))
+        await self._secrets.bound(actor, ticket, bounds_of(body_of(call, BoundsBody)))
         return await self._show(call, actor)
 
     async def _revoke(self, call: Call, actor: Actor) -> Reply:
@@ -276,50 +188,6 @@ class SecretRoutes:
             raise bad_request("names must be device names: 1 to 255 plain characters")
         keys = ((name, derived_key(ticket.secret, name).reveal()) for name in names)
         return json_reply([DerivedKey(name, key) for name, key in keys])
-
-
-def _bounds(body: BoundsBody) -> Bounds:
-    return Bounds(
-        not_before=body.not_before,
-        expires_at=body.expires_at,
-        max_uses=body.max_uses,
-        networks=body.networks,
-    )
-
-
-def _answer(ticket: FleetTicket) -> SecretAnswer:
-    return SecretAnswer(
-        id=ticket.id,
-        device_profile_id=EntityId(ticket.profile.uuid, "DEVICE_PROFILE"),
-        device_profile_name=ticket.profile.name,
-        label=ticket.label,
-        created_time=ticket.created_at,
-        not_before=ticket.not_before,
-        expires_at=ticket.expires_at,
-        max_uses=ticket.max_uses,
-        uses=ticket.uses,
-        networks=ticket.networks,
-        derived=ticket.derived,
-        quarantined_since=ticket.quarantined_since,
-        revoked_at=ticket.revoked_at,
-        last_used_at=ticket.last_used_at,
-    )
-
-
-def _pair(ticket: FleetTicket) -> PairAnswer:
-    shown = structs.asdict(_answer(ticket))
-    return PairAnswer(**shown, key=ticket.key.reveal(), secret=ticket.secret.reveal())
-
-
-def _borne(device: Borne) -> BorneAnswer:
-    return BorneAnswer(
-        id=EntityId(device.uuid, "DEVICE"),
-        device_number=device.id,
-        name=device.name,
-        provisioned_at=device.provisioned_at,
-        seen_at=device.seen_at,
-        suspended=device.suspended,
-    )
 
 
 # ── for the document ──────────────────────────────────────────────────────────────────────────
