@@ -259,7 +259,7 @@ async def test_content_format(desk, reply: Reply, content_format: bytes | None) 
 async def test_own_content_format(
     desk, asked: bytes | None, reply: Reply, expected: bytes | None
 ) -> None:
-    """JSON has the request's own label if that had one for JSON, else 50; protobuf and bytes are 42."""
+    """JSON has the request's own label if that was one for JSON, else 50; the rest is 42."""
     desk.service.reply = reply
     options = [] if asked is None else [(coap.CONTENT_FORMAT, asked)]
     answer = await desk.ask(desk.request(path="plain", options=options))
