@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gateway.core.guesses import host_of
 from gateway.core.model import (
+    NOTHING_REQUESTED,
     Binding,
     DeviceCredentialsType,
     DeviceProfile,
@@ -39,8 +40,9 @@ def binding_of(ticket: FleetTicket, request: ProvisionRequest, now: int) -> Bind
         address = host_of(request.peer) if by_address else ""
         # What was given for a proof is given again to who shows it: the fleet's secret is none.
         shown = (unsaid, address, request.old_credential.reveal(), request.claim_code.reveal())
-    parts = (str(ticket.id), name, asked.type, *shown, *_chosen(asked))
-    text = "".join(f"{len(one)}:{one}" for one in parts)
+    # Written as Python writes a tuple of texts: no two of them are written alike.
+    chosen = () if asked is NOTHING_REQUESTED else (asked.type.value, *_chosen(asked))
+    text = repr((ticket.id, name, *shown, *chosen))
     return Binding(Secret(text), now + policy.retry_window_s * 1000)
 
 

@@ -24,6 +24,11 @@ SELECT 1
     OR EXISTS (SELECT 1 FROM admission_entry
                 WHERE profile_id = ?1 AND denied = 0 AND kind = 'mac' AND value = ?4);
 
+-- allowed_names
+-- Those of the texts ?2 that are names in the allow-list, as a JSON list.
+SELECT json_group_array(value) FROM admission_entry
+ WHERE profile_id = ?1 AND denied = 0 AND kind = 'name' AND value IN texts(?2);
+
 -- has_denied
 SELECT 1 FROM admission_entry WHERE profile_id = ?1 AND denied = 1 LIMIT 1;
 

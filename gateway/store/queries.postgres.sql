@@ -30,3 +30,7 @@ SELECT id FROM device_profile WHERE name ILIKE ?1 ESCAPE '\' LIMIT ?2;
 -- index_again
 -- There is no index of texts here.
 SELECT 1 WHERE ?1::text IS NULL;
+
+-- allowed_names
+SELECT json_agg(value)::text FROM admission_entry
+ WHERE profile_id = ?1 AND denied = 0 AND kind = 'name' AND value IN texts(?2);

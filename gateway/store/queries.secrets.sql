@@ -98,3 +98,10 @@ SELECT d.id
   FROM device d JOIN ticket t ON t.id = d.ticket_id
  WHERE d.id IN numbers(?1) AND t.id = ?2
    AND t.quarantined_since <= coalesce(d.provisioned_at, d.created_at);
+
+-- device_lineage
+SELECT t.label,
+       CASE WHEN t.quarantined_since <= coalesce(d.provisioned_at, d.created_at)
+            THEN 1 ELSE 0 END
+  FROM device d JOIN ticket t ON t.id = d.ticket_id
+ WHERE d.id = ?1 AND t.kind = 'fleet';

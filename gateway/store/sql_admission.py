@@ -11,6 +11,7 @@ from gateway.core.model import Event, Page
 from gateway.store.admission import AddEntries, ClearEntries, RemoveEntries
 from gateway.store.driver import Row
 from gateway.store.listing import pattern_of
+from gateway.store.names_together import NamesTogether
 from gateway.store.sql_store import SqlStore
 
 _ALLOWED, _NOT_LISTED = Listed(True, False), Listed(False, False)
@@ -23,10 +24,16 @@ class SqlAdmission:
     def __init__(self, store: SqlStore) -> None:
         self._driver = store.driver
         self._writer = store.writer
+        self._together = NamesTogether(store.driver)
 
     # ── for those who ask ───────────────────────────────────────────────────────────────────
 
     async def look_up(self, profile_id: int, marks: Marks, *, denying: bool) -> Listed:
+        if not denying and marks.name is not None:
+            if await self._together.is_allowed(profile_id, marks.name):
+                return _ALLOWED
+            if marks.serial is None and marks.mac is None:
+                return _NOT_LISTED
         known = (profile_id, marks.name, marks.serial, marks.mac)
         if not denying:
             row = await self._driver.point("allows", *known)

@@ -21,6 +21,7 @@ from gateway.core.model import (
     DeviceCredentials,
     Download,
     Event,
+    Lineage,
     Package,
     PackageKind,
     Presence,
@@ -119,6 +120,10 @@ class SqlRegistrar(ProfileShelf):
         while removed and await self._submit(ForgetDevice(device_id)):
             pass
         return removed
+
+    async def lineage(self, device_id: int) -> Lineage | None:
+        row = await self._driver.point("device_lineage", device_id)
+        return None if row is None else Lineage(row[0], bool(row[1]))
 
     async def expires_at(self, device_id: int) -> int | None:
         row = await self._driver.point("device_expires_at", device_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import assert_never
 
 from msgspec import structs
@@ -122,9 +123,9 @@ class ProvisionApi:
         """GET is 4.00 over CoAP, without a payload (contract, section 5)."""
         return _POST_IT
 
-    async def provision_json(self, call: Call) -> Reply:
+    def provision_json(self, call: Call) -> Awaitable[Reply]:
         """HTTP takes JSON only."""
-        return await self._answered(call, decode_provision(call.body, call.peer))
+        return self._answered(call, decode_provision(call.body, call.peer))
 
     async def provision_for_gateway(self, call: Call) -> Reply:
         """JSON alone: the messages have no place for the number that is echoed."""
@@ -144,7 +145,8 @@ class ProvisionApi:
 
     async def _answered(self, call: Call, request: ProvisionRequest) -> Reply:
         """The answer in JSON, to a trial as well."""
-        request = _identified(request, call)
+        if call.identity is not None or call.session:
+            request = _identified(request, call)
         if request.trial:
             return rehearsal_reply(await self._provisioner.rehearse(request))
         result = await self._provisioner.provision(request)
