@@ -300,7 +300,9 @@ class Setting(NamedTuple):
             pass
         except ValueError as exc:
             because = f": {exc}".rstrip(".")
-        said = because if self.hidden else f", is {shown(value)}{because}"
+        # Of a list that is one, the proof says which item is wrong; "is a list" would help nobody.
+        untold = self.hidden or (because and isinstance(value, (list, dict)))
+        said = because if untold else f", is {shown(value)}{because}"
         example = f"Write for example `{self.name} = {written(self.example)}`."
         if isinstance(value, str) and closest(value, self.choices):
             example = nearest(value, self.choices)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.core.errors import ConfigError
 from gateway.core.model import (
     PLAIN_POLICY,
     Admission,
@@ -121,3 +123,14 @@ def test_a_plain_policy_says_nothing() -> None:
 def test_times_are_written_exactly(seconds: int, at: int) -> None:
     assert seconds_of(lasting(seconds)) == seconds
     assert ms_of(moment(at)) == at
+
+
+def test_a_wrong_item_of_a_list_is_named() -> None:
+    """Which one is wrong, and why; a list of patterns is not told that it is a list."""
+    hours = ["Mon-Fri 07:00-19:00", "Sat 26:00-27:00"]
+    with pytest.raises(ConfigError) as caught:
+        PolicyWords().read({"admission": {"hours": hours}}, PLAIN_POLICY)
+    wrong = 'hours must be a list of days and hours: "Sat 26:00-27:00": 26:00 is no time of day.'
+    assert wrong in str(caught.value)
+    with pytest.raises(ConfigError, match=r'hours must be a list of days and hours, is "Sat"\.'):
+        PolicyWords().read({"admission": {"hours": "Sat"}}, PLAIN_POLICY)

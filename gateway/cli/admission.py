@@ -306,7 +306,8 @@ def export(profile: str, file: Path | None, deny: bool, config_path: Path | None
             raise click.ClickException(
                 f"{file}: cannot be written ({exc.strerror}). Name a new file where you may write."
             ) from None
-    click.echo(f"exported {count:,}", err=True)
+    entries = "entry" if count == 1 else "entries"
+    click.echo(f"exported {count:,} {entries}", err=True)
 
 
 async def _export(config: Config, name: str, target: TextIO, *, denied: bool) -> int:

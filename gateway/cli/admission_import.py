@@ -120,9 +120,10 @@ def _tell_bad(proof: Proof, wish: Wish) -> None:
     if proof.bad > len(proof.told):
         click.echo(f"and {proof.bad - len(proof.told):,} more", err=True)
     if proof.bad and not wish.skip_bad:
+        rows = "1 row" if proof.bad == 1 else f"{proof.bad:,} rows"
         raise click.ClickException(
-            f"{proof.bad:,} rows of {wish.file} cannot be read, so nothing was imported. Mend "
-            "them, or pass them over with --skip-bad."
+            f"{rows} of {wish.file} cannot be read, so nothing was imported. Mend the file, or "
+            "pass over what is wrong with --skip-bad."
         )
 
 

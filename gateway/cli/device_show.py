@@ -34,7 +34,15 @@ from gateway.cli.package_views import NAMES, Progress, progress
 from gateway.cli.tables import print_fields, print_table, value_text, when
 from gateway.clock import now_ms
 from gateway.config import Config
-from gateway.core.model import Device, DeviceCredentials, Event, PackageKind, Presence, Reading
+from gateway.core.model import (
+    Device,
+    DeviceCredentials,
+    Event,
+    Lineage,
+    PackageKind,
+    Presence,
+    Reading,
+)
 from gateway.core.ports import KnownCredentials
 from gateway.core.registry import Registry
 
@@ -44,11 +52,13 @@ _LAST_EVENTS = 10
 class _Sight(Struct, frozen=True, kw_only=True):
     """One device as the store knows it. `through` is the gateway it last came through.
 
-    `pending` is what a renewal gave it and it has not used yet. `expires_at`: it goes by itself.
+    `pending` is what a renewal gave it and it has not used yet. `lineage`: the fleet secret that
+    bore it. `expires_at`: it goes by itself.
     """
 
     known: KnownCredentials
     pending: DeviceCredentials | None
+    lineage: Lineage | None
     profile: str
     presence: Presence
     through: str | None
@@ -89,6 +99,7 @@ async def _look(config: Config, name: str) -> _Sight:
         return _Sight(
             known=known,
             pending=await custody.pending(known),
+            lineage=await registry.lineage(known),
             profile=profiles.get(device.profile_id, "?"),
             presence=presence,
             through=await _name_of(registry, presence.gateway_id),
@@ -116,6 +127,8 @@ def _plain(sight: _Sight, credentials: dict[str, str]) -> dict[str, Any]:
         "credentials": credentials,
         "certificate": plain_certificate(sight.known.credentials, now_ms()),
         "pending_certificate": plain_certificate(sight.pending, now_ms()),
+        "secret": sight.lineage and sight.lineage.secret,
+        "suspended": bool(sight.lineage and sight.lineage.suspended),
         "online": presence.online,
         "connected_at": presence.connected_at or None,
         "disconnected_at": presence.disconnected_at or None,
@@ -156,6 +169,7 @@ def _fields(
         "provision state": state(device),
         "credentials": credentials_text(sight.known.credentials, credentials, now_ms()),
         "renewed": _pending(sight.pending),
+        "fleet secret": _lineage(sight.lineage),
         "presence": _presence(sight.presence),
         "through": sight.through or "",
         "gateway": "yes" if device.gateway else "no",
@@ -173,6 +187,14 @@ def _pending(pending: DeviceCredentials | None) -> str:
         return ""
     told = credentials_text(pending, plain_credentials(pending, reveal=False), now_ms())
     return f"{told}; not used yet, so those above still count"
+
+
+def _lineage(lineage: Lineage | None) -> str:
+    if lineage is None:
+        return ""
+    if not lineage.suspended:
+        return lineage.secret
+    return f"{lineage.secret}, which is in quarantine: the device's credentials are refused"
 
 
 def _presence(presence: Presence) -> str:

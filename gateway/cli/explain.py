@@ -26,7 +26,7 @@ from gateway.cli.ticket_views import plain_ticket, until
 from gateway.clock import now_ms
 from gateway.config import Config
 from gateway.core.audit import Audit
-from gateway.core.model import Actor, Event, Presence, Ticket, TicketRecord
+from gateway.core.model import Actor, Event, Lineage, Presence, Ticket, TicketRecord
 from gateway.core.ports import KnownCredentials
 from gateway.core.presence import ACTIVITY_EVERY, WRITE_EVERY_S
 from gateway.core.registry import Registry
@@ -52,6 +52,7 @@ class _Story(Struct, frozen=True, kw_only=True):
     ticket: TicketRecord | None
     profile: str = ""
     customer: str | None = None
+    lineage: Lineage | None = None
     presence: Presence = Presence()
     events: Sequence[Event] = ()
 
@@ -132,6 +133,7 @@ class _Sources(NamedTuple):
             ticket=await self._ticket(device.id),
             profile=profiles.get(device.profile_id, "?"),
             customer=await registry.customer_of(device),
+            lineage=await registry.lineage(known),
             presence=presence.get(device.id, Presence()),
             events=_merged(own, named),
         )
@@ -258,6 +260,12 @@ def _state(story: _Story) -> list[str]:
     whose = f"; customer {shown(story.customer)} has it" if story.customer else ""
     kind = story.known.credentials.type.value
     lines = [f"{about}{whose}. It logs in with {kind}.", f"It {_here(presence)}."]
+    if story.lineage is not None and story.lineage.suspended:
+        label = shown(story.lineage.secret)
+        lines.append(
+            f"It is suspended: the fleet secret {label} that bore it is in quarantine, until "
+            "`gatehouse secret release`."
+        )
     if story.ticket is not None:
         lines.append(_renewal(story.ticket.ticket))
     return lines

@@ -106,12 +106,31 @@ def _text(value: Any) -> str:
     match value:
         case None | "":
             return "-"
-        case dict():  # the pattern {} would fit every mapping
-            return json.dumps(value, ensure_ascii=False) if value else "-"
+        case dict() | list() | tuple():  # the pattern {} would fit every mapping
+            return _toml(value) if value else "-"
         case bool():
             return "yes" if value else "no"
         case _:
             return str(value)
+
+
+def _toml(value: Any) -> str:
+    """As it stands in a profile file, in one line. What is None is left out there."""
+    match value:
+        case dict():
+            told = [
+                f"{_key(name)} = {_toml(one)}" for name, one in value.items() if one is not None
+            ]
+            return f"{{ {', '.join(told)} }}" if told else "{}"
+        case list() | tuple():
+            return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _key(name: str) -> str:
+    """Bare where TOML lets it be, else between quotes."""
+    bare = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
+    return name if bare else json.dumps(name, ensure_ascii=False)
 
 
 def how_to_reveal(name: str) -> str:

@@ -20,7 +20,8 @@ def command(code: str | None, as_json: bool) -> None:
     Each reason has a code that never changes, and numbers of its own on each wire. Devices get
     ThingsBoard's answers unless their profile says `detailed_refusals = true`, or they ask with
     `Accept: application/problem+json` (CoAP: Accept 257); and only after they showed a right
-    secret. A running gateway shows the same table at /refusals.
+    secret. Whoever is told when to come again is told so by 429, 4.29 or 0x97 (`outside_hours`, for
+    one). A running gateway shows the same table at /refusals.
 
     \b
     Examples:

@@ -91,7 +91,7 @@ _PERCENT = click.FloatRange(0, 90)
     default=10.0,
     show_default=True,
     type=click.FloatRange(0.1, 300),
-    help="Seconds a device waits for one answer.",
+    help="Seconds a device waits for one answer; on a bad network 2 at first, then longer.",
 )
 @click.option("--loss", default=0.0, type=_PERCENT, help="Percent of requests, and answers, lost.")
 @click.option("--duplicate", default=0.0, type=_PERCENT, help="Percent of requests sent twice.")
@@ -123,9 +123,10 @@ def command(
     was provisioned.
 
     With --loss, --duplicate or --reorder the network is a bad one. Each device makes a nonce, and
-    asks with it again and again, after a pause that grows, until it has credentials. In the end
-    each must have been given the same all the time, and be logged in by it; with --verify the store
-    must hold each of them once. Profiles without a `retry_window` refuse the second request.
+    asks with it again and again, after a pause that grows, until it has credentials; a login that
+    nobody answered is tried again, too. In the end each must have been given the same all the time,
+    and be logged in by it; with --verify the store must hold each of them once. Profiles without a
+    `retry_window` refuse the second request.
 
     \b
       gatehouse simulate                                  100 devices, all wires, profile demo

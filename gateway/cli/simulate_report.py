@@ -97,6 +97,7 @@ _ORDEALS = {
     "told_to_wait": "told to wait",
     "repeated": "answers repeated",
     "contradictions": "answers that differed",
+    "logins_retried": "logins tried again",
     "logged_in": "devices logged in",
 }
 """The members of an `Ordeal` that are a number, with their titles."""

@@ -44,8 +44,9 @@ ADVICE: Final[Mapping[R, tuple[str, str]]] = {
     ),
     R.NAME_TAKEN: (
         "a device of that name exists, and its profile only makes new ones",
-        "If this is the same device, it has credentials already: let it use them, or remove it "
-        "with `gatehouse device remove DEVICE`. If it is another, give it another name.",
+        "If this is the same device, it has credentials already: let it use them, let it come back "
+        "(`reprovisioning` in its profile, with a proof), or remove it with `gatehouse device "
+        "remove DEVICE`. If it is another, give it another name.",
     ),
     R.NO_SUCH_DEVICE: (
         "its profile only lets in devices that were entered before, and this one was not",

@@ -179,9 +179,13 @@ class FleetSecrets:
         return await self._store.rotate_secret(seen, new, ends_at)
 
     async def _next_label(self, actor: Actor, ticket: FleetTicket) -> str:
-        """`meter-2` after `meter`, or the first number after it that is free."""
-        stem = _NUMBER_BEHIND.sub("", ticket.label)[:_MOST_STEM]
+        """`meter-2` after `meter`, `meter-3` after that; the first number that is free.
+
+        A number behind a label that came of no rotation is part of it: `line-3-2` after `line-3`.
+        """
         taken = {one.label for one in await self.listed(actor, profile=ticket.profile)}
+        stem = _NUMBER_BEHIND.sub("", ticket.label)
+        stem = (stem if stem in taken else ticket.label)[:_MOST_STEM]
         number = 2
         while f"{stem}-{number}" in taken:
             number += 1

@@ -15,6 +15,7 @@ from gateway.core.model import (
     Download,
     Event,
     FleetTicket,
+    Lineage,
     Package,
     PackageKind,
     Presence,
@@ -65,6 +66,9 @@ class Registrar(Protocol):
     async def find_device(self, name_or_uuid: str) -> KnownCredentials | None: ...
 
     async def remove_device(self, device_id: int, event: Event) -> bool: ...
+
+    async def lineage(self, device_id: int) -> Lineage | None:
+        """None of a device that no fleet secret bore."""
 
     async def expires_at(self, device_id: int) -> int | None:
         """When the device goes by itself (ms); None: it stays."""

@@ -27,6 +27,7 @@ from gateway.core.model import (
     Event,
     EventKind,
     FleetTicket,
+    Lineage,
     Package,
     PackageKind,
     Peer,
@@ -241,6 +242,10 @@ class Registry:
         """Remove a device, its credentials and all it ever said. The events stay."""
         event = self._event(EventKind.DEVICE_REMOVE, known.device.name, known.device.id)
         return await self._registrar.remove_device(known.device.id, event)
+
+    async def lineage(self, known: KnownCredentials) -> Lineage | None:
+        """Which fleet secret bore a device; None: none did."""
+        return await self._registrar.lineage(known.device.id)
 
     async def expires_at(self, known: KnownCredentials) -> int | None:
         """When a device goes by itself (ms); None: it stays."""

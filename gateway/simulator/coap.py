@@ -9,7 +9,14 @@ import aiocoap
 from aiocoap.error import Error as CoapError
 from aiocoap.numbers.codes import BAD_REQUEST, CREATED, POST
 
-from gateway.simulator.device import Credentials, SimulatorError, bracketed, token_of, trouble
+from gateway.simulator.device import (
+    Credentials,
+    SimulatorError,
+    Unanswered,
+    bracketed,
+    token_of,
+    trouble,
+)
 
 _aiocoap: Any = aiocoap
 """The same module: half of its functions are typed, and calling the others would be an error."""
@@ -57,7 +64,7 @@ class CoapDevice:
                 context = await self._opened()
                 return await context.request(message).response
         except TimeoutError:
-            raise SimulatorError("CoAP: no answer in time") from None
+            raise Unanswered("CoAP: no answer in time") from None
         except (CoapError, OSError) as exc:
             # aiocoap's texts tell the host at most, never the path with its token.
             reason = trouble(exc.__cause__ or exc)

@@ -27,6 +27,10 @@ class SimulatorError(Exception):
         self.answer = answer
 
 
+class Unanswered(SimulatorError):
+    """Nothing was answered, or not in time: whether the request arrived is not known."""
+
+
 class Credentials(Struct, frozen=True, kw_only=True):
     """What a device was given. `kind` is the answer's `credentialsType`.
 

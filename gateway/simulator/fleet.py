@@ -8,7 +8,7 @@ import random
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct, field
@@ -16,7 +16,15 @@ from msgspec import Struct, field
 from gateway.core.model import Secret, Wire
 from gateway.core.tokens import new_token
 from gateway.simulator.device import Credentials, SimulatorError, parse_credentials
-from gateway.simulator.losses import GaveUp, Losses, Ordeal, Persistent, Source, prove
+from gateway.simulator.losses import (
+    GaveUp,
+    Losses,
+    Ordeal,
+    Patience,
+    Persistent,
+    Source,
+    prove,
+)
 from gateway.simulator.tally import count, percentile
 
 MOST_SAMPLES: Final = 100_000
@@ -148,7 +156,7 @@ class Run:
 class _Life:
     """One device of a run, from its first request to its last reading."""
 
-    __slots__ = ("_device", "_number", "_run", "_summary", "_wire")
+    __slots__ = ("_device", "_number", "_patience", "_run", "_summary", "_wire")
 
     def __init__(self, run: Run, number: int, wire: Wire) -> None:
         self._run = run
@@ -156,6 +164,7 @@ class _Life:
         self._wire = wire
         self._summary = run.summary[wire]
         self._device = run.source.device(wire)
+        self._patience = Patience() if run.plan.losses.any else None
 
     async def live(self) -> None:
         self._summary.devices += 1
@@ -212,8 +221,7 @@ class _Life:
             credentials = await device.provision()
             summary.provision_times.add(run.clock() - began)
             summary.provisioned += 1
-            async with run.reading_turns:
-                await prove(self._device, credentials, summary.ordeal, _reading())
+            await prove(self._device, credentials, summary.ordeal, _reading(), run.reading_turns)
             await device.settled()
         except GaveUp as exc:
             count(summary.refusals if exc.refused else summary.errors, exc.said)
@@ -230,7 +238,7 @@ class _Life:
             try:
                 async with run.reading_turns:
                     if not connected:
-                        await self._device.connect(credentials)
+                        await self._heard(self._device.connect(credentials))
                         connected = True
                     await self._read()
             except SimulatorError as exc:
@@ -241,9 +249,13 @@ class _Life:
 
     async def _read(self) -> None:
         began = self._run.clock()
-        await self._device.telemetry(_reading())
+        await self._heard(self._device.telemetry(_reading()))
         self._summary.reading_times.add(self._run.clock() - began)
         self._summary.readings += 1
+
+    async def _heard(self, answer: Awaitable[None]) -> None:
+        """On a bad network a device does not wait for as long as it might."""
+        await (answer if self._patience is None else self._patience.wait(answer))
 
     def _due_times(self) -> Iterator[float]:
         """When readings are due, by the clock. What fell behind is not caught up with a burst."""

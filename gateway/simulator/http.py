@@ -8,7 +8,14 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from gateway.simulator.device import Credentials, SimulatorError, bracketed, token_of, trouble
+from gateway.simulator.device import (
+    Credentials,
+    SimulatorError,
+    Unanswered,
+    bracketed,
+    token_of,
+    trouble,
+)
 
 _JSON = {"Content-Type": "application/json"}
 _MOST_BYTES = 1_048_576
@@ -49,7 +56,7 @@ class HttpDevice:
             async with self._session.post(url, data=body, headers=_JSON) as answer:
                 payload = await _read(answer)
         except TimeoutError:
-            raise SimulatorError("HTTP: no answer in time") from None
+            raise Unanswered("HTTP: no answer in time") from None
         except aiohttp.ClientConnectorCertificateError as exc:
             told = trouble(exc.certificate_error)
             raise SimulatorError(
@@ -58,7 +65,7 @@ class HttpDevice:
         except aiohttp.ClientConnectorError as exc:
             raise SimulatorError(f"HTTP: cannot connect ({trouble(exc.os_error)})") from None
         except (aiohttp.ClientError, OSError) as exc:
-            raise SimulatorError(f"HTTP: the connection failed ({type(exc).__name__})") from None
+            raise Unanswered(f"HTTP: the connection failed ({type(exc).__name__})") from None
         if answer.status != 200:
             said = f"HTTP: answered {answer.status} {_sentence(payload)}".rstrip()
             raise SimulatorError(said, payload)

@@ -10,21 +10,36 @@ import asyncio
 import json
 import random
 from collections import Counter
+from collections.abc import Awaitable
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from msgspec import Struct, field
 
 from gateway.core.model import Wire
-from gateway.simulator.device import Credentials, Device, SimulatorError, parse_credentials
+from gateway.simulator.device import (
+    Credentials,
+    Device,
+    SimulatorError,
+    Unanswered,
+    parse_credentials,
+)
 from gateway.simulator.tally import count
+
+T = TypeVar("T")
 
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
+FIRST_PATIENCE_S: Final = 2.0
+"""So long a device waits for its first answer, and half as long again after each that did not
+come."""
+LONGEST_PATIENCE_S: Final = 60.0
 MOST_REFUSALS: Final = 5
 """So many refusals a device takes for an answer."""
 MOST_ERRORS: Final = 8
 """Failures of the wire, beyond those that are made here, until a device gives up."""
+MOST_SILENCES: Final = 16
+"""Times that nothing was answered, until a device gives up: one of two answers may be lost."""
 LONGEST_WAIT_S: Final = 30.0
 """A gateway that wants a device to wait for longer than this is taken to refuse it."""
 _HELD_BACK: Final = 0.1
@@ -51,7 +66,8 @@ class Ordeal(Struct):
 
     `told_to_wait`: times that the gateway said when to come again, which they obeyed.
     `repeated`: answers beyond the first, which were the same byte for byte. `contradictions`:
-    those that were not. `logged_in`: devices whose credentials the gateway took.
+    those that were not. `logged_in`: devices whose credentials the gateway took, at the first
+    try or a later one (`logins_retried`).
     """
 
     sent: int = 0
@@ -64,6 +80,7 @@ class Ordeal(Struct):
     told_to_wait: int = 0
     repeated: int = 0
     contradictions: int = 0
+    logins_retried: int = 0
     logged_in: int = 0
     logins_failed: Counter[str] = field(default_factory=Counter)
 
@@ -76,13 +93,40 @@ class Source(Protocol):
 
 class GaveUp(Exception):
     """A device has no credentials. `refused`: the gateway said so; `wait_s`: and when to come
-    again, in so many seconds."""
+    again, in so many seconds. `most`: it takes that so often before it gives up."""
 
-    def __init__(self, said: str, *, refused: bool, wait_s: float = 0.0) -> None:
+    def __init__(self, said: str, *, refused: bool, most: int, wait_s: float = 0.0) -> None:
         super().__init__(said)
         self.said = said
         self.refused = refused
+        self.most = most
         self.wait_s = wait_s
+
+
+class Patience:
+    """Waits for answers, longer after each that did not come."""
+
+    __slots__ = ("_silences",)
+
+    def __init__(self) -> None:
+        self._silences = 0
+
+    async def wait(self, answer: Awaitable[T]) -> T:
+        """Raises `Unanswered` when it does not come in time; the device itself may raise before."""
+        try:
+            async with asyncio.timeout(self._seconds()):
+                return await answer
+        except TimeoutError:
+            self._silences += 1
+            raise Unanswered("no answer in time") from None
+        except Unanswered:
+            self._silences += 1
+            raise
+
+    def _seconds(self) -> float:
+        # Whoever provisions or logs in has given up by then; who sends readings has not.
+        silences = min(self._silences, MOST_SILENCES)
+        return min(FIRST_PATIENCE_S * 1.5**silences, LONGEST_PATIENCE_S)
 
 
 class Persistent:
@@ -109,12 +153,13 @@ class Persistent:
         self._ordeal = ordeal
         self._turns = turns
         self._random = rng or random.Random()  # noqa: S311 - a network, not a secret
+        self._patience = Patience()
         self._answer: bytes | None = None
         self._astray: set[asyncio.Task[None]] = set()
 
     async def provision(self) -> Credentials:
         """Ask, and ask again after a pause that grows; raises `GaveUp`."""
-        failures: Counter[bool] = Counter()  # refusals, and errors of the wire
+        failures: Counter[int] = Counter()  # of each kind, by how many there may be of it
         pause_s = FIRST_PAUSE_S
         while True:
             wait_s = 0.0
@@ -127,9 +172,8 @@ class Persistent:
                 if wait_s:
                     self._ordeal.told_to_wait += 1
                 else:
-                    failures[failure.refused] += 1
-                most = MOST_REFUSALS if failure.refused else MOST_ERRORS
-                if failures[failure.refused] >= most or wait_s > LONGEST_WAIT_S:
+                    failures[failure.most] += 1
+                if failures[failure.most] >= failure.most or wait_s > LONGEST_WAIT_S:
                     raise
             self._ordeal.retried += 1
             await asyncio.sleep(wait_s + pause_s * self._random.uniform(0.5, 1.0))
@@ -141,12 +185,16 @@ class Persistent:
             async with self._turns:
                 answer = await self._try()
             said = None if answer is None else parse_credentials(answer)
+        except Unanswered as exc:
+            raise GaveUp(str(exc), refused=False, most=MOST_SILENCES) from None
         except SimulatorError as exc:
-            wait_s = _wait_in(exc.answer)
+            wait_s, refused = _wait_in(exc.answer), bool(exc.answer)
             told = f"told to wait {wait_s:g} s" if wait_s > LONGEST_WAIT_S else str(exc)
-            raise GaveUp(told, refused=bool(exc.answer), wait_s=wait_s) from None
+            most = MOST_REFUSALS if refused else MOST_ERRORS
+            raise GaveUp(told, refused=refused, most=most, wait_s=wait_s) from None
         if isinstance(said, str):
-            raise GaveUp(said, refused=True, wait_s=_wait_in(answer or b""))
+            wait_s = _wait_in(answer or b"")
+            raise GaveUp(said, refused=True, most=MOST_REFUSALS, wait_s=wait_s)
         return said
 
     async def settled(self) -> None:
@@ -191,7 +239,7 @@ class Persistent:
         self._ordeal.sent += 1
         device = self._source.device(self._wire)
         try:
-            answer = await device.provision(self._body)
+            answer = await self._patience.wait(device.provision(self._body))
         finally:
             await device.close()
         self._compare(answer)
@@ -236,15 +284,39 @@ class Persistent:
             self._ordeal.contradictions += 1
 
 
-async def prove(device: Device, credentials: Credentials, ordeal: Ordeal, reading: bytes) -> None:
-    """Log in with what was given, and send a reading: HTTP and CoAP know no other login."""
-    try:
-        await device.connect(credentials)
-        await device.telemetry(reading)
-    except SimulatorError as exc:
-        count(ordeal.logins_failed, str(exc))
-        return
-    ordeal.logged_in += 1
+async def prove(
+    device: Device,
+    credentials: Credentials,
+    ordeal: Ordeal,
+    reading: bytes,
+    turns: asyncio.Semaphore,
+) -> None:
+    """Log in with what was given, and send a reading: HTTP and CoAP know no other login.
+
+    Where nothing is answered it is tried again, after a pause that grows; a no is a no. `turns`
+    bounds how many log in at once.
+    """
+    patience, pause_s = Patience(), FIRST_PAUSE_S
+    for left in reversed(range(MOST_SILENCES)):
+        try:
+            async with turns:
+                await patience.wait(_log_in(device, credentials, reading))
+        except SimulatorError as exc:
+            if not (left and isinstance(exc, Unanswered)):
+                count(ordeal.logins_failed, str(exc))
+                return
+        else:
+            ordeal.logged_in += 1
+            return
+        await device.close()
+        ordeal.logins_retried += 1
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+async def _log_in(device: Device, credentials: Credentials, reading: bytes) -> None:
+    await device.connect(credentials)
+    await device.telemetry(reading)
 
 
 def _wait_in(answer: bytes) -> float:

@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
-from gateway.simulator.device import Credentials, SimulatorError, trouble
+from gateway.simulator.device import Credentials, SimulatorError, Unanswered, trouble
 from gateway.transports.mqtt import packets as mqtt
 from gateway.transports.mqtt.decoder import Decoder
 from gateway.transports.mqtt.encoder import (
@@ -161,14 +161,14 @@ class _Session:
                             return packet
                     data = await self._reader.read(_READ)
                     if not data:
-                        raise SimulatorError("MQTT: the gateway closed the connection")
+                        raise Unanswered("MQTT: the gateway closed the connection")
                     self._decoder.feed(data)
         except TimeoutError:
-            raise SimulatorError("MQTT: no answer in time") from None
+            raise Unanswered("MQTT: no answer in time") from None
         except mqtt.MalformedPacket as exc:
             raise SimulatorError(f"MQTT: the gateway sent a bad packet ({exc})") from None
         except OSError:
-            raise SimulatorError("MQTT: the connection failed") from None
+            raise Unanswered("MQTT: the connection failed") from None
 
     def _acknowledge(self, packet: mqtt.Packet) -> None:
         match packet:

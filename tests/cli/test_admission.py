@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import re
 import signal
 import sqlite3
 import subprocess
@@ -164,5 +165,7 @@ def test_a_profile_shows_its_rules(fleet: Any) -> None:
     assert shown["policy"]["admission"]["networks"] == ["10.0.0.0/8"]
     text = fleet.ok("profile", "show", "demo")
     assert "admission.max_devices" in text
+    assert re.search(r'admission\.networks +\["10\.0\.0\.0/8"\]$', text, re.MULTILINE)
+    assert re.search(r'certificate +\{ subject = \{ CN = "\{name\}" \} \}$', text, re.MULTILINE)
     fleet.ok("profile", "add", "plain", "--type", "DISABLED")
     assert "policy" not in fleet.json("profile", "show", "plain")

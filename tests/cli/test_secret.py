@@ -91,6 +91,11 @@ def test_a_life_of_a_secret(shell: Any) -> None:
     assert told["new"]["label"] == "b-2"
     assert "secret" not in told["new"]
     assert told["old"]["expires_at"] - told["new"]["created_at"] == 14 * DAY_MS
+    shell.ok("secret", "add", "demo", "line-3")  # here the number is part of the name
+    for old, new in (("line-3", "line-3-2"), ("line-3-2", "line-3-3"), ("b-2", "b-3")):
+        assert shell.json("secret", "rotate", old)["new"]["label"] == new
+    for label in ("line-3", "line-3-2", "line-3-3", "b-3"):
+        shell.ok("secret", "revoke", label, "--yes")
     assert "`b-2` no more" in shell.ok(
         "secret", "rotate", "b-2", "--overlap", "0", "--label", "third"
     )
@@ -100,7 +105,8 @@ def test_a_life_of_a_secret(shell: Any) -> None:
     assert listed(shell)["third"]["max_uses"] is None
     assert shell("secret", "revoke", "third").exit_code == 2  # nobody is there to ask
     assert "revoked secret `third`" in shell.ok("secret", "revoke", "third", "--yes")
-    states = {label: one["state"] for label, one in listed(shell).items()}
+    rotated = ("default", "b", "b-2", "third")
+    states = {label: listed(shell)[label]["state"] for label in rotated}
     assert states == {"default": "open", "b": "open", "b-2": "expired", "third": "revoked"}
     assert shell("secret", "revoke", "third", "--yes").exit_code == 1
     assert shell("secret", "release", "b").exit_code == 1
@@ -141,7 +147,12 @@ def test_blast_radius_and_quarantine(shell: Any) -> None:
     assert shell.json("secret", "quarantine", "b", "--yes")["suspended"] == 3
     assert "suspended" in shell.ok("secret", "blast-radius", "b")
     assert "in quarantine" in shell.ok("secret", "list")
+    assert "It is suspended: the fleet secret `b` that bore it" in shell.ok("explain", "d1")
+    assert "b, which is in quarantine" in shell.ok("device", "show", "d1")
     assert "3 devices are let in again" in shell.ok("secret", "release", "b")
+    assert "suspended" not in shell.ok("explain", "d1").partition("\n\n")[0]
+    told = shell.json("device", "show", "d1")
+    assert (told["secret"], told["suspended"]) == ("b", False)
 
 
 def test_keys_are_derived(shell: Any) -> None:

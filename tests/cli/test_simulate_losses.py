@@ -16,9 +16,9 @@ from gateway.cli.simulate import command
 from gateway.cli.simulate_report import Stored
 from gateway.core.model import Secret, Wire
 from gateway.simulator import losses
-from gateway.simulator.device import Credentials, SimulatorError
+from gateway.simulator.device import Credentials, SimulatorError, Unanswered
 from gateway.simulator.fleet import Plan, Run
-from gateway.simulator.losses import GaveUp, Losses, Ordeal, Persistent
+from gateway.simulator.losses import GaveUp, Losses, Ordeal, Patience, Persistent
 from gateway.simulator.processes import FleetPair, gateway_process
 
 BAD = Losses(loss=40, duplicate=40, reorder=True)
@@ -152,6 +152,48 @@ async def test_credentials_that_log_nobody_in_are_found() -> None:
 
     assert run.summary[Wire.HTTP].ordeal.logins_failed == {"login refused": 5}
     assert not run.complete
+
+
+@pytest.mark.parametrize(("silences", "logged_in"), [(15, 3), (16, 0)])
+async def test_a_login_that_nobody_answered_is_tried_again(silences: int, logged_in: int) -> None:
+    """Answers to logins are lost as well: fifteen times in a row is bad luck, sixteen is the end,
+    and what was refused is not tried again (above)."""
+
+    class Unlucky(ToyDevice):
+        lost = 0
+
+        async def telemetry(self, body: bytes) -> None:
+            if self.lost < silences:
+                self.lost += 1
+                raise Unanswered("no answer in time")
+
+    toy = Toy()
+    toy.device = lambda wire: Unlucky(toy)  # type: ignore[method-assign]
+    run = Run(plan(devices=3, losses=Losses(loss=1)), toy)
+    await run.run(asyncio.Event())
+
+    ordeal = run.summary[Wire.HTTP].ordeal
+    assert ordeal.logged_in == logged_in
+    assert ordeal.logins_retried == 3 * 15
+    assert ordeal.logins_failed.total() == 3 - logged_in
+    assert run.complete is bool(logged_in)
+
+
+async def test_patience_grows_with_each_answer_that_does_not_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A gateway that is late by more than the first wait is heard in the end; a quick device does
+    not wait for ever where an answer is lost."""
+    monkeypatch.setattr(losses, "FIRST_PATIENCE_S", 0.01)
+    clock, waited, patience = asyncio.get_running_loop().time, [], Patience()
+    for _ in range(3):
+        began = clock()
+        with pytest.raises(Unanswered, match="no answer in time"):
+            await patience.wait(asyncio.sleep(30))
+        waited.append(clock() - began)
+    assert await patience.wait(asyncio.sleep(0.015, "late")) == "late"
+    for seconds, least in zip(waited, (0.01, 0.015, 0.0225), strict=True):
+        assert least <= seconds < 5
 
 
 @pytest.mark.parametrize(("failures", "gets_through"), [(7, True), (8, False)])

@@ -72,6 +72,7 @@ from gateway.core.model.profiles import (
     BirthRule,
     DeviceProfile,
     FleetTicket,
+    Lineage,
     ProfileTransport,
     ProvisionType,
 )
@@ -156,6 +157,7 @@ __all__ = [
     "HookTrouble",
     "Identity",
     "Json",
+    "Lineage",
     "MqttBasic",
     "NameConflict",
     "Notice",

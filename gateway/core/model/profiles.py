@@ -139,3 +139,11 @@ class FleetTicket(Struct, frozen=True, kw_only=True):
         """Whether it admits whoever shows the pair, at any time and from anywhere."""
         times = self.not_before, self.expires_at, self.revoked_at, self.quarantined_since
         return times == _NEVER and not (self.derived or self.networks)
+
+
+class Lineage(Struct, frozen=True):
+    """The fleet secret that bore a device, by its label. `suspended`: it is in quarantine, with
+    whatever it bore at that time."""
+
+    secret: str
+    suspended: bool
