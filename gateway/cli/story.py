@@ -10,6 +10,7 @@ from msgspec import Struct
 from gateway.core.advice import about, next_step, wrong_with
 from gateway.core.model import Event, EventKind, Outcome, TicketKind, Wire
 from gateway.core.model import RefusalReason as R
+from gateway.core.refusing import SAID
 
 _SUCCESS: Final[Mapping[EventKind, str]] = {
     EventKind.DEVICE_PROVISION: "It was provisioned: it got its credentials",
@@ -112,7 +113,9 @@ def _what(event: Event) -> str:
             told = "No label was made for it"
         if event.kind is EventKind.DEVICE_PROVISION and event.reason in _OF_TOKENS:
             told = "It showed its token and was refused"
-        return f"{told}, because {wrong_with(event.reason)} ({event.reason})"
+        said = event.detail.get(SAID, "")
+        words = f": “{said[:_MOST_DETAIL]}”" if said else ""
+        return f"{told}, because {wrong_with(event.reason)} ({event.reason}){words}"
     told = _SUCCESS.get(event.kind, f"{_name(event.kind)} took place")
     if _is_label(event):
         told = "A label with a claim code was made for it"

@@ -205,7 +205,7 @@ ADVICE: Final[Mapping[R, tuple[str, str]]] = {
     ),
     R.DENIED_BY_HOOK: (
         "the hook of its profile said no",
-        "Ask whoever runs the hook; what it said stands in the event (`gatehouse audit`).",
+        "Ask whoever runs the hook; what it said is told by `gatehouse explain DEVICE`.",
     ),
     R.HOOK_FAILED: (
         "the hook of its profile gave no usable answer in time",

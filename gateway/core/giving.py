@@ -22,7 +22,7 @@ from gateway.core.model import (
     Value,
 )
 from gateway.core.names import is_device_name, printable
-from gateway.core.ports import Gifts
+from gateway.core.terms import Gifts
 
 MOST_BLANKS: Final = 16
 """Places in one text that are filled in: with those of 255 characters each it stays bounded."""

@@ -44,10 +44,11 @@ from gateway.core.model import (
 )
 from gateway.core.names import is_device_name, printable
 from gateway.core.pki.model import CertificateState, ChainRule, Unfit
-from gateway.core.ports import NO_TERMS, Clock, KnownCredentials, NewDevice, Store, Terms
+from gateway.core.ports import Clock, KnownCredentials, NewDevice, Store
 from gateway.core.profiles import Profiles
 from gateway.core.refusing import Refuser
 from gateway.core.sessions import Cause, Session, Sessions, Slot
+from gateway.core.terms import NO_TERMS, Terms
 
 if TYPE_CHECKING:
     from gateway.core.pki.chain import Leaf

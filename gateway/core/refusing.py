@@ -16,6 +16,8 @@ from gateway.core.model import (
 from gateway.core.names import printable
 from gateway.core.ports import Clock, Store
 
+SAID = "said"
+"""In the detail of a refusal: why, in the words of a hook."""
 _EVENTS_AT_ONCE = 100
 _EVENTS_PER_S = 10
 """How many refusals of strangers are written down; a flood of them must not fill the disk."""
@@ -45,7 +47,7 @@ class Refuser:
             missed = self._strangers.forget_missed()
             detail = {"refusals not written down before": str(missed)} if missed else {}
             if refused.said:
-                detail["said"] = printable(refused.said)
+                detail[SAID] = printable(refused.said)
             event = provision_event(request, now, subject or (request.device_name or "").strip())
             await self._store.record(
                 msgspec.structs.replace(

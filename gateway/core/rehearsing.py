@@ -26,9 +26,9 @@ from gateway.core.model import (
     Rehearsal,
 )
 from gateway.core.names import printable
-from gateway.core.ports import Terms
 from gateway.core.refusals import REFUSALS
 from gateway.core.reprovisioning import Reprovisioner
+from gateway.core.terms import Terms
 
 _OPEN = Admission()
 

@@ -35,7 +35,8 @@ from gateway.core.model import (
     Secret,
 )
 from gateway.core.pki.model import IssuedCertificate
-from gateway.core.ports import Clock, Gifts, KnownCredentials, NewToken, Terms
+from gateway.core.ports import Clock, KnownCredentials, NewToken
+from gateway.core.terms import Gifts, Terms
 from gateway.core.throttle import Throttle
 
 log = structlog.get_logger()

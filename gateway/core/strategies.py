@@ -37,8 +37,9 @@ from gateway.core.model import (
 )
 from gateway.core.names import is_device_name
 from gateway.core.pki.model import IssuedCertificate
-from gateway.core.ports import Clock, NewDevice, NewToken, Store, Terms
+from gateway.core.ports import Clock, NewDevice, NewToken, Store
 from gateway.core.refusing import Refuser, provision_event
+from gateway.core.terms import Terms
 
 log = structlog.get_logger()
 

@@ -19,7 +19,7 @@ from gateway.core.model import (
     RefusalReason,
     Wire,
 )
-from gateway.core.ports import Terms
+from gateway.core.terms import Terms
 from gateway.store.driver import Row, Transaction
 from gateway.store.events import event_on, tell
 from gateway.store.queries import listed

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.core.model import RefusalReason
-from gateway.core.ports import Terms
+from gateway.core.terms import Terms
 from gateway.store.driver import Transaction
 from gateway.store.queries import listed
 

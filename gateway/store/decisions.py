@@ -19,7 +19,8 @@ from gateway.core.model import (
     RefusalReason,
 )
 from gateway.core.pki.model import IssuedCertificate
-from gateway.core.ports import NO_TERMS, KnownCredentials, Terms
+from gateway.core.ports import KnownCredentials
+from gateway.core.terms import NO_TERMS, Terms
 from gateway.store.births import Birth, bear, take_back
 from gateway.store.certificates import drop_reservation, issued_row, serial_text, write_issued
 from gateway.store.driver import Row, Transaction

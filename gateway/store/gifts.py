@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.core.model import AttributeScope, Event, EventKind, Outcome, Peer, Value
-from gateway.core.ports import Gifts
+from gateway.core.terms import Gifts
 from gateway.store.driver import Row, Transaction
 from gateway.store.events import tell
 from gateway.store.groups import ensure_groups, put_into_groups

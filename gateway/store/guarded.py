@@ -7,7 +7,8 @@ from typing import Any
 from gateway.core.errors import GatehouseError
 from gateway.core.model import Event, RefusalReason
 from gateway.core.pki.model import IssuedCertificate
-from gateway.core.ports import KnownCredentials, Terms
+from gateway.core.ports import KnownCredentials
+from gateway.core.terms import Terms
 from gateway.store.approvals import spend_approval
 from gateway.store.caps import room_for_one
 from gateway.store.certificates import drop_reservation

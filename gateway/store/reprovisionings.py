@@ -14,8 +14,8 @@ from gateway.core.model import (
     Refused,
     Secret,
 )
-from gateway.core.ports import Gifts
 from gateway.core.reprovisioning import Reprovision, Showing
+from gateway.core.terms import Gifts
 from gateway.store.approvals import spend_approval
 from gateway.store.attributes import forget_attributes
 from gateway.store.certificates import (

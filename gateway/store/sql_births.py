@@ -20,7 +20,8 @@ from gateway.core.model import (
     Secret,
 )
 from gateway.core.pki.model import IssuedCertificate
-from gateway.core.ports import NO_TERMS, KnownCredentials, NewDevice, Terms
+from gateway.core.ports import KnownCredentials, NewDevice
+from gateway.core.terms import NO_TERMS, Terms
 from gateway.store.births import Birth
 from gateway.store.chains import EnterByChain
 from gateway.store.credentials import sealed_credentials

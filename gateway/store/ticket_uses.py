@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.core.model import RefusalReason
-from gateway.core.ports import Terms
+from gateway.core.terms import Terms
 from gateway.store.driver import Transaction
 from gateway.store.writer import Decision
 

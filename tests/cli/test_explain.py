@@ -255,3 +255,10 @@ def test_a_new_ticket_ends_the_trouble_of_the_old_one():
     assert to_do([refused, revoked], "m") == ""
     assert "gatehouse ticket issue" in to_do([issued, expired], "m")
     assert to_do([issued, renewed], "m") == ""
+
+
+def test_what_a_hook_said_is_told():
+    """Its words stand behind the reason."""
+    refused = _event(reason="denied_by_hook", detail={"said": "not on the order"})
+    told = sentence(chapters([refused])[0], str)
+    assert "its profile said no (denied_by_hook): “not on the order”" in told

@@ -25,7 +25,7 @@ from gateway.core.model import (
     Wire,
 )
 from gateway.core.names import is_device_name, is_plain
-from gateway.core.ports import Gifts
+from gateway.core.terms import Gifts
 
 SHARED, SERVER, CLIENT = AttributeScope.SHARED, AttributeScope.SERVER, AttributeScope.CLIENT
 

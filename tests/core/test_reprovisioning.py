@@ -36,9 +36,9 @@ from gateway.core.model import (
     Wire,
     WithoutNonce,
 )
-from gateway.core.ports import Terms
 from gateway.core.provisioning import Provisioner
 from gateway.core.reprovisioning import Reprovisioner
+from gateway.core.terms import Terms
 from gateway.store.retention import Retention
 from gateway.store.sql_approvals import SqlApprovals
 from gateway.store.sql_reprovisionings import SqlReprovisionings

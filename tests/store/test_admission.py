@@ -22,8 +22,9 @@ from gateway.core.model import (
     Refused,
     Secret,
 )
-from gateway.core.ports import NewDevice, Terms
+from gateway.core.ports import NewDevice
 from gateway.core.registry import ProfileDraft
+from gateway.core.terms import Terms
 from gateway.store.retention import Retention
 from gateway.store.sql_admission import SqlAdmission
 

@@ -30,7 +30,7 @@ from gateway.core.model import (
     Secret,
     Wire,
 )
-from gateway.core.ports import Terms
+from gateway.core.terms import Terms
 from gateway.store import approvals as sql
 from gateway.store.retention import Retention
 from gateway.store.sql_approvals import SqlApprovals

@@ -22,7 +22,7 @@ from gateway.core.model import (
     Secret,
     Wire,
 )
-from gateway.core.ports import Terms
+from gateway.core.terms import Terms
 from gateway.store.sql_imports import SqlImports
 from gateway.store.sql_registrar import SqlRegistrar
 

@@ -21,7 +21,7 @@ from gateway.core.model import (
     Reading,
     Secret,
 )
-from gateway.core.ports import Gifts, Terms
+from gateway.core.terms import Gifts, Terms
 from gateway.store.retention import Retention
 
 pytestmark = pytest.mark.every_database

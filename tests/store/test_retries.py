@@ -22,7 +22,7 @@ from gateway.core.model import (
     Secret,
 )
 from gateway.core.pki.model import RevocationReason
-from gateway.core.ports import Terms
+from gateway.core.terms import Terms
 from gateway.store.retention import Retention
 
 pytestmark = pytest.mark.every_database
