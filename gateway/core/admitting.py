@@ -10,7 +10,6 @@ import structlog
 from msgspec import Struct
 
 from gateway.core.admission_entries import Marks, marks_of
-from gateway.core.guesses import host_of
 from gateway.core.model import (
     PLAIN_POLICY,
     Admission,
@@ -19,7 +18,7 @@ from gateway.core.model import (
     RefusalReason,
 )
 from gateway.core.name_patterns import Fits, fitting
-from gateway.core.networks import Network, is_within, network_of
+from gateway.core.networks import Network, host_of, is_within, network_of
 from gateway.core.opening_hours import Hours, hours_of
 from gateway.core.recent import FRESH_MS, MOST_KEPT
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core.guesses import host_of
 from gateway.core.model import (
     NOTHING_REQUESTED,
     Binding,
@@ -16,6 +15,7 @@ from gateway.core.model import (
     Secret,
     WithoutNonce,
 )
+from gateway.core.networks import host_of
 
 
 def binding_of(ticket: FleetTicket, request: ProvisionRequest, now: int) -> Binding | None:

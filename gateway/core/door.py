@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import structlog
 
 from gateway.core.fleet_secrets import proves, why_closed
-from gateway.core.guesses import Guesses, Shut, Toll, Whom, host_of, origin_of
+from gateway.core.guesses import Guesses, Shut, Toll, Whom, origin_of
 from gateway.core.limits import Allowance
 from gateway.core.model import (
     Event,
@@ -20,6 +20,7 @@ from gateway.core.model import (
     RefusalReason,
     Refused,
 )
+from gateway.core.networks import host_of
 from gateway.core.pacing import Pacer
 from gateway.core.ports import Clock, Store
 

@@ -37,14 +37,13 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
 from enum import StrEnum
-from functools import lru_cache
 from hashlib import blake2b
-from ipaddress import IPv6Address, ip_address
 from typing import Generic, TypeVar
 
 from msgspec import Struct
 
 from gateway.core.model import Peer, ProvisionKey, Secret, Wire
+from gateway.core.networks import host_of, subnet_of
 
 K = TypeVar("K")
 
@@ -53,8 +52,6 @@ PEEK_MS = 10_000
 _UNSURE = "?"
 _SEVERAL = 3
 """Different wrong ones of an address for a key, above which it concerns it what others guess."""
-_SUBNET_BYTES = 8
-"""Of an IPv6 address: a customer's network has at least so many bits of its own to choose."""
 _LATELY_MS = 1000
 """Who was right is not written down again so soon."""
 
@@ -322,34 +319,10 @@ def _concerned(place: _Tally, for_key: _Tally | None) -> list[_Tally]:
 def origin_of(peer: Peer) -> str:
     """Whose a request is: of its address (`subnet_of`), and of one that may be forged apart."""
     host = host_of(peer)
-    origin = _subnet(host) if ":" in host else host
+    origin = subnet_of(host)
     return f"{origin}{_UNSURE}" if peer.wire is Wire.COAP else origin
 
 
 def _home(origin: str) -> str:
     """Where right ones come from: who knows a secret has no need to forge an address."""
     return origin.removesuffix(_UNSURE)
-
-
-def host_of(peer: Peer) -> str:
-    """The IP address of a peer, without its port."""
-    host, colon, _ = peer.address.rpartition(":")
-    return host.strip("[]") if colon else peer.address
-
-
-def subnet_of(address: str) -> str:
-    """Whose an address is: itself in IPv4, its /64 in IPv6. What is no address is itself."""
-    return _subnet(address) if ":" in address else address
-
-
-@lru_cache(maxsize=1024)
-def _subnet(address: str) -> str:
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return address
-    if not isinstance(found, IPv6Address):
-        return address
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return found.packed[:_SUBNET_BYTES].hex()

@@ -13,7 +13,6 @@ from gateway.core.awaiting import BIRTH
 from gateway.core.births import Births
 from gateway.core.gates import Gates
 from gateway.core.giving import gifts_for
-from gateway.core.guesses import host_of
 from gateway.core.limits import Allowance
 from gateway.core.model import (
     PLAIN_POLICY,
@@ -43,6 +42,7 @@ from gateway.core.model import (
     psk_id,
 )
 from gateway.core.names import is_device_name, printable
+from gateway.core.networks import host_of
 from gateway.core.pki.model import CertificateState, ChainRule, Unfit
 from gateway.core.ports import Clock, KnownCredentials, NewDevice, Store
 from gateway.core.profiles import Profiles

@@ -1,16 +1,21 @@
-"""Which addresses are in which networks, of IPv4 and IPv6."""
+"""Whose an address is, and which addresses are in which networks, of IPv4 and IPv6."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
+
+from gateway.core.model import Peer
 
 Network: TypeAlias = tuple[int, int, int]
 """Version of IP, first address, mask."""
 
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 _MOST_CHARACTERS: Final = 64
+_SUBNET_BYTES: Final = 8
+"""Of an IPv6 address: a customer's network has at least so many bits of its own to choose."""
 
 
 def network_of(text: str) -> Network:
@@ -52,3 +57,27 @@ def is_within(address: str, networks: Iterable[Network]) -> bool:
     if version == 6 and number >> 32 == 0xFFFF:
         version, number = 4, number & 0xFFFF_FFFF
     return any(of == version and number & mask == first for of, first, mask in networks)
+
+
+def host_of(peer: Peer) -> str:
+    """The IP address of a peer, without its port."""
+    host, colon, _ = peer.address.rpartition(":")
+    return host.strip("[]") if colon else peer.address
+
+
+def subnet_of(address: str) -> str:
+    """Whose an address is: itself in IPv4, its /64 in IPv6. What is no address is itself."""
+    return _subnet(address) if ":" in address else address
+
+
+@lru_cache(maxsize=1024)
+def _subnet(address: str) -> str:
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(found, IPv6Address):
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return found.packed[:_SUBNET_BYTES].hex()

@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from gateway.core.guesses import subnet_of
 from gateway.core.limits import Bucket, Rate, provisions_of
 from gateway.core.model import DeviceProfile, FleetTicket
+from gateway.core.networks import subnet_of
 
 Party: TypeAlias = tuple[str, int | str, int]
 """Whose bucket: a word, a number or an address, and the profile whose own rate it is, or 0."""

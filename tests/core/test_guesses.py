@@ -17,9 +17,9 @@ from gateway.core.guesses import (
     Toll,
     Whom,
     origin_of,
-    subnet_of,
 )
 from gateway.core.model import Peer, ProvisionKey, Secret, Wire
+from gateway.core.networks import subnet_of
 
 HOME, AWAY = "192.0.2.7", "198.51.100.9"
 RULE = Leniency(free=3, more=4, longest_wait_s=4, shut_s=60, forget_s=600, most=1000)
