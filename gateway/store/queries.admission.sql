@@ -15,7 +15,7 @@ SELECT EXISTS (SELECT 1 FROM admission_entry
                 WHERE profile_id = ?1 AND denied = 1 AND kind = 'mac' AND value = ?4);
 
 -- allows
--- The first half of it alone, which is all that most need: the first that is there ends it.
+-- The first half of it alone, for those whose name is not there: the first that is ends it.
 SELECT 1
  WHERE EXISTS (SELECT 1 FROM admission_entry
                 WHERE profile_id = ?1 AND denied = 0 AND kind = 'name' AND value = ?2)

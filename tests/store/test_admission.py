@@ -67,6 +67,23 @@ async def test_entries_are_kept_once_and_found_by_one_look_up(lists, keep_profil
 
 
 @pytest.mark.every_database
+async def test_many_who_ask_at_once_get_their_own_answers(lists, keep_profile, store, change):
+    """More than share one look, at two profiles; who goes away takes no other's answer along."""
+    one, other = await keep_profile(store, "one"), await keep_profile(store, "other")
+    some = [Entry(NAME, f"d{number}") for number in range(0, 700, 2)]
+    await lists.add_entries(one.id, False, some, change)
+    gone = asyncio.create_task(lists.look_up(one.id, Marks("d0"), denying=False))
+    await asyncio.sleep(0)
+    gone.cancel()
+    asked = [(place, number) for number in range(700) for place in (one, other)]
+    found = await asyncio.gather(
+        *(lists.look_up(place.id, Marks(f"d{number}"), denying=False) for place, number in asked)
+    )
+    allowed = [place is one and number % 2 == 0 for place, number in asked]
+    assert [listed.allowed for listed in found] == allowed
+
+
+@pytest.mark.every_database
 async def test_entries_are_paged_searched_counted_and_removed(lists, keep_profile, store, change):
     kept = await keep_profile(store)
     some = [Entry(NAME, f"Meter_{number}") for number in range(5)]
@@ -259,8 +276,12 @@ async def test_a_look_up_reads_its_entries_alone(schema):
     """By the primary key, all of it."""
     from gateway.store.queries import QUERIES
 
-    for name in ("allows", "look_up_entries"):
-        values = (1, "a", "b", "c")
+    one_device = (1, "a", "b", "c")
+    for name, values in (
+        ("allows", one_device),
+        ("look_up_entries", one_device),
+        ("allowed_names", (1, '["a","b"]')),
+    ):
         plan = [row[3] for row in schema.execute(f"EXPLAIN QUERY PLAN {QUERIES[name]}", values)]
         searches = [one for one in plan if "admission_entry" in one]
         assert searches
