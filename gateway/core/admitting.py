@@ -75,6 +75,16 @@ class Admitting:
         self._kept: dict[int, Rules] = {}
         self._denying: dict[int, tuple[bool, int]] = {}
 
+    def is_open(self, profile: DeviceProfile, now: int) -> bool:
+        """Whether anybody may come: known without a look at the store, for most profiles."""
+        denying = self._denying.get(profile.id)
+        return (
+            denying is not None
+            and not denying[0]
+            and profile.policy is PLAIN_POLICY
+            and denying[1] <= now < denying[1] + FRESH_MS
+        )
+
     async def why_not(
         self, profile: DeviceProfile, request: ProvisionRequest, now: int
     ) -> RefusalReason | None:

@@ -26,7 +26,7 @@ def binding_of(ticket: FleetTicket, request: ProvisionRequest, now: int) -> Bind
     """
     policy, asked = ticket.profile.policy, request.credentials
     unsaid = policy.retry_without_nonce
-    given = request.nonce or asked.any_given
+    given = bool(request.nonce) or (asked is not NOTHING_REQUESTED and asked.any_given)
     if not policy.retry_window_s or not (given or unsaid is not WithoutNonce.NEVER):
         return None
     shown = _shown(ticket.profile, request) if given else ()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import structlog
 
 from gateway.core.fleet_secrets import proves, why_closed
-from gateway.core.guesses import Guesses, Shut, Toll, Whom, origin_of
+from gateway.core.guesses import FREE, Guesses, Shut, Toll, Whom, origin_of
 from gateway.core.limits import Allowance
 from gateway.core.model import (
     Event,
@@ -51,10 +51,10 @@ class Door:
 
     async def admit(self, request: ProvisionRequest, proof: ProvisionKey) -> FleetTicket | Refused:
         """The fleet secret that was shown, if it admits now."""
-        ticket = await self.prove(request, proof)
+        now = self._clock()
+        ticket = await self._proven(request, proof, now)
         if isinstance(ticket, Refused) or request.trial:
             return ticket
-        now = self._clock()
         if self._pacer.limits(ticket.profile):
             name = (request.device_name or "").strip()
             wait_s = self._pacer.take(ticket, host_of(request.peer), name, now)
@@ -74,16 +74,22 @@ class Door:
 
     async def prove(self, request: ProvisionRequest, proof: ProvisionKey) -> FleetTicket | Refused:
         """The same, whatever its rates say."""
+        return await self._proven(request, proof, self._clock())
+
+    async def _proven(
+        self, request: ProvisionRequest, proof: ProvisionKey, now: int
+    ) -> FleetTicket | Refused:
         if not proof.key:
             return Refused(RefusalReason.UNKNOWN_KEY)
-        now, origin = self._clock(), origin_of(request.peer)
-        toll = self._guesses.toll(origin, proof, now)
+        origin = origin_of(request.peer)
+        at_home = self._guesses.is_home(origin, proof, now)
+        toll = FREE if at_home else self._guesses.toll(origin, proof, now)
         if toll.shut:
             return too_early(toll.wait_ms)
         ticket = await self._store.find_fleet_ticket(proof.key)
         if ticket is None or not proves(ticket, proof.secret, request.device_name):
             return await self._wrong(request.peer, proof, ticket, toll, now)
-        if not request.trial:
+        if not (at_home or request.trial):
             self._guesses.right(origin, proof, now)
         if not ticket.plain:
             closed = why_closed(ticket, host_of(request.peer), now)

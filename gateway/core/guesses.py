@@ -53,7 +53,7 @@ _UNSURE = "?"
 _SEVERAL = 3
 """Different wrong ones of an address for a key, above which it concerns it what others guess."""
 _LATELY_MS = 1000
-"""Who was right is not written down again so soon."""
+"""Who was right is not written down again so soon: most of a fleet behind one address."""
 
 
 class Leniency(Struct, frozen=True, kw_only=True):
@@ -106,7 +106,7 @@ class Toll(Struct, frozen=True):
     shut: bool = False
 
 
-_FREE = Toll()
+FREE = Toll()
 
 
 class _Tally:
@@ -227,12 +227,18 @@ class Guesses:
         right = len(self._right) + len(self._proven)
         return len(self._addresses) + len(self._known) + len(self._strange) + right
 
+    def is_home(self, origin: str, proof: ProvisionKey, now: int) -> bool:
+        """Whether a right secret of that key came from there just now: then there is no toll, and
+        another right one is no news."""
+        known = self._right.get((_home(origin), proof.key.reveal()), now)
+        return known is not None and 0 <= now - known.at < _LATELY_MS
+
     def toll(self, origin: str, proof: ProvisionKey, now: int) -> Toll:
         """What has to be waited for there before `proof` may be shown."""
         if self._addresses.get(origin, now) is None:
-            return _FREE  # nothing wrong came from there: nearly everybody
+            return FREE  # nothing wrong came from there: nearly everybody
         if self._right.get((_home(origin), proof.key.reveal()), now) is not None:
-            return _FREE
+            return FREE
         where, key = self._digest(origin, proof.key), self._digest("", proof.key)
         for book in (self._known, self._strange):
             place = book.places.get(where, now)
@@ -244,7 +250,7 @@ class Guesses:
                 return Toll(toll.wait_ms)
             if toll.wait_ms:
                 return toll
-        return _FREE
+        return FREE
 
     def wrong(self, origin: str, proof: ProvisionKey, now: int, *, known: bool) -> Guessed:
         """`proof` is wrong; `known`: there is such a key."""
@@ -269,11 +275,7 @@ class Guesses:
     def right(self, origin: str, proof: ProvisionKey, now: int) -> None:
         """`proof` is right. No count of anything wrong is changed by it."""
         home = _home(origin)
-        name = home, proof.key.reveal()
-        known = self._right.get(name, now)
-        if known is not None and 0 <= now - known.at < _LATELY_MS:
-            return  # most, of a fleet behind one address
-        self._right.of(name, now)
+        self._right.of((home, proof.key.reveal()), now)
         self._proven.of(home, now)
 
     def _count(self, tally: _Tally, whom: Whom, now: int) -> Shut | None:
@@ -295,7 +297,7 @@ class Guesses:
         for tally in concerned:
             if own_ms := tally.wait(now, self._most_ms):
                 wait_ms, shut = max(wait_ms, own_ms), shut or tally.shut
-        return Toll(wait_ms, shut) if wait_ms else _FREE
+        return Toll(wait_ms, shut) if wait_ms else FREE
 
     def _digest(self, origin: str, shown: ProvisionKey | Secret) -> bytes:
         key = shown.key if isinstance(shown, ProvisionKey) else shown
@@ -319,7 +321,7 @@ def _concerned(place: _Tally, for_key: _Tally | None) -> list[_Tally]:
 def origin_of(peer: Peer) -> str:
     """Whose a request is: of its address (`subnet_of`), and of one that may be forged apart."""
     host = host_of(peer)
-    origin = subnet_of(host)
+    origin = subnet_of(host) if ":" in host else host
     return f"{origin}{_UNSURE}" if peer.wire is Wire.COAP else origin
 
 

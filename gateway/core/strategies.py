@@ -89,7 +89,13 @@ class Strategies:
         """How it ends for who has shown the right secret of `ticket`."""
         profile, now = ticket.profile, self._clock()
         binding = binding_of(ticket, request, now)
-        refused = await self._gates.admitting.why_not(profile, request, now)
+        admitting = self._gates.admitting
+        # Here and below the many who come to a plain profile are spared a coroutine each time.
+        refused = (
+            None
+            if admitting.is_open(profile, now)
+            else await admitting.why_not(profile, request, now)
+        )
         if refused is RefusalReason.ON_DENY_LIST:
             return await self._refuse(request, refused)  # nor is it given anything again
         if binding is not None and (refused is not None or self._dear(profile.policy, request)):
@@ -97,7 +103,7 @@ class Strategies:
             if again is not None:
                 return again
         if refused is not None:
-            wait_s = self._gates.admitting.wait_s(profile, refused, request.device_name, now)
+            wait_s = admitting.wait_s(profile, refused, request.device_name, now)
             return await self._refuser.refuse(request, Refused(refused, wait_s))
         if profile.policy.before is not None:
             amended = await self._gates.asked(profile, request, now)
@@ -168,8 +174,6 @@ class Strategies:
     ) -> Terms | ProvisionResult:
         """On what terms the device comes in; or how it ends before it does."""
         policy = ticket.profile.policy
-        if policy is PLAIN_POLICY and ticket.max_uses is None and request.hardware is None:
-            return Terms(ticket_id=ticket.id, binding=binding)
         again = await self._again(ticket, request, name, binding)
         if again is not None:
             return again
@@ -202,10 +206,16 @@ class Strategies:
             kind = kind or profile.name
         if kind and not is_device_name(kind):
             return await self._refuse(request, RefusalReason.TYPE_INVALID)
-        terms = await self._terms(ticket, request, name, binding, now)
+        terms = _plain_terms(ticket, request, binding) or await self._terms(
+            ticket, request, name, binding, now
+        )
         if not isinstance(terms, Terms):
             return terms
-        credentials, issued = await self._credentials(profile, name, request.credentials)
+        credentials, issued = (
+            await self._signed(profile, name, request.credentials)
+            if request.credentials.csr
+            else (choose_credentials(request.credentials, self._new_token), None)
+        )
         warning = ""
         if isinstance(credentials, Certificate) and not (
             issued or self._readable(credentials.text)
@@ -233,6 +243,8 @@ class Strategies:
                 terms=terms,
             )
         )
+        if binding is None and issued is None:
+            return result
         if binding is not None and profile.pre_provision_allowed:
             self._reopen(result)
         return await self._concluded(ticket, request, result, issued)
@@ -269,11 +281,9 @@ class Strategies:
         if isinstance(result, Provisioned):
             self._reopened(result.credentials.id)
 
-    async def _credentials(
+    async def _signed(
         self, profile: DeviceProfile, name: str, asked: RequestedCredentials
     ) -> tuple[DeviceCredentials | RefusalReason, IssuedCertificate | None]:
-        if not asked.csr:
-            return choose_credentials(asked, self._new_token), None  # most
         return await choose_or_sign(
             asked, profile, name, new_token=self._new_token, certifier=self._certifier
         )
@@ -287,7 +297,9 @@ class Strategies:
         name = wanted.strip()
         if not is_device_name(name):
             return await self._refuse(request, RefusalReason.NAME_INVALID)
-        terms = await self._terms(ticket, request, name, binding, now)
+        terms = _plain_terms(ticket, request, binding) or await self._terms(
+            ticket, request, name, binding, now
+        )
         if not isinstance(terms, Terms):
             return terms
         asked = request.credentials
@@ -295,7 +307,7 @@ class Strategies:
         issued: IssuedCertificate | None = None
         if asked.csr or asked.type is DeviceCredentialsType.DTLS_PSK:
             # Ours to give: everything else a waiting device asks for is ignored (contract, 2.6).
-            chosen, issued = await self._credentials(ticket.profile, name, asked)
+            chosen, issued = await self._signed(ticket.profile, name, asked)
             if isinstance(chosen, RefusalReason):
                 return await self._refuse(request, chosen)
             fresh = chosen
@@ -313,6 +325,16 @@ class Strategies:
 
     async def _refuse(self, request: ProvisionRequest, reason: RefusalReason) -> Refused:
         return await self._refuser.refuse(request, Refused(reason))
+
+
+def _plain_terms(
+    ticket: FleetTicket, request: ProvisionRequest, binding: Binding | None
+) -> Terms | None:
+    """Those of most devices; None: there is more to be asked."""
+    plain = ticket.profile.policy is PLAIN_POLICY and ticket.max_uses is None
+    return (
+        Terms(ticket_id=ticket.id, binding=binding) if plain and request.hardware is None else None
+    )
 
 
 def log_device(what: str, request: ProvisionRequest, result: Provisioned) -> None:

@@ -40,7 +40,10 @@ class BirthStore(CertificateStore):
 
     async def create_device(self, new: NewDevice) -> ProvisionResult:
         digest, sealed = sealed_credentials(self.vault, new.credentials)
-        birth = Birth(new, uuid7(new.at), digest, sealed, bound=self.bound(new.terms))
+        terms, bound = new.terms, None
+        if terms.binding is not None:
+            bound = self._kept_binding(terms.binding)
+        birth = Birth(new, uuid7(new.at), digest, sealed, bound=bound)
         decision: Decision[Any]
         if new.birth is None:
             decision = CreateDevice(birth, self.known_from_row)
