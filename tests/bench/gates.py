@@ -1,6 +1,6 @@
 """What the gates before a birth cost: rates and time of the processor, with them and without.
 
-    python tests/bench/gates.py [--rounds N] [--births N] [--http SECONDS] [--against TREE]
+    python tests/bench/gates.py [--rounds N] [--births N] [--wires SECONDS] [--against TREE]
 
 Two gateways (with --against three, the last from an older tree), each in a process of its own over
 a database file that is synchronised to the disk, take turns of `--births` each, 256 at once:
@@ -8,7 +8,8 @@ a database file that is synchronised to the disk, take turns of `--births` each,
     plain   a profile that switches nothing on
     gated   each device with a nonce, its name in an allow-list of a million, under three secrets
 
-The births go straight to the provisioner; with --http they come over the wire, from wrk.
+The births go straight to the provisioner; with --wires they come over HTTP (wrk), MQTT (open
+sessions) and CoAP as well, from the generators in C, which need cc.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import itertools
 import json
 import logging
 import os
-import re
 import sqlite3
 import statistics
 import subprocess
@@ -29,11 +29,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from generators import Generators, Load
+
+from gateway.simulator.processes import FleetPair
 
 HERE = Path(__file__).resolve().parent
 LISTED = 1_000_000
 AT_ONCE = 256
+MOST_A_SECOND = 20_000
 TITLES = {"plain": "plain", "gated": "nonce, list, 3 secrets", "older": "plain, the older tree"}
 
 
@@ -146,18 +151,25 @@ def serve(mode: str, tree: Path) -> None:
             if side.gated:
                 runner.run(side.furnish(database))
             with settled_heap():
-                _tell({"port": side.gate.ports.http, "pairs": side.pairs})
+                ports = side.gate.ports
+                wires = {"http": ports.http, "mqtt": ports.mqtt, "coap": ports.coap}
+                _tell({"ports": wires, "pairs": side.pairs})
                 for line in sys.stdin:
                     word, _, number = line.strip().partition(" ")
                     if word == "births":
                         _tell(runner.run(side.births(int(number))))
                     else:
                         before, spent = count(database), time.process_time()
-                        runner.run(asyncio.sleep(float(number)))
+                        runner.run(_serve_until(sys.stdin))
                         spent = time.process_time() - spent
                         _tell({"cpu_s": spent, "born": count(database) - before})
         finally:
             runner.run(running.__aexit__(None, None, None))
+
+
+async def _serve_until(lines: IO[str]) -> None:
+    """Until a line comes."""
+    await asyncio.to_thread(lines.readline)
 
 
 def _tell(what: dict[str, Any]) -> None:
@@ -173,7 +185,7 @@ class Child:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         told = self.answer()
-        self.port: int = told["port"]
+        self.ports: dict[str, int] = told["ports"]
         self.pairs: list[list[str]] = told["pairs"]
         self.first = 0
 
@@ -195,32 +207,52 @@ class Child:
         self.first += count
         return self.answer()
 
-    def http(self, mode: str, seconds: float) -> dict[str, float]:
-        """By wrk, on another processor."""
-        self.tell(f"sleep {seconds + 1}")
-        environ = {
-            **os.environ,
-            "FIRST": str(self.first),
-            "PAIRS": ",".join(":".join(pair) for pair in self.pairs),
-            "NONCE": "1" if mode == "gated" else "0",
-        }
-        command = ["wrk", "-t1", f"-c{AT_ONCE}", f"-d{seconds:g}s", "-s", str(HERE / "gated.lua")]
-        done = subprocess.run(
-            [*command, f"http://127.0.0.1:{self.port}"],
-            env=environ,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        told = self.answer()
-        found = re.search(r"(\d+) requests in", done.stdout)
-        rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
-        assert found is not None, done.stdout
-        assert rate is not None, done.stdout
-        if told["born"] < int(found[1]):
-            raise SystemExit(f"{found[1]} requests were answered, {told['born']} devices are there")
-        self.first += int(found[1]) + AT_ONCE
-        return {"rate": float(rate[1]), "cpu_us": told["cpu_s"] / int(found[1]) * 1e6}
+    def over(self, wire: str, mode: str, load: Callable[[str, Child], Load]) -> dict[str, float]:
+        """By a generator, on another processor."""
+        self.tell("serve")
+        told = load(mode, self)
+        time.sleep(0.3)  # wrk ends in the middle of requests
+        self.tell("enough")
+        seen = self.answer()
+        if not told.answered <= seen["born"] <= told.answered + AT_ONCE:
+            raise SystemExit(f"{wire}: {told.answered} were answered, {seen['born']} are there")
+        self.first += int(seen["born"]) + AT_ONCE
+        return {"rate": told.rate, "cpu_us": seen["cpu_s"] / told.answered * 1e6}
+
+
+class Wires:
+    """Loads on the wires of a `Child`, for so many seconds each."""
+
+    def __init__(self, folder: Path, seconds: float, core: int) -> None:
+        self._bodies = folder / "bodies"
+        self._seconds = seconds
+        self._generators = Generators(None, folder, FleetPair.random(), core)
+
+    def http(self, mode: str, child: Child) -> Load:
+        pairs = ",".join(":".join(pair) for pair in child.pairs)
+        environ = {"FIRST": str(child.first), "PAIRS": pairs, "NONCE": str(int(mode == "gated"))}
+        return self._generators.gated_http(child.ports["http"], AT_ONCE, self._seconds, environ)
+
+    def mqtt(self, mode: str, child: Child) -> Load:
+        bodies = self._written(mode, child)
+        return self._generators.told_mqtt(child.ports["mqtt"], bodies, AT_ONCE, self._seconds)
+
+    def coap(self, mode: str, child: Child) -> Load:
+        bodies = self._written(mode, child)
+        return self._generators.told_coap(child.ports["coap"], bodies, AT_ONCE, self._seconds)
+
+    def _written(self, mode: str, child: Child) -> Path:
+        """More requests than are answered in the time, as `gated.lua` makes them."""
+        pairs = itertools.cycle(child.pairs)
+        with self._bodies.open("w", encoding="ascii") as file:
+            for number in range(child.first + 1, child.first + int(MOST_A_SECOND * self._seconds)):
+                key, secret = next(pairs)
+                body = {"deviceName": f"unit-{number:07}"}
+                if mode == "gated":
+                    body["nonce"] = f"nonce-{number:026}"
+                body |= {"provisionDeviceKey": key, "provisionDeviceSecret": secret}
+                print(json.dumps(body, separators=(",", ":")), file=file)
+        return self._bodies
 
 
 @contextmanager
@@ -271,7 +303,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--births", type=int, default=10_000)
-    parser.add_argument("--http", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--wires", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--against", type=Path, metavar="TREE", help="an older checkout")
     parser.add_argument("--serve", choices=("plain", "gated", "older"), help=argparse.SUPPRESS)
     parser.add_argument("--tree", type=Path, default=HERE.parents[1], help=argparse.SUPPRESS)
@@ -296,9 +328,18 @@ def main() -> None:
 def run(given: argparse.Namespace, sides: dict[str, Child]) -> None:
     print(f"Through the provisioner, {AT_ONCE} at once, {given.births} a round:\n")
     compare(sides, given.rounds, lambda _, one: one.births(given.births))
-    if given.http:
-        print(f"\nOver HTTP, {AT_ONCE} connections, {given.http:g} s a round:\n")
-        compare(sides, given.rounds, lambda mode, one: one.http(mode, given.http))
+    if not given.wires:
+        return
+    with tempfile.TemporaryDirectory(prefix="gatehouse-gates-") as folder:
+        wires = Wires(Path(folder), given.wires, max(os.sched_getaffinity(0)))
+        for wire in ("http", "mqtt", "coap"):
+            print(f"\nOver {wire.upper()}, {AT_ONCE} at once, {given.wires:g} s a round:\n")
+            load = getattr(wires, wire)
+            compare(
+                sides,
+                given.rounds,
+                lambda mode, one, wire=wire, load=load: one.over(wire, mode, load),
+            )
 
 
 if __name__ == "__main__":

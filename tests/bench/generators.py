@@ -23,7 +23,8 @@ _OURS = (
     "answering",
     "coap_telemetry",
     "observers",
-    "csr_mqtt",
+    "births_coap",
+    "births_mqtt",
     "newborn",
     "probe",
 )
@@ -213,13 +214,24 @@ class Generators:
         with self._until_ready([str(word) for word in command], more):
             yield
 
-    def csr_mqtt(self, port: int, requests: Path, sessions: int, seconds: float) -> Load:
-        command = (self._built("csr_mqtt"), "127.0.0.1", port, sessions, seconds)
-        return _load(self._run(map(str, command), {"REQUESTS": str(requests)}))
-
     def csr_http(self, port: int, requests: Path, connections: int, seconds: float) -> Load:
         more = {"REQUESTS": str(requests)}
         return self._wrk(_HERE / "csr.lua", port, connections, seconds, more)
+
+    def told_mqtt(self, port: int, bodies: Path, sessions: int, seconds: float) -> Load:
+        """Provisioning over open sessions, by requests that are written down, a line each."""
+        command = (self._built("births_mqtt"), "127.0.0.1", port, sessions, seconds)
+        return _load(self._run(map(str, command), {"BODIES": str(bodies)}))
+
+    def told_coap(self, port: int, bodies: Path, at_once: int, seconds: float) -> Load:
+        command = (self._built("births_coap"), "127.0.0.1", port, at_once, at_once, seconds)
+        return _load(self._run(map(str, command), {"BODIES": str(bodies)}))
+
+    def gated_http(
+        self, port: int, connections: int, seconds: float, more: Mapping[str, str]
+    ) -> Load:
+        """Devices of an allow-list; `more` are the variables of `gated.lua`."""
+        return self._wrk(_HERE / "gated.lua", port, connections, seconds, more)
 
     # ── onboarding ────────────────────────────────────────────────────────────────────────────
 

@@ -6,6 +6,7 @@ A rate is as good as the machine is quiet; the processor's time for each says wh
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -138,12 +139,12 @@ def csr_mqtt(at_once: int) -> Callable[[Lab], Figures]:
     """Open sessions. In the end the store has exactly the certificates that were given."""
 
     def run(lab: Lab) -> Figures:
-        requests = _requests(lab)
+        bodies = _bodies(lab, _requests(lab))
         with lab.gateway() as (server, database):
 
             def load() -> Load:
                 port = server.ports["mqtt"]
-                told = lab.generators.csr_mqtt(port, requests, at_once, lab.seconds)
+                told = lab.generators.told_mqtt(port, bodies, at_once, lab.seconds)
                 _check_issued(database, told.answered)
                 return told
 
@@ -175,6 +176,21 @@ def csr_http(at_once: int) -> Callable[[Lab], Figures]:
 
 def _requests(lab: Lab) -> Path:
     return lab.generators.keys("requests", int(CSR_PER_S * max(1, round(lab.seconds))))
+
+
+def _bodies(lab: Lab, requests: Path) -> Path:
+    """The same, each with the name of a device and the fleet's secret."""
+    bodies, pair = requests.with_name(f"{requests.name}-bodies"), lab.pair
+    fleet = {
+        "provisionDeviceKey": pair.key.reveal(),
+        "provisionDeviceSecret": pair.secret.reveal(),
+    }
+    with bodies.open("w", encoding="ascii") as file:
+        for number, csr in enumerate(requests.read_text("ascii").splitlines()):
+            # Its lines are written as JSON writes them.
+            body = json.dumps({"deviceName": f"signed-{number}", **fleet})
+            print(body[:-1] + f',"csr":"{csr}"}}', file=file)
+    return bodies
 
 
 def _check_issued(database: Path, acknowledged: int, spare: int = 0) -> None:

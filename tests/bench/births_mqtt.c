@@ -1,8 +1,8 @@
-// Provisioning with a signing request over open MQTT sessions, one request under way in each. Each
-// has a key of its own: REQUESTS is a file of `keys requests N`, and the load ends when it does.
-// At the end it waits for every answer: exactly `ok` certificates must be in the store then.
-// build: cc -O2 -o csr_mqtt csr_mqtt.c
-// run:   PROVISION_KEY=.. PROVISION_SECRET=.. REQUESTS=file ./csr_mqtt 127.0.0.1 1883 SESSIONS SECONDS
+// Provisioning over open MQTT sessions, one request under way in each. BODIES is a file of requests,
+// a line each, and the load ends when it does. At the end it waits for every answer: as many devices
+// as `ok` says must be in the store then.
+// build: cc -O2 -o births_mqtt births_mqtt.c
+// run:   BODIES=file ./births_mqtt 127.0.0.1 1883 SESSIONS SECONDS
 #define IN_BYTES 8192  // an answer holds two certificates in PEM, and one without
 #include "mqtt.h"
 
@@ -18,27 +18,22 @@ typedef struct {
     int waiting;
 } session;
 
-static FILE *requests;
-static const char *key, *secret;
+static FILE *bodies;
 static long asked, answered, refused;
 static int ready, exhausted;
 static double *samples;
 
 static void ask(session *s) {
-    static char csr[MAX_LINE], payload[MAX_LINE + 512];
-    static unsigned char out[MAX_LINE + 1024];
-    if (!fgets(csr, sizeof csr, requests)) {
+    static char body[MAX_LINE];
+    static unsigned char out[MAX_LINE + 64];
+    if (!fgets(body, sizeof body, bodies)) {
         exhausted = 1;
         return;
     }
-    csr[strcspn(csr, "\n")] = 0;
-    int length = sprintf(payload,
-                         "{\"deviceName\":\"signed-%ld\",\"provisionDeviceKey\":\"%s\","
-                         "\"provisionDeviceSecret\":\"%s\",\"csr\":\"%s\"}",
-                         asked, key, secret, csr);
     s->asked_at = now();
     s->waiting = 1;
-    send_all(s->line.fd, out, put_publish(out, ASK, 1 + asked % 60000, payload, length));
+    send_all(s->line.fd, out,
+             put_publish(out, ASK, 1 + asked % 60000, body, strcspn(body, "\n")));
     asked++;
 }
 
@@ -79,10 +74,9 @@ static int wait_events(int poll, int asking) {
 }
 
 int main(int argc, char **argv) {
-    char *path = getenv("REQUESTS");
-    key = getenv("PROVISION_KEY"), secret = getenv("PROVISION_SECRET");
-    if (argc != 5 || !key || !secret || !path || !(requests = fopen(path, "r")))
-        fail("usage: PROVISION_KEY=.. PROVISION_SECRET=.. REQUESTS=file csr_mqtt HOST PORT SESSIONS SECONDS");
+    char *path = getenv("BODIES");
+    if (argc != 5 || !path || !(bodies = fopen(path, "r")))
+        fail("usage: BODIES=file births_mqtt HOST PORT SESSIONS SECONDS");
     int count = atoi(argv[3]), poll = epoll_create1(0);
     session *sessions = calloc(count, sizeof *sessions);
     samples = malloc(MAX_SAMPLES * sizeof *samples);
