@@ -102,6 +102,9 @@ class NotedAdmitting(Admitting):
         self._admitting = admitting
         self._notes = notes
 
+    def is_open(self, profile: DeviceProfile, now: int) -> bool:
+        return self._admitting.is_open(profile, now)
+
     async def why_not(
         self, profile: DeviceProfile, request: ProvisionRequest, now: int
     ) -> RefusalReason | None:
