@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 from typing import assert_never
 
 import msgspec
@@ -44,6 +45,7 @@ from gateway.core.terms import Terms
 log = structlog.get_logger()
 
 _PLAIN_BIRTH = BirthRule()
+_NAME_DIGITS = 24
 
 
 class Strategies:
@@ -198,7 +200,7 @@ class Strategies:
         self, ticket: FleetTicket, request: ProvisionRequest, binding: Binding | None, now: int
     ) -> ProvisionResult:
         profile = ticket.profile
-        name = (request.wanted_name or self._new_token()).strip()
+        name = (request.wanted_name or self._made_name(request, binding)).strip()
         if not is_device_name(name):
             return await self._refuse(request, RefusalReason.NAME_INVALID)
         kind, birth = (request.device_type or "").strip(), profile.birth
@@ -248,6 +250,16 @@ class Strategies:
         if binding is not None and profile.pre_provision_allowed:
             self._reopen(result)
         return await self._concluded(ticket, request, result, issued)
+
+    def _made_name(self, request: ProvisionRequest, binding: Binding | None) -> str:
+        """The name of a device that told none.
+
+        A key is certified for one name alone: a request that is sent again before it is answered
+        must come to the same name.
+        """
+        if binding is None or not request.credentials.csr:
+            return self._new_token()
+        return sha256(b"name|" + binding.bound.reveal().encode()).hexdigest()[:_NAME_DIGITS]
 
     async def _concluded(
         self,

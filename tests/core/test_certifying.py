@@ -24,6 +24,7 @@ from gateway.core.model import (
     RefusalReason,
     Refused,
     RequestedCredentials,
+    Secret,
 )
 from gateway.core.pki.model import (
     AuthorityRole,
@@ -123,6 +124,23 @@ async def test_a_key_is_certified_for_one_device(certified, new_fleet):
     others = [one for one in results if one is not given[0]]
     assert others == [Refused(RefusalReason.REUSED_KEY)] * 9
     assert len(await certified.devices()) == 1
+
+
+@pytest.mark.parametrize("nonce", ["", "0123456789abcdef"])
+async def test_one_request_without_a_name_many_times_at_once_is_one_device(
+    certified, new_fleet, registry, nonce
+):
+    """A retry that overtakes its request gets the same certificate, not `reused_key`; the same key
+    under another nonce is refused."""
+    fleet = await new_fleet()
+    csr = certs.csr()
+    asked = fleet.request(None, credentials=asking(csr))
+    asked = structs.replace(asked, nonce=Secret(nonce))
+    results = await asyncio.gather(*(certified.provisioner.provision(asked) for _ in range(6)))
+    assert {one.credentials for one in results} == {results[0].credentials}, results
+    assert len(await registry.devices()) == 1
+    other = structs.replace(asked, nonce=Secret("another-nonce-0001"))
+    assert await certified.provisioner.provision(other) == Refused(RefusalReason.REUSED_KEY)
 
 
 async def test_a_refused_birth_leaves_the_key_free(certified, new_fleet):
