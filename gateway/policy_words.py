@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from gateway.core.errors import ConfigError
 from gateway.core.model import PLAIN_POLICY, HookRule, Policy
+from gateway.core.spelling import nearest
 from gateway.profile_policies import ADMISSION, ANSWER, BIRTH, HOOKS, KEYS, read_policy
-from gateway.toml_lines import TomlFile, nearest, plain
+from gateway.toml_lines import TomlFile, plain
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS: Final = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))

@@ -6,116 +6,49 @@ are proven here, before anything is saved.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from gateway.core.giving import check_package, check_text
 from gateway.core.model import (
     PLAIN_POLICY,
     Admission,
     AnswerMembers,
     BirthSettings,
-    EventKind,
     HookRule,
     OnFailure,
     Policy,
     Reprovisioning,
     WithoutNonce,
 )
-from gateway.core.name_patterns import MOST_PATTERNS, check_pattern, fitting
 from gateway.core.networks import check_network
 from gateway.core.opening_hours import check_hours
-from gateway.toml_lines import RateText, TomlFile, nearest, read_table, settings_of, shown
+from gateway.core.spelling import nearest
+from gateway.policy_proofs import (
+    check_addresses,
+    check_attributes,
+    check_certificate,
+    check_event_kind,
+    check_filled,
+    check_filled_package,
+    check_life,
+    check_patterns,
+    check_time,
+    check_url,
+    check_window,
+    each,
+    ms_of,
+    seconds_of,
+)
+from gateway.toml_lines import RateText, TomlFile, plain, read_table, settings_of
 
 ADMISSION, BIRTH, ANSWER, HOOKS = "admission", "birth", "answer", "hooks"
 TABLES = (ADMISSION, BIRTH, ANSWER, HOOKS)
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_LASTING = re.compile(r"\A(\d{1,9})([smhd])\Z")
-_MOST_WINDOW_S = 7 * 86_400
-_MOST_LIFE_S = 3650 * 86_400
-
-
-def seconds_of(text: str) -> int:
-    """`90s`, `15m`, `12h` or `7d` in seconds; `0` is none. Raises `ValueError`."""
-    if text == "0":
-        return 0
-    found = _LASTING.match(text)
-    if found is None:
-        raise ValueError("write a number with s, m, h or d")
-    return int(found[1]) * _UNITS[found[2]]
-
-
-def _window(text: str) -> None:
-    if seconds_of(text) > _MOST_WINDOW_S:
-        raise ValueError("at most 7 days")
-
-
-def _life(text: str) -> None:
-    if not 0 < seconds_of(text) <= _MOST_LIFE_S:
-        raise ValueError("at least a second, at most 3650 days")
-
-
-def _each(check: Any, most: int = MOST_PATTERNS) -> Any:
-    def proof(values: tuple[str, ...]) -> None:
-        if len(values) > most:
-            raise ValueError(f"at most {most} of them")
-        for value in values:
-            try:
-                check(value)
-            except ValueError as exc:
-                raise ValueError(f"{shown(value)}: {exc}") from None
-
-    return proof
-
-
-def _patterns(values: tuple[str, ...]) -> None:
-    _each(check_pattern)(values)
-    fitting(values)  # together they must not be too large
-
-
-def _time(text: str) -> None:
-    ms_of(text)
-
-
-def ms_of(text: str) -> int:
-    """`2026-12-01T07:00:00+01:00` in ms since the epoch. Raises `ValueError`."""
-    at = datetime.fromisoformat(text)
-    if at.tzinfo is None:
-        raise ValueError("say which time zone: end it with Z or +01:00")
-    return round(at.timestamp() * 1000)
-
-
-def _event_kind(text: str) -> None:
-    if EventKind(text).value.startswith("hook:"):
-        raise ValueError("what befalls hooks is told to none of them")
-
-
-def _texts(values: Mapping[str, Any]) -> None:
-    """Attributes of a birth: bounded, and with templates that can be filled in."""
-    if len(values) > MOST_PATTERNS:
-        raise ValueError(f"at most {MOST_PATTERNS} of them")
-    for value in values.values():
-        if isinstance(value, str):
-            check_text(value)
-
-
-def _certificate_alone(text: str) -> None:
-    if "PRIVATE KEY" in text:
-        raise ValueError("a private key stands beside it, and devices are told all of it")
-
-
-def _filled(text: str) -> None:
-    check_text(text)
-
-
 _Text = Annotated[str, Meta(max_length=255, extra={"wants": "text of at most 255 characters"})]
 _Lasting = Annotated[
-    str, Meta(extra={"wants": 'how long, as in "15m"', "example": "15m", "proof": _window})
+    str, Meta(extra={"wants": 'how long, as in "15m"', "example": "15m", "proof": check_window})
 ]
 _Moment = Annotated[
     str,
@@ -123,7 +56,7 @@ _Moment = Annotated[
         extra={
             "wants": "a time with its zone in quotes",
             "example": "2026-12-01T07:00:00+01:00",
-            "proof": _time,
+            "proof": check_time,
         }
     ),
 ]
@@ -147,7 +80,7 @@ class _Admission(Struct, frozen=True, kw_only=True):
             extra={
                 "wants": "a list of patterns of names",
                 "example": ["WM-*"],
-                "proof": _patterns,
+                "proof": check_patterns,
             }
         ),
     ] = ()
@@ -157,7 +90,7 @@ class _Admission(Struct, frozen=True, kw_only=True):
             extra={
                 "wants": "a list of patterns of names",
                 "example": ["*-test"],
-                "proof": _patterns,
+                "proof": check_patterns,
             }
         ),
     ] = ()
@@ -168,7 +101,7 @@ class _Admission(Struct, frozen=True, kw_only=True):
             extra={
                 "wants": "a list of networks",
                 "example": ["10.0.0.0/8"],
-                "proof": _each(check_network),
+                "proof": each(check_network),
             }
         ),
     ] = ()
@@ -180,7 +113,7 @@ class _Admission(Struct, frozen=True, kw_only=True):
             extra={
                 "wants": "a list of days and hours",
                 "example": ["Mon-Fri 07:00-19:00 Europe/Berlin"],
-                "proof": _each(check_hours),
+                "proof": each(check_hours),
             }
         ),
     ] = ()
@@ -197,7 +130,7 @@ _Package = Annotated[
         extra={
             "wants": "a package by its title and version",
             "example": "meter-firmware 2.1",
-            "proof": check_package,
+            "proof": check_filled_package,
         },
     ),
 ]
@@ -210,7 +143,7 @@ class _Birth(Struct, frozen=True, kw_only=True):
             extra={
                 "wants": "a table of attributes",
                 "example": {"site": "hall-3"},
-                "proof": _texts,
+                "proof": check_attributes,
             }
         ),
     ]
@@ -220,26 +153,30 @@ class _Birth(Struct, frozen=True, kw_only=True):
             extra={
                 "wants": "a table of attributes",
                 "example": {"batch": "{hardware.batch}"},
-                "proof": _texts,
+                "proof": check_attributes,
             }
         ),
     ]
     customer: Annotated[
-        str, Meta(max_length=255, extra={"wants": "a customer's name", "proof": _filled})
+        str, Meta(max_length=255, extra={"wants": "a customer's name", "proof": check_filled})
     ] = ""
     groups: Annotated[
         tuple[str, ...],
         Meta(
-            extra={"wants": "a list of groups", "example": ["meters"], "proof": _each(_filled, 20)}
+            extra={
+                "wants": "a list of groups",
+                "example": ["meters"],
+                "proof": each(check_filled, 20),
+            }
         ),
     ] = ()
     label: Annotated[
-        str, Meta(max_length=255, extra={"wants": "a device's label", "proof": _filled})
+        str, Meta(max_length=255, extra={"wants": "a device's label", "proof": check_filled})
     ] = ""
     firmware: _Package = ""
     software: _Package = ""
     expires_after: Annotated[
-        str, Meta(extra={"wants": 'how long, as in "3d"', "example": "3d", "proof": _life})
+        str, Meta(extra={"wants": 'how long, as in "3d"', "example": "3d", "proof": check_life})
     ] = ""
 
 
@@ -253,6 +190,7 @@ class _Answer(Struct, frozen=True, kw_only=True):
             extra={
                 "wants": "a table of addresses",
                 "example": {"mqtts": "mqtts://gate.example:8883"},
+                "proof": check_addresses,
             }
         ),
     ]
@@ -264,7 +202,7 @@ class _Answer(Struct, frozen=True, kw_only=True):
             extra={
                 "wants": 'PEM, or { file = "NAME" }',
                 "hidden": True,
-                "proof": _certificate_alone,
+                "proof": check_certificate,
             },
         ),
     ] = ""
@@ -279,6 +217,7 @@ _Url = Annotated[
             "wants": "an http or https address without user name and password",
             "example": "https://erp.example/hooks/birth",
             "hidden": True,
+            "proof": check_url,
         },
     ),
 ]
@@ -320,7 +259,7 @@ class _After(Struct, frozen=True, kw_only=True):
             extra={
                 "wants": "a list of kinds of events",
                 "example": ["device:provision"],
-                "proof": _each(_event_kind),
+                "proof": each(check_event_kind),
             }
         ),
     ] = ("device:provision",)
@@ -335,17 +274,17 @@ def read_policy(file: TomlFile, data: Mapping[str, Any]) -> Policy:
 
     Raises `ConfigError`.
     """
-    plain = read_table(file, (), {k: v for k, v in data.items() if k not in TABLES}, _Plain)
-    window = plain.pop("retry_window", None)
+    beside = read_table(file, (), {k: v for k, v in data.items() if k not in TABLES}, _Plain)
+    window = beside.pop("retry_window", None)
     if window is not None:
-        plain["retry_window_s"] = seconds_of(window)
+        beside["retry_window_s"] = seconds_of(window)
     hooks = _table(file, data, HOOKS)
     for name in hooks:
         if name not in ("before", "after"):
-            wrong = f"[hooks] has no `{name}`."
+            wrong = f"[hooks] has no `{plain(name)}`."
             raise file.fault((HOOKS, name), wrong, nearest(name, ("before", "after")))
     policy = Policy(
-        **plain,
+        **beside,
         admission=_admission(file, _read(file, data, ADMISSION, _Admission)),
         newborn=_newborn(_read(file, data, BIRTH, _Birth)),
         answer=AnswerMembers(**_read(file, data, ANSWER, _Answer)),

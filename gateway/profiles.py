@@ -23,12 +23,12 @@ from msgspec import Meta, Struct, field
 from gateway.core.errors import ConfigError, GatehouseError
 from gateway.core.model import PLAIN_POLICY, Policy, ProfileTransport, ProvisionType, Secret
 from gateway.core.pki.model import CertificateProfile, ChainRule
+from gateway.core.spelling import nearest
 from gateway.profile_certificates import CERTIFICATE, CHAIN, read_certificate, read_chain
 from gateway.profile_policies import ANSWER, KEYS, read_policy
 from gateway.toml_lines import (
     RateText,
     TomlFile,
-    nearest,
     plain,
     read_table,
     read_text,

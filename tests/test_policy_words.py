@@ -21,8 +21,9 @@ from gateway.core.model import (
     Reprovisioning,
     WithoutNonce,
 )
+from gateway.policy_proofs import ms_of, seconds_of
 from gateway.policy_words import PolicyWords, lasting, moment, policy_settings
-from gateway.profile_policies import ms_of, read_policy, seconds_of
+from gateway.profile_policies import read_policy
 from gateway.toml_lines import TomlFile
 
 TIMES = st.none() | st.integers(0, 4_000_000_000_000)
@@ -134,3 +135,43 @@ def test_a_wrong_item_of_a_list_is_named() -> None:
     assert wrong in str(caught.value)
     with pytest.raises(ConfigError, match=r'hours must be a list of days and hours, is "Sat"\.'):
         PolicyWords().read({"admission": {"hours": "Sat"}}, PLAIN_POLICY)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"birth": {"shared": {"a": 2**63}}}, "a: a whole number has at most 64 bits"),
+        ({"birth": {"server": {"a": -(2**63) - 1}}}, "a: a whole number has at most 64 bits"),
+        ({"birth": {"shared": {"a": float("nan")}}}, "a: a number must be finite"),
+        ({"birth": {"shared": {"a": float("-inf")}}}, "a: a number must be finite"),
+        ({"birth": {"shared": {" ": 1}}}, "a key has 1 to 255 characters"),
+        ({"birth": {"shared": {"k" * 256: 1}}}, "a key has 1 to 255 characters"),
+        ({"birth": {"shared": {"a": "x" * 65_537}}}, "a: at most 65536 characters"),
+        ({"birth": {"label": "a\0"}}, "it has control characters"),
+        ({"birth": {"firmware": "a\n 1"}}, "it has control characters"),
+        ({"birth": {"groups": ["g" * 256]}}, "at most 255 characters"),
+        ({"answer": {"servers": {"": "x"}}}, "a wire has 1 to 64 characters"),
+        ({"answer": {"servers": {"mqtt": "a\r\nb"}}}, "control characters"),
+        ({"answer": {"servers": dict.fromkeys("abcdefghijklmnopqrstu", "x")}}, "at most 20"),
+        ({"admission": {"opens_at": "0001-01-01T00:00:00+23:59"}}, "1970 to 9999"),
+        ({"admission": {"closes_at": "9999-12-31T23:59:59.9999-00:01"}}, "1970 to 9999"),
+        ({"admission": {"opens_at": "9" * 9999}}, "that is no time"),
+        ({"hooks": {"after": {"events": ["x" * 9999]}}}, "no such kind of event"),
+        ({"hooks": {"before": {"url": "http://a:65536/"}}}, "host or port cannot be read"),
+        ({"hooks": {"before": {"url": "http://[::1/"}}}, "host or port cannot be read"),
+        ({"hooks": {"before": {"url": "https:///x"}}}, "host or port cannot be read"),
+        ({"hooks": {"b\n" * 999: {}}}, "[hooks] has no `b"),
+    ],
+)
+def test_what_could_not_be_used_at_a_birth_is_not_saved(table: dict[str, Any], said: str) -> None:
+    """What the store, a clock or a hook's caller could not take is refused in a short sentence."""
+    with pytest.raises(ConfigError) as caught:
+        PolicyWords().read(table, PLAIN_POLICY)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).isprintable()
+
+
+def test_the_last_moment_that_is_taken_can_be_written_again() -> None:
+    last = "9999-12-31T23:59:59.999000Z"
+    assert ms_of(moment(ms_of(last))) == ms_of(last)

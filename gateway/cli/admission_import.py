@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import sys
 import tempfile
@@ -28,6 +29,7 @@ _BATCH = 5_000
 """Entries in one transaction, which others wait for: some hundredths of a second."""
 _MOST_TOLD = 20
 _SPOOLED_BYTES = 16 << 20
+_MANY_CELLS = re.compile(r"[,;|]").search
 
 
 class Wish(Struct, frozen=True, kw_only=True):
@@ -42,9 +44,11 @@ class Wish(Struct, frozen=True, kw_only=True):
 
 
 class Proof(Struct):
-    """What a first reading found: how many entries, how many lines that cannot be read."""
+    """What a first reading found: how many entries, how many of them look like several cells, how
+    many lines that cannot be read."""
 
     entries: int = 0
+    uncut: int = 0
     bad: int = 0
     told: list[BadRow] = []
 
@@ -63,6 +67,7 @@ def import_file(config: Config, wish: Wish) -> None:
         try:
             proof = _proven(source, wish.kind)
             _tell_bad(proof, wish)
+            _tell_uncut(proof, wish)
             tally = run(_import(config, wish, source, proof.entries))
         except CsvError as exc:
             raise click.ClickException(f"{wish.file}: {exc}.") from None
@@ -105,6 +110,7 @@ def _proven(source: BinaryIO, kind: EntryKind) -> Proof:
         for row in read_rows(source, kind):
             if not isinstance(row, BadRow):
                 proof.entries += len(row.entries)
+                proof.uncut += sum(_MANY_CELLS(one.value) is not None for one in row.entries)
                 continue
             proof.bad += 1
             if len(proof.told) < _MOST_TOLD:
@@ -124,6 +130,17 @@ def _tell_bad(proof: Proof, wish: Wish) -> None:
         raise click.ClickException(
             f"{rows} of {wish.file} cannot be read, so nothing was imported. Mend the file, or "
             "pass over what is wrong with --skip-bad."
+        )
+
+
+def _tell_uncut(proof: Proof, wish: Wish) -> None:
+    """A table without our header is a list of names that no device has: on a deny-list nobody would
+    notice."""
+    if proof.entries and proof.uncut == proof.entries:
+        click.echo(
+            f"{wish.file}: each line is taken whole, as one {wish.kind.value}. If it is a table, "
+            "its first line must name its columns: name, serial or mac.",
+            err=True,
         )
 
 

@@ -13,7 +13,7 @@ import importlib
 import inspect
 import threading
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
 import msgspec
 import structlog
@@ -34,25 +34,34 @@ _BUSY: Final = HookTrouble("too many calls of functions are under way")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def load(entry_point: str) -> Function | HookTrouble:
+class Loaded(NamedTuple):
+    """A function; `waits`: it is a coroutine function."""
+
+    function: Function
+    waits: bool
+
+
+def load(entry_point: str) -> Loaded | HookTrouble:
     """The function, found as Python finds modules. Runs the module's code: not in the loop."""
     module_name, _, name = entry_point.partition(":")
     try:
         module = importlib.import_module(module_name)
+        function = getattr(module, name, None)  # the module may have a __getattr__ of its own
+        known = callable(function)
+        waits = known and inspect.iscoroutinefunction(function)
     except BaseException as exc:  # also SystemExit, which would end the loop
         return HookTrouble(f"{module_name} cannot be imported ({type(exc).__name__})")
-    function = getattr(module, name, None)
-    if not callable(function):
+    if not known:
         return HookTrouble(f"{module_name} has no function {name}")
-    return function  # type: ignore[no-any-return]
+    return Loaded(cast("Function", function), waits)
 
 
 class FunctionHooks:
     """Calls functions by their names; each is loaded once."""
 
     def __init__(self) -> None:
-        self._loaded: dict[str, Function | HookTrouble] = {}
-        self._loading: dict[str, asyncio.Future[Function | HookTrouble]] = {}
+        self._loaded: dict[str, Loaded | HookTrouble] = {}
+        self._loading: dict[str, asyncio.Future[Loaded | HookTrouble]] = {}
         self._threads = 0
         self._tasks: set[asyncio.Task[object]] = set()
 
@@ -69,11 +78,11 @@ class FunctionHooks:
             del self._loaded[entry_point]
         try:
             async with asyncio.timeout(LOAD_S):
-                function = await self._find(entry_point)
+                found = await self._find(entry_point)
         except TimeoutError:
             module_name = entry_point.partition(":")[0]
             return HookTrouble(f"{module_name} was not imported within {LOAD_S:g} s")
-        return function if isinstance(function, HookTrouble) else None
+        return found if isinstance(found, HookTrouble) else None
 
     async def call(
         self, entry_point: str, body: bytes, *, deadline_s: float
@@ -81,16 +90,16 @@ class FunctionHooks:
         """What it returned. It gets the JSON object `body` as a dict of its own."""
         try:
             async with asyncio.timeout(deadline_s):
-                function = await self._find(entry_point)
-                if isinstance(function, HookTrouble):
-                    return function
-                if inspect.iscoroutinefunction(function):
-                    return await self._in_task(function, _decode(body))
-                return await self._in_thread(function, _decode(body))
+                found = await self._find(entry_point)
+                if isinstance(found, HookTrouble):
+                    return found
+                if found.waits:
+                    return await self._in_task(found.function, _decode(body))
+                return await self._in_thread(found.function, _decode(body))
         except TimeoutError:
             return HookTrouble(f"no answer within {round(deadline_s * 1000)} ms")
 
-    async def _find(self, entry_point: str) -> Function | HookTrouble:
+    async def _find(self, entry_point: str) -> Loaded | HookTrouble:
         """One thread loads it, however many wait: a module may hang for ever."""
         found = self._loaded.get(entry_point)
         if found is None:
@@ -156,15 +165,21 @@ async def _guarded(function: Function, told: dict[str, Any]) -> object:
 def _called(function: Function, told: dict[str, Any]) -> object:
     try:
         result = function(told)
+        if inspect.iscoroutine(result):  # a proxy of something else may raise here
+            result.close()
+            return HookTrouble("it returned a coroutine: define it with `async def`")
     except BaseException as exc:
         return _raised(function, exc)
-    if inspect.iscoroutine(result):
-        result.close()
-        return HookTrouble("it returned a coroutine: define it with `async def`")
     return result
 
 
 def _raised(function: Function, exc: BaseException) -> HookTrouble:
-    name = getattr(function, "__qualname__", type(function).__name__)
-    log.warning("hook.raised", function=name, exc_info=exc)
+    log.warning("hook.raised", function=_name_of(function), exc_info=exc)
     return HookTrouble(f"it raised {type(exc).__name__}")
+
+
+def _name_of(function: Function) -> str:
+    try:
+        return str(function.__qualname__)
+    except BaseException:  # an instance has no such name, a proxy may raise anything
+        return type(function).__name__

@@ -90,6 +90,16 @@ def test_a_file_is_imported_whole_and_again(fleet: Any) -> None:
     assert values(fleet) == ["mac:aa:bb:cc:dd:ee:ff", "serial:sn-1", "serial:sn-2"]
 
 
+def test_a_table_without_its_header_is_told_of(fleet: Any) -> None:
+    """Its lines are names that no device has: on a deny-list nobody would notice. A name may have a
+    comma all the same."""
+    warning = "its first line must name its columns: name, serial or mac"
+    command = ("admission", "import", "demo", "-", "--deny")
+    assert warning in fleet(*command, input="device,imei\nWM-1,86\nWM-2,87\n").stderr
+    assert warning not in fleet(*command, input="a, b\nc\n").stderr
+    assert warning not in fleet(*command, input="name,imei\nWM-1,86\n").stderr
+
+
 def test_lines_that_cannot_be_read_stop_an_import_or_are_skipped(fleet: Any) -> None:
     """They are named with their numbers; without --skip-bad nothing is imported."""
     file = fleet.folder / "macs.txt"
