@@ -135,6 +135,8 @@ class AfterHooks:
         """About how many deliveries each profile has."""
         self._tidied = 0
         self._tasks: dict[asyncio.Task[None], Delivery] = {}
+        self._taking: asyncio.Task[list[Delivery]] | None = None
+        """What is being taken just now: it goes on when `run` is cancelled meanwhile."""
         self._woken = asyncio.Event()
 
     def nudge(self) -> None:
@@ -176,15 +178,17 @@ class AfterHooks:
 
     async def close(self, grace_s: float) -> None:
         """Finish what is being told; what is not done then is given back. After `run` ended."""
-        if not self._tasks:
-            return
-        _, late = await asyncio.wait(list(self._tasks), timeout=grace_s)
+        late = set[asyncio.Task[None]]()
+        if self._tasks:
+            _, late = await asyncio.wait(list(self._tasks), timeout=grace_s)
         left = [self._tasks[task] for task in late if task in self._tasks]
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
         try:
             async with asyncio.timeout(grace_s):
+                if self._taking is not None:
+                    left += await self._taking
                 await self._store.release(left)
         except (GatehouseError, TimeoutError) as exc:
             reason = str(exc) or "the store takes too long"
@@ -236,7 +240,15 @@ class AfterHooks:
         free = min(lane.free(now), MOST_IN_ALL - len(self._tasks))
         if free <= 0:
             return
-        for delivery in await self._store.take(one.profile_id, now, now + LEASE_MS, free):
+        take = self._store.take(one.profile_id, now, now + LEASE_MS, free)
+        self._taking = asyncio.create_task(take, name="hooks.take")
+        try:
+            deliveries = await asyncio.shield(self._taking)
+        except Exception:
+            self._taking = None
+            raise
+        self._taking = None
+        for delivery in deliveries:
             lane.breaker.enter(now)
             lane.busy += 1
             task = asyncio.create_task(self._deliver(one, lane, delivery), name="hooks.tell")

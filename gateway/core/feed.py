@@ -92,6 +92,8 @@ class Feed:
         Raises what the store raises: the notice that needed it is heeded when it is back.
         """
         notices = await self._store.notices(self._seen, MOST_AT_ONCE)
+        if notices and notices[0].seq > self._seen + 1:
+            self._begin_anew(notices[0].seq - self._seen - 1)
         for notice in notices:
             try:
                 await self._heed(notice)
@@ -101,6 +103,14 @@ class Feed:
                 log.exception("feed.not_heeded", kind=notice.kind.value)
             self._seen = notice.seq
         return notices
+
+    def _begin_anew(self, missed: int) -> None:
+        """Notices were forgotten before they were read here: this process, or its way to the store,
+        stood still for minutes. Whoever is connected logs in again, if it still may."""
+        log.error("feed.missed", notices=missed, done="all sessions end")
+        self._forget()
+        for device_id in self._sessions.devices:
+            self._sessions.cut(device_id, Cause.CREDENTIALS_CHANGED)
 
     async def _heed(self, notice: Notice) -> None:
         sessions = self._sessions

@@ -271,7 +271,9 @@ SELECT seq, at, kind, device_id, profile_id, body
   FROM notice WHERE seq > ?1 ORDER BY seq LIMIT ?2;
 
 -- forget_notices
+-- The newest stays, so that who missed some sees that it did.
 DELETE FROM notice
  WHERE seq IN (SELECT seq FROM (SELECT seq, at FROM notice ORDER BY seq LIMIT ?2) AS oldest
                 WHERE at < ?1)
+   AND seq < (SELECT max(seq) FROM notice)
 RETURNING seq;

@@ -26,6 +26,7 @@ from gateway.core.provisioning import Provisioner
 from gateway.core.rpc import Rpc
 from gateway.core.sessions import Cause
 from gateway.core.tokens import new_token
+from gateway.store.retention import Retention
 from gateway.store.sql_fleet_tickets import SqlFleetTickets
 from gateway.store.sql_store import SqlStore
 
@@ -124,3 +125,32 @@ async def test_a_session_that_began_meanwhile_ends_too(
     assert late.ends == []
     await until(lambda: late.ends)
     assert not feed._once_more
+
+
+async def test_who_missed_what_was_forgotten_begins_anew(
+    house: House, store: SqlStore, secrets: FleetSecrets, born: list[Device], clock: Any
+) -> None:
+    """A gateway that stood still for longer than notices are kept: the quarantine was among them,
+    or something else. All its sessions end, once, and what was kept of logins is forgotten."""
+    forgotten: list[int] = []
+    rpc = Rpc(house.sessions, store, clock)
+    feed = Feed(store, house.sessions, rpc, forget=lambda: forgotten.append(1))
+    await feed.begin()
+    suspended, bystander = Heard(), Heard()
+    house.open(born[0], suspended)
+    house.open(await house.device("bystander"), bystander)
+    await secrets.quarantine(OPERATOR, ticket_of(house))
+    await secrets.release(OPERATOR, ticket_of(house))
+    clock.now += 11 * 60_000
+    await Retention(store, clock).sweep()
+    await feed.look()
+    assert suspended.ends == bystander.ends == [Cause.CREDENTIALS_CHANGED]
+    assert forgotten
+    again = Heard()
+    house.open(born[0], again)
+    await secrets.quarantine(OPERATOR, ticket_of(house))
+    await secrets.release(OPERATOR, ticket_of(house))
+    clock.now += 9 * 60_000
+    await Retention(store, clock).sweep()
+    await feed.look()
+    assert again.ends == []

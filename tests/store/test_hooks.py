@@ -331,6 +331,33 @@ async def test_a_stop_gives_back_what_it_did_not_finish(keep, born, hooks, ear, 
     assert [name for name, _ in ear.heard] == ["a"]
 
 
+async def test_a_stop_while_some_are_being_taken_gives_them_back(
+    keep, born, hooks, ear, clock, monkeypatch
+):
+    """Nor does anybody wait for the lease of what a process took just as it was told to stop."""
+    await born(await keep(), "a", "b")
+    taken, go, take = asyncio.Event(), asyncio.Event(), hooks.take
+
+    async def slow(*asked):
+        found = await take(*asked)
+        taken.set()
+        await go.wait()
+        return found
+
+    stopped = AfterHooks(hooks, ear, clock)
+    monkeypatch.setattr(hooks, "take", slow)
+    running = asyncio.create_task(stopped.run())
+    await taken.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    asyncio.get_running_loop().call_later(0.01, go.set)
+    await stopped.close(5)
+    monkeypatch.undo()
+    assert ear.heard == []
+    await deliver(AfterHooks(hooks, ear, clock))
+    assert sorted(name for name, _ in ear.heard) == ["a", "b"]
+
+
 @pytest.mark.every_database
 async def test_what_fails_again_and_again_is_given_up_told_of_and_replayed(
     keep, born, happens, after, ear, clock, hooks, told, store
