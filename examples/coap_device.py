@@ -15,10 +15,13 @@ from aiocoap import POST, Context, Message
 
 GATEWAY = sys.argv[1] if len(sys.argv) > 1 else "coap://127.0.0.1"
 NAME = f"coap-{secrets.token_hex(4)}"
+JSON = 50
+"""Content-Format (RFC 7252)."""
 
 
 async def post(context: Context, path: str, body: dict[str, object]) -> Message:
     request = Message(code=POST, uri=f"{GATEWAY}/api/v1/{path}", payload=json.dumps(body).encode())
+    request.opt.content_format = request.opt.accept = JSON  # refusals with `status` in words, too
     return await asyncio.wait_for(context.request(request).response, 15)
 
 

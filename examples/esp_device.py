@@ -79,6 +79,7 @@ def post(url: str, body: dict[str, object]) -> tuple[int, bytes]:
         least = 0.0
         try:
             request = Request(url, json.dumps(body).encode(), method="POST")
+            request.add_header("Accept", "application/json")  # refusals with `status` in words, too
             with urlopen(request, timeout=TIMEOUT_S) as answer:
                 if answer.status != WAITING:
                     return answer.status, answer.read()

@@ -63,7 +63,7 @@ class Receiver(BaseHTTPRequestHandler):
         if self.path == "/before":
             return self.answer(200, decide(told, self.server.allow))
         if self.server.is_new(self.headers.get("X-Gatehouse-Delivery", "")):
-            print(json.dumps(told), flush=True)
+            say(json.dumps(told))
         return self.answer(204)
 
     def answer(self, status: int, said: dict | None = None) -> None:
@@ -78,10 +78,15 @@ class Receiver(BaseHTTPRequestHandler):
         """What was decided is printed; requests are not."""
 
 
+def say(line: str) -> None:
+    """Print it in one piece: several threads speak, and `print` by itself ends a line later."""
+    print(f"{line}\n", end="", flush=True)
+
+
 def decide(asked: dict, allow: str) -> dict:
     """Yes or no; and what the device is to have besides."""
     name = asked.get("deviceName") or ""
-    print(f"{asked['profile']}: may {name!r} come, from {asked['address']}?", flush=True)
+    say(f"{asked['profile']}: may {name!r} come, from {asked['address']}?")
     if not fnmatchcase(name, allow):
         return {"decision": "deny", "reason": f"only {allow} may come"}
     hardware = asked.get("hardware") or {}

@@ -17,6 +17,7 @@ NAME = f"http-{secrets.token_hex(4)}"
 
 def post(path: str, body: dict[str, object]) -> bytes:
     request = Request(f"{GATEWAY}/api/v1/{path}", json.dumps(body).encode(), method="POST")
+    request.add_header("Accept", "application/json")  # refusals with `status` in words, too
     with urlopen(request, timeout=15) as answer:
         return bytes(answer.read())
 

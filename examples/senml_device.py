@@ -29,6 +29,7 @@ async def post(context: Context, path: str, body: Any, content_format: int) -> M
         uri=f"{GATEWAY}/api/v1/{path}",
         payload=cbor2.dumps(body),
         content_format=content_format,
+        accept=CBOR,  # refusals with `status` in words, too
     )
     return await asyncio.wait_for(context.request(request).response, 15)
 

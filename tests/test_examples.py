@@ -129,11 +129,11 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     folder = tmp_path_factory.mktemp("examples")
     (folder / "profiles").mkdir()
     (folder / "profiles" / f"{CLAIMED_ONCE}.toml").write_text(
-        'provision_type = "CHECK_PRE_PROVISIONED_DEVICES"\n'
+        'provision_type = "CHECK_PRE_PROVISIONED_DEVICES"\ndetailed_refusals = true\n'
         'provision_key = "meters-key-0001"\nprovision_secret = { env = "FLEET_SECRET" }\n'
     )
     (folder / "profiles" / "asking.toml").write_text(
-        'provision_type = "ALLOW_CREATE_NEW_DEVICES"\n'
+        'provision_type = "ALLOW_CREATE_NEW_DEVICES"\ndetailed_refusals = true\n'
         'provision_key = "asking-key-0001"\nprovision_secret = { env = "FLEET_SECRET" }\n'
         "[admission]\napproval = true\napproval_backoff_s = 1\n"
     )
@@ -208,12 +208,15 @@ def test_a_device_gets_a_certificate_for_its_own_key(gate: Gate) -> None:
 
 
 @pytest.mark.parametrize("wire", WIRES)
-def test_a_wrong_secret_is_told_and_makes_no_device(gate: Gate, wire: str) -> None:
-    """A refused example says so in one sentence, exits with 1 and leaves no device behind."""
+def test_a_refusal_is_told_and_makes_no_device(gate: Gate, wire: str) -> None:
+    """A refused example says so in one sentence, exits with 1 and leaves no device behind; also
+    where its profile tells why."""
     before = gate.rows("SELECT count(*) FROM device")
     done = gate.device(f"{wire}_device.py", gate.url(wire), secret="not-the-secret")
     assert done.status == 1, done
     assert re.fullmatch(r"\S+ was refused: Provision data was not found!\n", done.err), done
+    done = gate.device(f"{wire}_device.py", gate.url(wire), key="meters-key-0001")
+    assert re.fullmatch(r"\S+ was refused: Failed to provision device!\n", done.err), done
     assert gate.rows("SELECT count(*) FROM device") == before
 
 

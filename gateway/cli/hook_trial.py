@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any
+from typing import Any, Final
 
-from gateway.cli.options import shell_peer
 from gateway.clock import now_ms
 from gateway.core.after_hooks import DEADLINE_S
 from gateway.core.hooking import Denied, question, read_answer, why_not
@@ -16,12 +15,17 @@ from gateway.core.model import (
     DeviceProfile,
     HookRule,
     HookTrouble,
+    Peer,
     ProvisionKey,
     ProvisionRequest,
     Secret,
+    Wire,
 )
 from gateway.core.tokens import new_token
 from gateway.sinks.hooks import HookCaller
+
+_HERE: Final = Peer(Wire.SHELL, "127.0.0.1:0")
+"""Whence the device on trial comes: an address, since hooks may decide by it."""
 
 
 async def try_hooks(profile: DeviceProfile, device_name: str) -> list[dict[str, Any]]:
@@ -42,7 +46,7 @@ async def _before(
     caller: HookCaller, profile: DeviceProfile, rule: HookRule, device_name: str
 ) -> dict[str, Any]:
     nobody = ProvisionKey(Secret(""), Secret(""))
-    request = ProvisionRequest(proof=nobody, peer=shell_peer(), device_name=device_name, trial=True)
+    request = ProvisionRequest(proof=nobody, peer=_HERE, device_name=device_name, trial=True)
     number = new_token()
     body = question(profile, request, now_ms(), number)
     deadline_s = rule.deadline_ms / 1000

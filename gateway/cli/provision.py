@@ -111,8 +111,8 @@ def command(
       gatehouse provision --profile demo --device-name k-2 --hardware serial=A1 --dry-run
       gatehouse provision --profile demo --device-name k-2 --nonce-file k-2.nonce
 
-    A name can be provisioned once. Exit status 1 is a refusal; its true reason is told to the
-    gateway's operator by `gatehouse device events`.
+    A name can be provisioned once. Exit status 1 is a refusal; --dry-run tells why, as `gatehouse
+    explain NAME` does at the gateway.
     """
     config = read_config(config_path)
     order, key = order_of(config, **given), ""
@@ -370,8 +370,8 @@ def _explained(told: dict[str, Any], order: Order) -> str:
     return (
         "Key and secret are right, but this device gets nothing: its name is taken or was "
         "provisioned before, it\nwas never added to a profile that wants that, or "
-        f"{credentials}.\nThe reason stands in `gatehouse device events` at the gateway; "
-        "`gatehouse device rearm NAME`\n"
-        "lets it ask again where the profile claims existing devices, `gatehouse device remove "
-        "NAME`\nfrees the name."
+        f"{credentials}.\nThe same command with --dry-run tells which, as `gatehouse explain NAME` "
+        "does at the gateway;\n`gatehouse device rearm NAME` lets it ask again where the profile "
+        "claims existing devices or lets them\ncome back, `gatehouse device remove NAME` frees the "
+        "name."
     )

@@ -43,10 +43,11 @@ ADVICE: Final[Mapping[R, tuple[str, str]]] = {
         "Let the firmware send `deviceName`.",
     ),
     R.NAME_TAKEN: (
-        "a device of that name exists, and its profile only makes new ones",
-        "If this is the same device, it has credentials already: let it use them, let it come back "
-        "(`reprovisioning` in its profile, with a proof), or remove it with `gatehouse device "
-        "remove DEVICE`. If it is another, give it another name.",
+        "a device of that name exists, and the request does not show that it comes from it",
+        "If this is the same device, it has credentials already: let it use them, ask with the "
+        "`nonce` it sent at first (within `retry_window`, until they are used), or come back with "
+        "a proof (`reprovisioning` in its profile); or remove it with `gatehouse device remove "
+        "DEVICE`. If it is another, give it another name.",
     ),
     R.NO_SUCH_DEVICE: (
         "its profile only lets in devices that were entered before, and this one was not",
@@ -209,8 +210,8 @@ ADVICE: Final[Mapping[R, tuple[str, str]]] = {
     ),
     R.HOOK_FAILED: (
         "the hook of its profile gave no usable answer in time",
-        "Let it come again; look at the hook with `gatehouse hook list` and `gatehouse hook test "
-        "PROFILE`.",
+        "Let it come again; try the hook with `gatehouse hook test PROFILE`. How it failed is in "
+        "the gateway's log (`hook.failed`).",
     ),
     R.NO_PROOF_OF_OLD: (
         "it was provisioned before, and did not prove that it is the same device",

@@ -138,6 +138,7 @@ def test_hooks_are_tried(hooked: Any, service: Service) -> None:
     ]
     assert [one["event"] for one in service.heard] == ["before_birth", "hook:test"]
     assert service.heard[0]["trial"] is True
+    assert service.heard[0]["address"] == "127.0.0.1:0"
     assert "amends the name" in hooked.ok("hook", "test", "hooked", BIRTH_HOOK_SECRET=SECRET)
     without = hooked("hook", "test", "hooked")
     assert without.exit_code == 1

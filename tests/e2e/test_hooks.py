@@ -243,8 +243,8 @@ async def test_a_hook_that_is_slow_or_down_fails_as_the_profile_says(
 ) -> None:
     """Closed: FAILURE within the deadline, and after five the hook is left alone; when it answers
     again, devices come again. Open: they come all the while."""
-    await save(gate, "closed", before=at(mood.url, deadline_ms=100))
-    await save(gate, "open", before=at(mood.url, deadline_ms=100, on_failure=OnFailure.ALLOW))
+    await save(gate, "closed", before=at(mood.url, deadline_ms=300))
+    await save(gate, "open", before=at(mood.url, deadline_ms=300, on_failure=OnFailure.ALLOW))
     mood.slow_s = 1.0
     for number in range(3):
         late = await ask(gate, f"c{number}", "closed")

@@ -4,9 +4,10 @@ Who gets which:
 
 - ThingsBoard's two bodies, to the byte, are what everybody gets who does not ask for more. One that
   has to wait is told so beside them: `retryAfter`, in seconds.
-- A problem document (RFC 9457; over CoAP RFC 9290) is what they get who ask for one, by `Accept`,
-  and those whose profile says `detailed_refusals`. MQTT has no way to ask: there such a profile's
-  answers have further members.
+- A problem document (RFC 9457, or RFC 9290 in CBOR) is what they get who ask for one, by `Accept`,
+  and those whose profile says `detailed_refusals`: over CoAP in CBOR, over HTTP in what they speak.
+- Who reads ThingsBoard's members alone asks for JSON or CBOR itself, and gets them, with further
+  ones where the profile says so. MQTT has no way to ask, and has these.
 - What is wrong is told to callers alone that have proven a secret. A problem for others says in
   words what the two bodies say.
 
@@ -22,10 +23,12 @@ import msgspec
 
 from gateway.core.model import RefusalReason, Refused, Wire
 from gateway.core.refusals import QUOTA_EXCEEDED, REFUSALS, Refusal
-from gateway.dialects.thingsboard.payloads import FAILURE_BODY, NOT_FOUND_BODY
+from gateway.dialects.thingsboard.answers import FAILURE_BODY, NOT_FOUND_BODY
+from gateway.dialects.thingsboard.formats import CBOR_FORMAT, CBOR_MEDIA, content_format
 from gateway.wire.call import Call, Format, Reply, Status
 
 PROBLEM_JSON: Final = "application/problem+json"
+PROBLEM_CBOR_MEDIA: Final = "application/concise-problem-details+cbor"
 PROBLEM_CBOR: Final = 257
 """Content-Format of RFC 9290."""
 PLACE: Final = "/refusals"
@@ -69,12 +72,15 @@ _encode = msgspec.json.Encoder().encode
 def refusal_reply(refused: Refused, call: Call) -> Reply:
     """The answer to a call that was refused, in the form the caller, or its profile, asks for."""
     wire = call.peer.wire.plain
-    if wire is Wire.HTTP and (refused.detailed or wants_problem(call.headers.get("Accept", ""))):
-        return _problem_json(refused)
+    if wire is Wire.HTTP:
+        form = http_problem(call, detailed=refused.detailed)
+        if form is not None:
+            in_json = form is Format.PROBLEM_JSON
+            return _problem_json(refused) if in_json else _problem_cbor(refused, wire)
     if wire is Wire.COAP and (
         call.accept == PROBLEM_CBOR or (refused.detailed and call.accept is None)
     ):
-        return _problem_cbor(refused)
+        return _problem_cbor(refused, wire)
     return plain_reply(refused, detailed=refused.detailed)
 
 
@@ -101,20 +107,33 @@ def is_not_found(reason: RefusalReason) -> bool:
     return reason in _NOT_FOUND
 
 
-def wants_problem(accept: str) -> bool:
-    """Whether `application/problem+json` is named in an Accept header, and no less welcome than
-    `application/json`.
+def http_problem(call: Call, *, detailed: bool) -> Format | None:
+    """In which of both forms a problem is told over HTTP; None: it is not.
 
-    A range (`*/*`) does not name it: nearly every client sends one.
+    It is to be named in Accept, and no less welcome than `application/json` and `application/cbor`:
+    a range (`*/*`) names nothing, nearly every client sends one. To devices that are told in detail
+    it goes as well, unless they name one of these two.
     """
-    if PROBLEM_JSON not in accept.lower():
-        return False
-    weights = {_JSON: 0.0, PROBLEM_JSON: 0.0}
-    for part in accept.lower().split(","):
+    accept = call.headers.get("Accept", "").lower()
+    welcome = _welcome(accept) if "application/" in accept else {}
+    problem = max(welcome.get(PROBLEM_JSON, 0.0), welcome.get(PROBLEM_CBOR_MEDIA, 0.0))
+    plain = max(welcome.get(_JSON, 0.0), welcome.get(CBOR_MEDIA, 0.0))
+    if 0 < problem >= plain:
+        in_json = welcome.get(PROBLEM_JSON, 0.0) == problem
+    elif detailed and not plain:
+        in_json = content_format(call) != CBOR_FORMAT
+    else:
+        return None
+    return Format.PROBLEM_JSON if in_json else Format.PROBLEM_CBOR
+
+
+def _welcome(accept: str) -> dict[str, float]:
+    """Media types that an Accept header in small letters names, with their weights."""
+    named = {}
+    for part in accept.split(","):
         media, *parameters = (one.strip() for one in part.split(";"))
-        if media in weights:
-            weights[media] = _weight(parameters)
-    return 0 < weights[PROBLEM_JSON] >= weights[_JSON]
+        named[media] = _weight(parameters)
+    return named
 
 
 def _weight(parameters: list[str]) -> float:
@@ -179,7 +198,8 @@ def _problem_json(refused: Refused) -> Reply:
     )
 
 
-def _problem_cbor(refused: Refused) -> Reply:
+def _problem_cbor(refused: Refused, wire: Wire) -> Reply:
+    """Over CoAP with its code, which other wires do not have."""
     from cbor2 import dumps  # the few devices that ask for it pay for it
 
     row = REFUSALS[refused.reason]
@@ -194,7 +214,8 @@ def _problem_cbor(refused: Refused) -> Reply:
         document = {-1: _TITLES[http], -2: _UNSAID[_word(refused.reason)]}
     if refused.retry_after_s:
         own["retryAfter"] = refused.retry_after_s
-    document[-4] = coap // 100 << 5 | coap % 100
+    if wire is Wire.COAP:
+        document[-4] = coap // 100 << 5 | coap % 100
     if own:
         document[OUR_ENTRY] = own
     return Reply(

@@ -43,7 +43,8 @@ _LABELS: Final = dict(
     )
 )
 """Of members in CBOR (section 6)."""
-_BASES: Final = frozenset({"bver", "bn", "bt", "bu", "bv", "bs"})
+_OWN: Final = frozenset({"n", "u", "v", "vs", "vb", "s", "t", "ut", "vd"})
+"""Members that say something of one record. Those nobody knows are passed over (section 4.4)."""
 _VALUES: Final = ("v", "vs", "vb", "vd")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:./_-]*").fullmatch
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*={0,2}").fullmatch
@@ -133,7 +134,7 @@ class _Bases:
             if member.endswith("_"):
                 raise BadPayload("a member that must be understood (it ends in _) is not")
         self._take(record)
-        if record.keys() <= _BASES:
+        if not record.keys() & _OWN:
             return []
         found: list[_Resolved] = []
         name = self._whole_name(record)

@@ -343,13 +343,15 @@ class Session:
         return Step(data + self.farewell(close, reply.reason), close=True)
 
     def _refusal(self, packet_id: int, code: int, reason: str, retry_after_s: int = 0) -> bytes:
-        told = self._explain(reason)
+        wait: Properties = {}
         if retry_after_s and self._may_explain:
-            told = {**told, packets.USER_PROPERTY: (("retry-after", str(retry_after_s)),)}
-        packet = encode_ack(PUBACK, packet_id, 5, code, told)
-        if len(packet) > self._peer_takes_bytes:
-            return encode_ack(PUBACK, packet_id, 5, code)
-        return packet
+            wait = {packets.USER_PROPERTY: (("retry-after", str(retry_after_s)),)}
+        # To a client that takes small packets the wait is told rather than the reason.
+        for told in ({**self._explain(reason), **wait}, wait):
+            packet = encode_ack(PUBACK, packet_id, 5, code, told)
+            if len(packet) <= self._peer_takes_bytes:
+                return packet
+        return encode_ack(PUBACK, packet_id, 5, code)
 
     # ── publishes going out ───────────────────────────────────────────────────────────────────
 

@@ -14,9 +14,9 @@ from gateway.core.model import Peer, RefusalReason, Refused, Wire
 from gateway.core.refusals import REFUSALS
 from gateway.dialects.thingsboard.problems import (
     OUR_ENTRY,
+    http_problem,
     plain_reply,
     refusal_reply,
-    wants_problem,
 )
 from gateway.transports.coap import message as coap_codes
 from gateway.transports.coap.resources import _CODES as COAP
@@ -37,6 +37,7 @@ def call(wire: Wire, accept: str | int | None = None) -> Call:
 
 
 HTTP_ASKS = call(Wire.HTTPS, "application/problem+json")
+IN_CBOR = "application/concise-problem-details+cbor"
 COAP_ASKS = call(Wire.COAPS, 257)
 PLAIN = (call(Wire.HTTP), call(Wire.COAP), call(Wire.COAP, 50), call(Wire.MQTT), call(Wire.MQTTS))
 
@@ -160,15 +161,61 @@ def test_what_a_hook_said_stands_for_what_to_do() -> None:
 )
 def test_a_problem_is_asked_for_by_name(accept: str, *, wanted: bool) -> None:
     """A range does not name it: nearly every client sends one."""
-    assert wants_problem(accept) is wanted
+    asked = call(Wire.HTTP, accept)
+    assert http_problem(asked, detailed=False) is (Format.PROBLEM_JSON if wanted else None)
+
+
+@pytest.mark.parametrize(
+    ("accept", "body_of", "form", "asked_for"),
+    [
+        ("application/concise-problem-details+cbor", "", Format.PROBLEM_CBOR, True),
+        ("Application/Concise-Problem-Details+CBOR;q=.5", "", Format.PROBLEM_JSON, False),
+        (f"{IN_CBOR}, application/problem+json;q=0.9", "", Format.PROBLEM_CBOR, True),
+        (f"{IN_CBOR};q=0.9, application/problem+json", "", Format.PROBLEM_JSON, True),
+        (f"application/cbor, {IN_CBOR}", "", Format.PROBLEM_CBOR, True),
+        (f"application/cbor, {IN_CBOR};q=0.5", "", None, False),
+        ("*/*", "application/cbor", Format.PROBLEM_CBOR, False),
+        ("", "Application/CBOR; x=y", Format.PROBLEM_CBOR, False),
+        ("", "application/json", Format.PROBLEM_JSON, False),
+        ("application/cbor", "application/cbor", None, False),
+        ("application/json, text/plain, */*", "", None, False),
+        ("application/json;q=0, */*", "", Format.PROBLEM_JSON, False),
+    ],
+)
+def test_who_is_told_in_detail_can_read_it(
+    accept: str, body_of: str, form: Format | None, *, asked_for: bool
+) -> None:
+    """A problem in what the device speaks; ThingsBoard's members to who asks for JSON or CBOR."""
+    headers = {"Accept": accept, "Content-Type": body_of}
+    asked = Call(b"", Peer(Wire.HTTP, "192.0.2.7:5000"), headers=headers)
+    assert http_problem(asked, detailed=True) is form
+    assert http_problem(asked, detailed=False) is (form if asked_for else None)
+    reply = refusal_reply(Refused(R.NAME_TAKEN, detailed=True), asked)
+    if form is None:
+        assert reply.body.startswith(FAILURE[:-1] + b',"code":"name_taken","title":')
+        assert (reply.status, reply.format) == (Status.REFUSED, Format.JSON)
+    else:
+        assert (reply.status, reply.format) == (Status.CONFLICT, form)
+
+
+def test_a_problem_in_cbor_has_no_code_of_coap_over_http() -> None:
+    """RFC 9290, section 2: -4 is what the origin server answered in CoAP."""
+    asked = call(Wire.HTTP, IN_CBOR)
+    row = REFUSALS[R.NAME_TAKEN]
+    problem = cbor2.loads(refusal_reply(Refused(R.NAME_TAKEN), asked).body)
+    assert problem == {-1: row.title, -2: row.detail, OUR_ENTRY: {"code": "name_taken"}}
+    problem = cbor2.loads(refusal_reply(Refused(R.WRONG_SECRET), asked).body)
+    assert problem == {-1: "Not Found", -2: "Provision data was not found!"}
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=200))
 def test_any_accept_header_can_be_read(accept: str) -> None:
     """Whatever stands in it."""
-    assert wants_problem(accept) in (True, False)
-    assert wants_problem(f"{accept}, application/problem+json, application/json")
+    named = f"{accept}, application/problem+json;q=0.1"
+    for one in (accept, named):
+        form = http_problem(call(Wire.HTTP, one), detailed=True)
+        assert form in (None, Format.PROBLEM_JSON, Format.PROBLEM_CBOR)
 
 
 @settings(max_examples=60, deadline=None)

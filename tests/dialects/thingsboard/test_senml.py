@@ -136,6 +136,15 @@ def test_a_record_of_bases_alone_gives_nothing() -> None:
     assert [key for _, key, _ in read(pack)] == [f"{OW}:temp", f"{OW}:heat"]
 
 
+def test_members_nobody_knows_are_passed_over() -> None:
+    """4.4: in a record of bases alone, too, by name as by number."""
+    pack = [{"bn": "a:", "made-by": "x"}, {"n": "b", "v": 1, "made-by": 5}, {"made-by": 6}]
+    assert [key for _, key, _ in read(pack)] == ["a:b"]
+    body = cbor2.dumps([{-2: "a:", 99: 1, "made-by": "x"}, {0: "b", 2: 1, 99: 5}])
+    found = decode_senml(body, NOW, max_values=10, cbor=True)
+    assert [one.key for one in found] == ["a:b"]
+
+
 def test_the_example_in_cbor() -> None:
     """Section 6, byte for byte."""
     current = "006763757272656e74"

@@ -79,12 +79,17 @@ def test_a_publish_without_acknowledgement_has_the_body_alone(version: int) -> N
 
 @pytest.mark.parametrize(
     ("properties", "told"),
-    [({"explain": 0}, {}), ({"most": 30}, {}), ({"explain": 1}, TOLD)],
+    [
+        ({"explain": 0}, {}),
+        ({"most": 20}, {}),
+        ({"most": 30}, {USER_PROPERTY: [("retry-after", "7")]}),
+        ({"explain": 1}, TOLD),
+    ],
 )
 def test_a_client_has_no_more_explained_than_it_wants(
     properties: dict[str, Any], told: dict[int, Any]
 ) -> None:
-    """Who declines problem information, or takes small packets, has the code alone."""
+    """Who declines problem information has the code alone; of small packets the wait fills one."""
     step = settled(5, 1, LATER, **properties)
     assert said(step, 5)[0] == Ack(PUBACK, 7, 0x97, told)
 
