@@ -156,6 +156,11 @@ def gifts_for(profile: DeviceProfile, request: ProvisionRequest, name: str) -> G
     return _filled(profile, name, request.hardware, request.amended)
 
 
+def gifts_for_child(profile: DeviceProfile, name: str) -> Gifts | None:
+    """The gifts for a device that a gateway mentions: nothing is known of it but its name."""
+    return None if _gives_nothing(profile) else _filled(profile, name, None, None)
+
+
 def _gives_nothing(profile: DeviceProfile) -> bool:
     return profile.policy is PLAIN_POLICY or profile.policy.newborn == _NOTHING
 

@@ -70,6 +70,9 @@ class Registrar(Protocol):
     async def lineage(self, device_id: int) -> Lineage | None:
         """None of a device that no fleet secret bore."""
 
+    async def label(self, device_id: int) -> str:
+        """Empty of a device that has none, or is no more."""
+
     async def expires_at(self, device_id: int) -> int | None:
         """When the device goes by itself (ms); None: it stays."""
 

@@ -8,11 +8,52 @@ turns on both databases, so that no two births see the same last place.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from gateway.core.model import RefusalReason
+from msgspec import Struct
+
+from gateway.core.model import PLAIN_POLICY, DeviceProfile, RefusalReason
 from gateway.core.terms import Terms
 from gateway.store.driver import Transaction
 from gateway.store.queries import listed
+
+
+class Bounds(Struct, frozen=True):
+    """How many devices there may be in a profile, and in its organisation; None: any number."""
+
+    devices: int | None = None
+    in_organisation: int | None = None
+
+
+UNBOUNDED: Final = Bounds()
+
+
+class Room(Struct, frozen=True):
+    """For how many more devices there is room, and why no more are born."""
+
+    free: int
+    reason: RefusalReason
+
+
+def bounds_of(profile: DeviceProfile) -> Bounds:
+    """What a profile says of devices that come by themselves."""
+    if profile.policy is PLAIN_POLICY:
+        return UNBOUNDED
+    admission = profile.policy.admission
+    return Bounds(admission.max_devices, admission.max_devices_in_organisation)
+
+
+async def room_in(tx: Transaction, place: tuple[int, int], bounds: Bounds) -> Room:
+    """The room in `place` (organisation, profile) before somebody is born, where it is bounded."""
+    organisation_id, profile_id = place
+    rooms = []
+    if bounds.devices is not None:
+        free = bounds.devices - await _devices(tx, "profile", profile_id)
+        rooms.append(Room(max(0, free), RefusalReason.PROFILE_FULL))
+    if bounds.in_organisation is not None:
+        free = bounds.in_organisation - await _devices(tx, "organisation", organisation_id)
+        rooms.append(Room(max(0, free), RefusalReason.ORGANISATION_FULL))
+    return min(rooms, key=lambda room: room.free)
 
 
 async def room_for_one(

@@ -13,9 +13,10 @@ from msgspec import Struct, structs
 
 from gateway.core.children import DEFAULT_TYPE
 from gateway.core.errors import GatehouseError
-from gateway.core.model import BirthRule, Event, EventKind, RefusalReason
+from gateway.core.model import BirthRule, DeviceProfile, Event, EventKind, RefusalReason
 from gateway.core.ports import KnownCredentials, NewDevice
 from gateway.store.births import Birth
+from gateway.store.caps import UNBOUNDED, bounds_of, room_in
 from gateway.store.decisions import (
     Born,
     Created,
@@ -29,6 +30,7 @@ from gateway.store.driver import Transaction
 from gateway.store.events import event_on, tell
 from gateway.store.groups import ensure_groups, put_into_groups
 from gateway.store.profiles import ensure_default, ensure_profile
+from gateway.store.records import profile_from_row
 from gateway.store.writer import Decision
 
 
@@ -40,7 +42,10 @@ class Placed(Struct, frozen=True):
 
 
 class PlaceDevice(Decision[Placed | KnownCredentials | RefusalReason]):
-    """Gives `Placed`, or the device that was claimed; with `NewDevice.birth` fulfilled."""
+    """Gives `Placed`, or the device that was claimed; with `NewDevice.birth` fulfilled.
+
+    A profile that its type names holds it by its own bounds, beside those of the terms.
+    """
 
     __slots__ = ("birth", "open_known", "rule")
 
@@ -54,6 +59,10 @@ class PlaceDevice(Decision[Placed | KnownCredentials | RefusalReason]):
         customers = await _living_customers(tx, decisions)
         types = await _types(tx, decisions)
         placing = [one._resolved(types, customers) for one in decisions]
+        if any(one.bounds != UNBOUNDED for one in placing):
+            if len(decisions) > 1:  # rare: one after the other, so that each sees the room there is
+                return [result for one in decisions for result in await cls.decide_all(tx, [one])]
+            await placing[0].look_for_room(tx)
         results = await CreateDevice.decide_all(tx, placing)
         await _take_back(tx, types.values(), placing, results)
         await _group(tx, decisions, results)
@@ -71,9 +80,12 @@ class PlaceDevice(Decision[Placed | KnownCredentials | RefusalReason]):
         self, types: Mapping[tuple[int, str], _Type], customers: Mapping[int, str]
     ) -> _Placing:
         new, customer_id = self.birth.new, self.rule.customer_id
+        bounds = UNBOUNDED
         if self.rule.profile_by_type:
-            found = types[self.kind]
-            new = structs.replace(new, profile_id=found.number, type=found.name)
+            found = types[self.kind].profile
+            if found.id != new.profile_id:
+                bounds = bounds_of(found)
+            new = structs.replace(new, profile_id=found.id, type=found.name)
         if customer_id not in customers:
             customer_id = None  # it is no more: its tenant has the device
         birth = structs.replace(self.birth, new=new, customer_id=customer_id)
@@ -81,13 +93,18 @@ class PlaceDevice(Decision[Placed | KnownCredentials | RefusalReason]):
             "customer": customers[customer_id] if customer_id is not None else "",
             "groups": ", ".join(self.rule.groups),
         }
-        return _Placing(birth, self.open_known, told, any_profile=self.rule.profile_by_type)
+        placing = _Placing(birth, self.open_known, told, any_profile=self.rule.profile_by_type)
+        placing.bounds = bounds
+        return placing
 
 
 class _Placing(CreateDevice):
-    """A birth whose profile and customer are known. `told` goes into its event."""
+    """A birth whose profile and customer are known. `told` goes into its event.
 
-    __slots__ = ("any_profile", "told")
+    `bounds`: of a profile that its type names. `full`: why there is no room for it.
+    """
+
+    __slots__ = ("any_profile", "bounds", "creates", "full", "told")
 
     def __init__(
         self, birth: Birth, open_known: OpenKnown, told: dict[str, str], *, any_profile: bool
@@ -95,9 +112,22 @@ class _Placing(CreateDevice):
         super().__init__(birth, open_known)
         self.told = told
         self.any_profile = any_profile
+        self.bounds = UNBOUNDED
+        self.creates = True
+        self.full: RefusalReason | None = None
+
+    async def look_for_room(self, tx: Transaction) -> None:
+        """Where there is none, it is not born; a device that waits may be claimed all the same."""
+        new = self.birth.new
+        room = await room_in(tx, (new.organisation_id, new.profile_id), self.bounds)
+        if not room.free:
+            self.creates, self.full = False, room.reason
 
     async def existing(self, tx: Transaction) -> KnownCredentials | RefusalReason | GatehouseError:
         """The name is taken: claim the device that has it, of whichever profile it is."""
+        new = self.birth.new
+        if self.full and not await tx.fetch("device_named", new.organisation_id, new.name):
+            return self.full
         if not self.birth.new.claim_existing:
             return RefusalReason.NAME_TAKEN
         await tx.savepoint()
@@ -135,8 +165,7 @@ class _Placing(CreateDevice):
 class _Type(Struct):
     """The profile of a type. `made`: by the first of `for_new` who named it."""
 
-    number: int
-    name: str
+    profile: DeviceProfile
     made: bool
     for_new: NewDevice
 
@@ -159,8 +188,8 @@ async def _types(tx: Transaction, decisions: Sequence[PlaceDevice]) -> dict[tupl
             number, made = await ensure_profile(tx, organisation_id, name, at)
         else:
             number, made = await ensure_default(tx, organisation_id, DEFAULT_TYPE, at)
-            name = (await tx.fetch("profile", number))[0][2]
-        types[one.kind] = _Type(number, name, made, one.birth.new)
+        profile = profile_from_row((await tx.fetch("profile", number))[0])
+        types[one.kind] = _Type(profile, made, one.birth.new)
     return types
 
 
@@ -179,12 +208,20 @@ async def _take_back(
     for kind in types:
         if not kind.made:
             continue
-        if kind.number not in born:
-            await tx.fetch("remove_profile", kind.number)
+        if kind.profile.id not in born:
+            await tx.fetch("remove_profile", kind.profile.id)
             continue
         new = kind.for_new
         tell(
-            tx, [Event(kind=EventKind.PROFILE_CREATE, at=new.at, peer=new.peer, subject=kind.name)]
+            tx,
+            [
+                Event(
+                    kind=EventKind.PROFILE_CREATE,
+                    at=new.at,
+                    peer=new.peer,
+                    subject=kind.profile.name,
+                )
+            ],
         )
 
 

@@ -80,6 +80,12 @@ async def insert_profile(
     return number if made else None
 
 
+async def profile_called(tx: Transaction, organisation_id: int, name: str) -> DeviceProfile | None:
+    """The organisation's profile of that name."""
+    named = await tx.fetch("profile_named", organisation_id, name)
+    return profile_from_row(named[0]) if named else None
+
+
 async def ensure_profile(
     tx: Transaction, organisation_id: int, name: str, at: int
 ) -> tuple[int, bool]:

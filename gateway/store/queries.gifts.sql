@@ -32,6 +32,9 @@ UPDATE device SET expires_at = ?1
    AND id IN (SELECT id FROM device WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)
 RETURNING id, name;
 
+-- label_of_device
+SELECT label FROM device WHERE id = ?1;
+
 -- device_expires_at
 SELECT expires_at FROM device WHERE id = ?1;
 

@@ -125,6 +125,10 @@ class SqlRegistrar(ProfileShelf):
         row = await self._driver.point("device_lineage", device_id)
         return None if row is None else Lineage(row[0], bool(row[1]))
 
+    async def label(self, device_id: int) -> str:
+        row = await self._driver.point("label_of_device", device_id)
+        return "" if row is None else row[0]
+
     async def expires_at(self, device_id: int) -> int | None:
         row = await self._driver.point("device_expires_at", device_id)
         return None if row is None else row[0]

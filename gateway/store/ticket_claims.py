@@ -14,6 +14,7 @@ from gateway.core.model import (
     AttributeScope,
     Device,
     DeviceCredentialsType,
+    DeviceProfile,
     Event,
     EventKind,
     ProfileTransport,
@@ -22,7 +23,7 @@ from gateway.core.model import (
     Value,
 )
 from gateway.core.ports import TicketClaim
-from gateway.store.caps import count_reserved
+from gateway.store.caps import UNBOUNDED, Bounds, bounds_of, count_reserved, room_in
 from gateway.store.driver import Row, Transaction
 from gateway.store.events import event_on, tell
 from gateway.store.identity import uuid_text
@@ -115,7 +116,8 @@ class There(Struct, frozen=True):
 class ClaimTicket(Decision[Device | There | RefusalReason]):
     """The delete of its ticket gives birth to a device; whoever comes later finds that device.
 
-    `digest` is that of the token.
+    Where its profile bounds the number of devices and there is no room, the ticket stays. `digest`
+    is that of the token.
     """
 
     __slots__ = ("claim", "digest", "uuid")
@@ -133,29 +135,71 @@ class ClaimTicket(Decision[Device | There | RefusalReason]):
             profile_id = one.claim.template.profile.id
             if profile_id in living:
                 mine[profile_id].setdefault(one.digest, one)
-        taken = [one for profile in mine for one in await _take(tx, profile, mine[profile])]
-        born = await _bear(tx, taken)
-        tell(
-            tx,
-            [
-                _born_event(one.claim.claim, one.ticket, born[id(one.claim)])
-                for one in taken
-                if id(one.claim) in born
-            ],
-        )
+        bounded = {
+            profile_id: bounds
+            for profile_id, wanted in mine.items()
+            if (bounds := bounds_of(_profile_of(wanted))) != UNBOUNDED
+        }
+        free = {number: wanted for number, wanted in mine.items() if number not in bounded}
+        born, full = await _claimed(tx, free), dict[bytes, RefusalReason]()
+        for profile_id, bounds in bounded.items():
+            full |= await _claim_bounded(tx, bounds, mine[profile_id], born)
         return [
-            born.get(id(one)) or await one._found(tx, one.claim.template.profile.id in living)
+            born.get(id(one))
+            or await one._found(tx, one.claim.template.profile.id in living, full.get(one.digest))
             for one in decisions
         ]
 
-    async def _found(self, tx: Transaction, living: bool) -> There | RefusalReason:
-        """Somebody else took the ticket: is the device there, and is it of this template?"""
+    async def _found(
+        self, tx: Transaction, living: bool, full: RefusalReason | None
+    ) -> There | RefusalReason:
+        """Somebody else took the ticket: is the device there, and is it of this template?
+
+        `full`: nobody took it, if it is there, since there is no room.
+        """
         if not living:
             return RefusalReason.UNKNOWN_TEMPLATE
+        if full is not None and await tx.fetch("find_ticket", self.digest):
+            return full
         found = await device_of_token(tx, self.digest, self.claim.template.profile.id)
         if isinstance(found, There):
             await _note_hardware(tx, found.device.id, self.claim)
         return found
+
+
+async def _claim_bounded(
+    tx: Transaction, bounds: Bounds, wanted: Mapping[bytes, ClaimTicket], born: dict[int, Device]
+) -> dict[bytes, RefusalReason]:
+    """The first as there is room, into `born`; why the others, if they have a ticket, are not."""
+    profile, waiting = _profile_of(wanted), list(wanted)
+    while waiting:
+        room = await room_in(tx, (profile.organisation_id, profile.id), bounds)
+        if not room.free:
+            break
+        some, waiting = waiting[: room.free], waiting[room.free :]
+        born |= await _claimed(tx, {profile.id: {digest: wanted[digest] for digest in some}})
+    return dict.fromkeys(waiting, room.reason) if waiting else {}
+
+
+def _profile_of(wanted: Mapping[bytes, ClaimTicket]) -> DeviceProfile:
+    """The one that all of them name."""
+    return next(iter(wanted.values())).claim.template.profile
+
+
+async def _claimed(
+    tx: Transaction, mine: Mapping[int, Mapping[bytes, ClaimTicket]]
+) -> dict[int, Device]:
+    """The devices of the tickets that were there, by the identity of their claim. `mine`: claims by
+    profile and digest."""
+    taken = [one for profile in mine for one in await _take(tx, profile, mine[profile])]
+    born = await _bear(tx, taken)
+    events = [
+        _born_event(one.claim.claim, one.ticket, born[id(one.claim)])
+        for one in taken
+        if id(one.claim) in born
+    ]
+    tell(tx, events)
+    return born
 
 
 async def _living_profiles(tx: Transaction, decisions: Sequence[ClaimTicket]) -> set[int]:

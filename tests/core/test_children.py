@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from gateway.core.children import Children
-from gateway.core.model import Device, Peer, Provisioned, RefusalReason, Refused, Wire
+from gateway.core.model import (
+    Admission,
+    Device,
+    Peer,
+    Policy,
+    Provisioned,
+    RefusalReason,
+    Refused,
+    Wire,
+)
 from gateway.core.provisioning import Provisioner
 from gateway.core.registry import Registry
 from gateway.store.sql_store import SqlStore
@@ -88,3 +97,30 @@ async def test_names_are_held_to_the_rules_of_names(
 ) -> None:
     """A gateway cannot bring in what a device could not be called."""
     assert await children.enter(gateways[0], name, device_type, PEER) == Refused(reason)
+
+
+async def test_refusals_are_written_down_but_not_all_of_a_flood(
+    children: Children,
+    gateways: list[Device],
+    new_fleet: Callable[..., Any],
+    registry: Registry,
+    store: SqlStore,
+    clock: Any,
+) -> None:
+    """A gateway mentions a device with all it sends for it: a hundred at once are enough, and the
+    next that is written down tells how many were not."""
+    policy = Policy(admission=Admission(max_devices=1))
+    few = await new_fleet(name="few", policy=policy)
+    await few.waiting("theirs")
+    found = await asyncio.gather(
+        *(children.enter(gateways[0], f"n{number}", "few", PEER) for number in range(130))
+    )
+    assert set(found) == {Refused(RefusalReason.PROFILE_FULL)}
+    clock.now += 1000
+    await children.enter(gateways[0], "last", "few", PEER)
+    await store.writer.settled()
+    events = await registry.events(limit=1000)
+    refused = [one for one in events if one.reason == "profile_full"]
+    assert len(refused) == 101
+    (last,) = [one for one in refused if one.subject == "last"]
+    assert dict(last.detail) == {"gateway": "g1", "refusals not written down before": "30"}

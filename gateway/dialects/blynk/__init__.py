@@ -5,6 +5,8 @@ What the contract leaves to us, where we do otherwise, and what is not served:
 The claim and its tickets
 - A device's first claim gives it its name, `device_name` of the template with its number; one that
   is taken gets something added.
+- Where the profile bounds the number of devices and there is no room, a claim is told `Device limit
+  has been reached.`: 403, 4.03, 0x97, and 1 in the binary protocol. The token stays good.
 - The old token of a device that is provisioned anew works until the new one is first used, unless
   `[blynk] revoke_on_issue`. A second new token takes the place of the first.
 - A template may be the one to fall back to (`fallback`): then devices that name none, or an unknown

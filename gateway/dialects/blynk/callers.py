@@ -8,7 +8,6 @@ from msgspec import Struct
 
 from gateway.core.access import SOMEBODY, Access
 from gateway.core.limits import Rate, RateLimiter
-from gateway.core.logins import host_of
 from gateway.core.model import (
     Device,
     Package,
@@ -19,6 +18,7 @@ from gateway.core.model import (
     TicketKind,
     Wire,
 )
+from gateway.core.networks import host_of, subnet_of
 from gateway.core.ports import Clock, Store
 from gateway.core.presence import Attendance
 from gateway.core.throttle import Throttle
@@ -70,7 +70,7 @@ class Strangers:
 
 
 def _name_of(peer: Peer) -> str:
-    host = host_of(peer.address)
+    host = subnet_of(host_of(peer))
     return f"{host} by CoAP" if peer.wire is Wire.COAP else host
 
 

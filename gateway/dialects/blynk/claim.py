@@ -18,18 +18,22 @@ from gateway.dialects.blynk import operations
 from gateway.dialects.blynk.callers import Callers, parameter, parameters
 from gateway.dialects.blynk.hardware import HTTP_NAMES, hardware_info
 from gateway.dialects.blynk.profile import Templates
-from gateway.dialects.blynk.words import DONE, INVALID_TOKEN, NO_TEMPLATE, too_many
+from gateway.dialects.blynk.words import DONE, INVALID_TOKEN, NO_ROOM, NO_TEMPLATE, too_many
 from gateway.wire.call import Call, Reply
 from gateway.wire.route import Route
 
 PATH: Final = "/external/api/provision"
 _TEMPLATE_REASONS: Final = frozenset({RefusalReason.UNKNOWN_TEMPLATE, RefusalReason.OTHER_TEMPLATE})
+NO_ROOM_REASONS: Final = frozenset({RefusalReason.PROFILE_FULL, RefusalReason.ORGANISATION_FULL})
+"""The token is right, and stays good: whoever shows it is no stranger."""
 
 
 def refusal(refused: Refused) -> Reply:
     """Of a claim. Unknown, expired and revoked tokens cannot be told apart (section 3.3)."""
     if refused.retry_after_s:
         return too_many(refused.retry_after_s)
+    if refused.reason in NO_ROOM_REASONS:
+        return NO_ROOM
     return NO_TEMPLATE if refused.reason in _TEMPLATE_REASONS else INVALID_TOKEN
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from msgspec import Struct
@@ -50,8 +51,9 @@ def device_operation(
     media: str = "",
     about: str = "",
     body: Any = None,
+    besides: Mapping[int, Answer] | None = None,
 ) -> Operation:
-    """A call of a device, known by the token in its address."""
+    """A call of a device, known by the token in its address. `besides`: answers of it alone."""
     return Operation(
         summary=summary,
         tag=TAG,
@@ -64,6 +66,7 @@ def device_operation(
             429: _MANY,
             **_TROUBLE,
             **(_OF_BODIES if body is not None else {}),
+            **(besides or {}),
         },
         public=True,
     )
@@ -79,6 +82,7 @@ CLAIM: Final = device_operation(
     Query("blVer", "Version of the Blynk library."),
     Query("boType", "Type of the board."),
     about="The device is born with this token as its own; the call may be repeated.",
+    besides={403: Answer("The profile lets there be no more devices.", ErrorEnvelope)},
 )
 
 _TEXT: Final = "text/plain"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
@@ -13,6 +12,7 @@ from msgspec import structs
 
 from gateway.core.model import ProfileTransport
 from gateway.core.names import is_device_name
+from gateway.core.spelling import nearest
 from gateway.dialects.blynk.section import (
     DEVICE_NAME,
     DEVICE_OWNER,
@@ -51,9 +51,10 @@ _RANGED = (StreamType.INTEGER, StreamType.DOUBLE)
 
 def read_section(section: Mapping[str, Any]) -> Section:
     """The table as a value. Raises `ValueError`: a sentence that begins with the key at fault."""
+    known = Section.__struct_fields__
     for key in section:
-        if key not in Section.__struct_fields__:
-            raise ValueError(f"{key} is no setting of a template. {_nearest(key)}")
+        if key not in known:
+            raise ValueError(f"{key} is no setting of a template. {nearest(key, known)}")
     try:
         found = msgspec.convert(dict(section), Section)
     except msgspec.ValidationError as exc:
@@ -71,12 +72,6 @@ def read_section(section: Mapping[str, Any]) -> Section:
 def prove_section(section: Mapping[str, Any], transport: ProfileTransport) -> object:
     """Raises `ValueError` as `read_section` does; a template suits every transport."""
     return read_section(section)
-
-
-def _nearest(key: str) -> str:
-    known = Section.__struct_fields__
-    close = difflib.get_close_matches(key[:100], known, 1)
-    return f"Did you mean `{close[0]}`?" if close else f"Known here: {', '.join(known)}."
 
 
 def _check_names(found: Section) -> None:

@@ -28,6 +28,7 @@ from gateway.core.model import (
     Wire,
 )
 from gateway.dialects.blynk.callers import Known
+from gateway.dialects.blynk.claim import NO_ROOM_REASONS
 from gateway.dialects.blynk.data import NO_FIELD_TEXT, Write
 from gateway.dialects.blynk.hardware import hardware_info
 from gateway.dialects.blynk.profile import Datastream
@@ -66,6 +67,7 @@ _UNKNOWN: Final = Reply(status=Status.NOT_FOUND, reason="no such command for har
 _PENDING: Final = Reply(status=Status.UNAUTHENTICATED, reason="the token is not claimed yet")
 _NO_TEMPLATE: Final = Reply(status=Status.BAD_REQUEST, reason="no such template for this token")
 _GONE: Final = Reply(status=Status.GONE, reason="the token is good no more")
+_NO_ROOM: Final = Reply(status=Status.FULL, reason="there are as many devices as there may be")
 _TEMPLATE_REASONS: Final = frozenset({RefusalReason.UNKNOWN_TEMPLATE, RefusalReason.OTHER_TEMPLATE})
 
 Serve: TypeAlias = Callable[[Call, Known, list[str]], Awaitable[Reply]]
@@ -244,6 +246,8 @@ class BlynkStream:
             guest.refused = True
             guest.said = {name: text for name, text in guest.said.items() if name != "tmpl"}
             return _NO_TEMPLATE
+        if refused.reason in NO_ROOM_REASONS:
+            return _NO_ROOM
         self._callers.strangers.wrong(call.peer)
         return _GONE
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
+from msgspec import structs
 
 from gateway.wire.call import ErrorShape, Format, Reply, Status
 
@@ -20,6 +21,7 @@ NO_DEVICE_TEXT: Final = (
 )
 NO_SCOPE_TEXT: Final = "Platform API scope is not enabled for this oauth client."
 NO_PERMISSION_TEXT: Final = "User {email} has no permission for '{operation}' operation."
+NO_ROOM_TEXT: Final = "Device limit has been reached."
 TOO_MANY_TEXT: Final = "Too many requests. Try again later."
 
 QUIET_HEADERS: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
@@ -52,6 +54,8 @@ DONE: Final = Reply(headers=QUIET_HEADERS)
 """200 without a body; a device in the field takes 204 for a failure."""
 INVALID_TOKEN: Final = refused(INVALID_TOKEN_TEXT)
 NO_TEMPLATE: Final = refused(NO_TEMPLATE_TEXT)
+NO_ROOM: Final = structs.replace(refused(NO_ROOM_TEXT, Status.FORBIDDEN), ack=0x97)
+"""Ours, by the example of a limit that Blynk documents (section 10); in MQTT 5: quota exceeded."""
 
 
 def too_many(retry_after_s: int) -> Reply:

@@ -21,6 +21,7 @@ from gateway.core.model import (
     Device,
     Peer,
     Reading,
+    RefusalReason,
     Refused,
     Secret,
     Value,
@@ -53,6 +54,8 @@ _Save: TypeAlias = Callable[[Sequence[_Present[_T]]], Awaitable[list[_Present[_T
 _DONE = Reply()
 _UNKNOWN_TOPIC = Reply(status=Status.NOT_FOUND, reason="nothing is served here")
 _GONE_AGAIN = Reply(status=Status.FAILED, reason="a device's login changed twice")
+_NO_ROOM = frozenset({RefusalReason.PROFILE_FULL, RefusalReason.ORGANISATION_FULL})
+"""What the contract calls the device limit of the tenant."""
 _FULL = Reply(status=Status.FULL, reason="this gateway speaks for as many devices as it may")
 
 # Contract, section 9. What is not on disk is not acknowledged, so that an older client sends it
@@ -185,7 +188,8 @@ class GatewayApi:
             return _FULL
         found = await self._children.enter(guest.device, name, device_type, call.peer)
         if isinstance(found, Refused):
-            return Reply(status=Status.FAILED, reason=f"a device was refused: {found.reason.value}")
+            status = Status.FULL if found.reason in _NO_ROOM else Status.FAILED
+            return Reply(status=status, reason=f"a device was refused: {found.reason.value}")
         if name not in guest.children and len(guest.children) >= self._max_children:
             return _FULL  # others entered meanwhile
         return guest.enter(name, found)
