@@ -14,6 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.core.errors import ConfigError
+from gateway.core.spelling import nearest
 from gateway.settings import (
     MEMORY,
     SECTIONS,
@@ -43,7 +44,6 @@ from gateway.toml_lines import (
     Setting,
     TomlFile,
     UnfitError,
-    nearest,
     plain,
     read_table,
     read_toml,

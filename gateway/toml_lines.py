@@ -6,11 +6,10 @@ error has to name it: a message is `FILE:LINE: what is wrong. What to do.`
 
 from __future__ import annotations
 
-import difflib
 import re
 import stat
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -20,6 +19,7 @@ from msgspec import NODEFAULT, Meta, Struct, inspect
 
 from gateway.core.errors import ConfigError
 from gateway.core.limits import parse_rate
+from gateway.core.spelling import closest, nearest
 
 MAX_FILE_BYTES = 262_144
 """A configuration or profile is a page or two; a larger file was named by mistake."""
@@ -73,20 +73,6 @@ def written(value: object) -> str:
         case list():
             return f"[{', '.join(map(written, value))}]"
     return shown(value)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The sentence that leads from a wrong `word` to a right one."""
-    names = list(known)
-    close = closest(word, names)
-    return f"Did you mean `{close}`?" if close else f"Known here: {', '.join(names)}."
-
-
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """The one of `known` that `word` was most likely meant to be, in any case of letters."""
-    folded = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word[:200].lower(), folded, 1)
-    return folded[close[0]] if close else None
 
 
 RateText = Annotated[

@@ -477,6 +477,9 @@ async def test_a_change_that_could_not_be_applied_is_tried_again(tmp_path: Path)
     seen = look(tmp_path)
     (tmp_path / "a.toml").write_text("new")
     watching = asyncio.create_task(watch(tmp_path, apply, 0.02, since=seen))
-    await asyncio.sleep(0.4)
+    async with asyncio.timeout(10):
+        while len(calls) < 3:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
     watching.cancel()
     assert len(calls) == 3

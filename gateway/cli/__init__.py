@@ -8,7 +8,8 @@ from keyword import iskeyword
 import click
 
 from gateway import __version__
-from gateway.cli.lazy import Lazy, LazyGroup
+from gateway.cli.guessing import GuessingGroup
+from gateway.cli.lazy import Lazy
 
 _COMMANDS = {
     "serve": "Serve devices over HTTP, MQTT and CoAP, plain and secure.",
@@ -53,7 +54,7 @@ def _module(name: str) -> str:
 
 
 @click.group(
-    cls=LazyGroup,
+    cls=GuessingGroup,
     lazy={name: Lazy(_module(name), "command", line) for name, line in _COMMANDS.items()},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with `gatehouse serve`; `gatehouse cert init` switches TLS and DTLS on; every "

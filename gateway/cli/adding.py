@@ -52,13 +52,22 @@ def from_file(source: TextIO) -> Iterator[Line]:
 
 
 class Adding:
-    """One run of `device add`. `refusals` are kept for JSON only: there may be many."""
+    """One run of `device add`; all get the same `label`.
+
+    `refusals` are kept for JSON only: there may be many.
+    """
 
     def __init__(
-        self, registry: Registry, profile: DeviceProfile, *, keep_refusals: bool = False
+        self,
+        registry: Registry,
+        profile: DeviceProfile,
+        *,
+        label: str = "",
+        keep_refusals: bool = False,
     ) -> None:
         self._registry = registry
         self._profile = profile
+        self._label = label
         self._keep = keep_refusals
         self.added = 0
         self.refused = 0
@@ -87,7 +96,10 @@ class Adding:
         sum is to say which."""
         work = asyncio.ensure_future(
             asyncio.gather(
-                *(self._registry.add_device(self._profile, line.name) for line in chunk),
+                *(
+                    self._registry.add_device(self._profile, line.name, label=self._label)
+                    for line in chunk
+                ),
                 return_exceptions=True,
             )
         )

@@ -33,6 +33,7 @@ from gateway.cli.options import (
 )
 from gateway.config import Config
 from gateway.core.model import DeviceProfile, Event, Presence
+from gateway.core.names import is_device_name
 from gateway.core.ports import DeviceListing
 from gateway.core.registry import Registry
 
@@ -227,6 +228,7 @@ async def _events(config: Config, name: str | None, after: int | None, limit: in
     type=click.File("r", encoding="utf-8-sig", errors="surrogateescape"),
     help="A name per line; # starts a comment; - is standard input.",
 )
+@click.option("--label", default="", metavar="TEXT", help="What people call them besides.")
 @config_option
 @json_option
 def add(
@@ -236,6 +238,7 @@ def add(
     prefix: str | None,
     first: int,
     source: TextIO | None,
+    label: str,
     config_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -247,6 +250,7 @@ def add(
     \b
     Examples:
       gatehouse device add --profile valve valve-1 valve-2
+      gatehouse device add --profile valve --label "Boiler room" valve-3
       gatehouse device add --profile valve --count 1000 --prefix batch7-
       gatehouse device add --profile valve --from-file serials.txt
       cut -d, -f1 factory.csv | gatehouse device add --profile valve --from-file -
@@ -255,6 +259,10 @@ def add(
         raise click.UsageError("give names, or --count, or --from-file: exactly one of them.")
     if prefix is not None and count is None:
         raise click.UsageError("--prefix goes with --count.")
+    if label and not is_device_name(label):
+        raise click.UsageError(
+            "--label takes 1 to 255 characters, without control characters, <markup>, {{ or ${."
+        )
     from gateway.cli.adding import Adding, from_arguments, from_file, numbered
 
     async def work() -> Adding:
@@ -267,7 +275,7 @@ def add(
                 lines = numbered(stem, first, count)
             else:
                 lines = from_arguments(names)
-            adding = Adding(registry, profile, keep_refusals=as_json)
+            adding = Adding(registry, profile, label=label, keep_refusals=as_json)
             await adding.run(lines, total=count or len(names) or None)
             return adding
 

@@ -135,7 +135,9 @@ async def _call(
 ) -> tuple[RpcCall, Device, Presence]:
     async with open_for_people(config) as registry:
         known = await the_device(registry, name)
-        stored = await registry.call(known, method, params, lasts_s=lasts_ms / 1000, **settings)
+        stored = await registry.calls.save(
+            known, method, params, lasts_s=lasts_ms / 1000, **settings
+        )
         if stored is None:
             raise click.ClickException(f"device {shown(name)} was removed just now.")
         if waits:
@@ -148,7 +150,7 @@ async def _end_of(registry: Registry, call: RpcCall, lasts_s: float) -> RpcCall:
     """Wait for the call's end. Of one that waits long, tell its number first."""
     if lasts_s > 60 and sys.stderr.isatty():
         click.echo(f"waiting for call {call.uuid}; Ctrl-C leaves it to the gateway", err=True)
-    return await registry.await_call(call, lasts_s + _SLACK_S)
+    return await registry.calls.end_of(call, lasts_s + _SLACK_S)
 
 
 def _print_answer(response: str) -> None:
@@ -256,7 +258,7 @@ def calls(name_or_uuid: str, limit: int, config_path: Path | None, as_json: bool
 async def _calls(config: Config, name: str, limit: int) -> tuple[KnownCredentials, list[RpcCall]]:
     async with open_for_people(config) as registry:
         known = await the_device(registry, name)
-        return known, await registry.calls(known, limit=limit)
+        return known, await registry.calls.of(known, limit=limit)
 
 
 def _kind(call: RpcCall) -> str:

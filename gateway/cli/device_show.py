@@ -57,6 +57,7 @@ class _Sight(Struct, frozen=True, kw_only=True):
     """
 
     known: KnownCredentials
+    label: str
     pending: DeviceCredentials | None
     lineage: Lineage | None
     profile: str
@@ -98,6 +99,7 @@ async def _look(config: Config, name: str) -> _Sight:
         readings = await registry.latest(known)
         return _Sight(
             known=known,
+            label=await registry.label(known),
             pending=await custody.pending(known),
             lineage=await registry.lineage(known),
             profile=profiles.get(device.profile_id, "?"),
@@ -123,6 +125,7 @@ async def _name_of(registry: Registry, device_id: int | None) -> str | None:
 def _plain(sight: _Sight, credentials: dict[str, str]) -> dict[str, Any]:
     presence = sight.presence
     return plain_device(sight.known.device) | {
+        "label": sight.label or None,
         "profile": sight.profile,
         "credentials": credentials,
         "certificate": plain_certificate(sight.known.credentials, now_ms()),
@@ -164,6 +167,7 @@ def _fields(
         "id": str(device.id),
         "uuid": device.uuid,
         "name": device.name,
+        "label": sight.label,
         "type": device.type,
         "profile": sight.profile,
         "provision state": state(device),

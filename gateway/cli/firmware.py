@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from gateway.core.model import (
 )
 from gateway.core.names import is_plain
 from gateway.core.registry import Registry
+from gateway.core.spelling import closest
 
 _MOST_CHARACTERS = 255
 _HEAD = 12
@@ -106,7 +106,7 @@ def _head(checksum: str) -> str:
 
 async def _list(config: Config) -> list[Package]:
     async with open_for_people(config) as registry:
-        return await registry.packages()
+        return await registry.packages.all()
 
 
 @command.command()
@@ -139,7 +139,9 @@ async def _show(
 ) -> tuple[Package, list[str]]:
     async with open_for_people(config) as registry:
         package = await _the_package(registry, kind, title, version)
-        found = [(one, await registry.assigned(kind, one)) for one in await registry.profiles()]
+        found = [
+            (one, await registry.packages.assigned(kind, one)) for one in await registry.profiles()
+        ]
         return package, [one.name for one, given in found if given and given.id == package.id]
 
 
@@ -163,13 +165,17 @@ def _plain(package: Package) -> dict[str, Any]:
 
 async def _the_package(registry: Registry, kind: PackageKind, title: str, version: str) -> Package:
     """The package of that title and version; a `ClickException` with the nearest otherwise."""
-    packages = [one for one in await registry.packages() if one.kind is kind]
+    packages = [one for one in await registry.packages.all() if one.kind is kind]
     for one in packages:
         if (one.title, one.version) == (title, version):
             return one
-    named = {title_of(one): one for one in packages}
-    close = difflib.get_close_matches(f"{title} {version}"[:200], list(named), 1, 0.5)
-    hint = f"Did you mean {shown(close[0])}?" if close else "`gatehouse firmware list` shows all."
+    close = closest(title, {one.title for one in packages})
+    near = [one for one in packages if one.title == close]
+    # Of the title that was meant, that version, else the newest.
+    found = next((one for one in near if one.version == version), near[-1] if near else None)
+    hint = "`gatehouse firmware list` shows all."
+    if found is not None:
+        hint = f"Did you mean {shown(title_of(found))}?"
     raise click.ClickException(f"there is no {NAMES[kind]} {shown(f'{title} {version}')}. {hint}")
 
 
@@ -247,12 +253,12 @@ async def _add(config: Config, package: Package, source: Path | None) -> Package
     from gateway.cli.package_files import discard, take_in
 
     async with open_for_people(config, make=True) as registry:
-        there = {(one.kind, one.title, one.version) for one in await registry.packages()}
+        there = {(one.kind, one.title, one.version) for one in await registry.packages.all()}
         if (package.kind, package.title, package.version) in there:
             raise _exists(package)  # told before a large file is copied
         if source is not None:
             package = await take_in(config, package, source)
-        added = await registry.add_package(package)
+        added = await registry.packages.add(package)
         if added is None:
             await discard(config, registry, package)
             raise _exists(package)
@@ -282,7 +288,7 @@ async def _remove(config: Config, kind: PackageKind, title: str, version: str) -
 
     async with open_for_people(config) as registry:
         package = await _the_package(registry, kind, title, version)
-        if not await registry.remove_package(package):
+        if not await registry.packages.remove(package):
             raise click.ClickException(
                 f"{shown(title_of(package))} is assigned. Take it back with `gatehouse firmware "
                 "unassign`, or assign another; `gatehouse firmware show` tells the profiles."
@@ -374,9 +380,9 @@ async def _assign(
         to = await target.find(registry)
         if named is not None:
             package: Package | None = await _the_package(registry, kind, *named)
-            await registry.assign(kind, package, to)
+            await registry.packages.assign(kind, package, to)
             return package
-        package = await registry.assigned(kind, to)
+        package = await registry.packages.assigned(kind, to)
         if package is not None:
-            await registry.assign(kind, None, to)
+            await registry.packages.assign(kind, None, to)
         return package

@@ -76,7 +76,7 @@ async def _progress_of(
 ) -> list[Progress]:
     """One page, asked for together."""
     latest = await asyncio.gather(*map(registry.latest, page))
-    wanted = await asyncio.gather(*(registry.package_for(one.device, kind) for one in page))
+    wanted = await asyncio.gather(*(registry.packages.for_device(one.device, kind) for one in page))
     return [
         told(kind, assigned, readings) for assigned, readings in zip(wanted, latest, strict=True)
     ]

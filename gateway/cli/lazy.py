@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -34,19 +33,6 @@ class LazyGroup(click.Group):
             return self.commands.get(name)
         command: click.Command = getattr(import_module(lazy.module), lazy.name)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; a name that is misspelt is answered with the nearest."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as exc:
-            near = get_close_matches(args[0], self.list_commands(ctx), n=1)
-            if not near:
-                raise
-            told = f"{exc.message.rstrip('.')}. Did you mean `{near[0]}`?"
-            raise click.UsageError(told, ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         room = formatter.width - 6 - max(map(len, self.list_commands(ctx)))

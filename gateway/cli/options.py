@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import getpass
 import json
 import os
@@ -21,6 +20,7 @@ from gateway.core.errors import Overloaded, StoreUnavailable
 from gateway.core.model import Device, DeviceProfile, FleetTicket, Peer, Secret, Wire
 from gateway.core.ports import KnownCredentials
 from gateway.core.registry import Registry
+from gateway.core.spelling import closest
 from gateway.profiles import MAX_SECRET_CHARACTERS, MIN_SECRET_CHARACTERS
 from gateway.toml_lines import plain
 
@@ -212,8 +212,8 @@ async def _device_numbered(registry: Registry, text: str) -> Device | None:
 
 def meant(word: str, names: Iterable[str]) -> str:
     """The question after a wrong name, or nothing when none is near."""
-    close = difflib.get_close_matches(word[:200], list(names), 1)
-    return f"Did you mean {shown(close[0])}?" if close else ""
+    close = closest(word, names)
+    return f"Did you mean {shown(close)}?" if close else ""
 
 
 def shown(name: str) -> str:

@@ -77,7 +77,7 @@ async def _copied(
 async def discard(config: Config, registry: Registry, package: Package) -> None:
     """Delete a package's content, unless another package has the same."""
     folder = config.packages_dir
-    shared = any(one.file == package.file for one in await registry.packages())
+    shared = any(one.file == package.file for one in await registry.packages.all())
     if package.file and folder is not None and not shared:
         PackageStore(folder).remove(package.file)
 

@@ -84,7 +84,7 @@ async def progress(
     registry: Registry, known: KnownCredentials, latest: Sequence[Reading]
 ) -> dict[PackageKind, Progress]:
     """Both kinds, with the device's downloads. `latest` are its latest readings."""
-    downloads = await registry.downloads(known)
+    downloads = await registry.packages.downloads(known)
     return {
         kind: await _progress(registry, known.device, kind, latest, downloads)
         for kind in PackageKind
@@ -98,7 +98,7 @@ async def _progress(
     latest: Sequence[Reading],
     downloads: Sequence[Download],
 ) -> Progress:
-    return told(kind, await registry.package_for(device, kind), latest, downloads)
+    return told(kind, await registry.packages.for_device(device, kind), latest, downloads)
 
 
 def told(

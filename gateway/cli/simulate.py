@@ -20,6 +20,7 @@ from gateway.cli.options import run as run_command
 from gateway.config import Config
 from gateway.core.errors import ConfigError
 from gateway.core.model import FleetTicket, Secret, Wire
+from gateway.core.spelling import closest
 from gateway.core.tokens import new_token
 from gateway.simulator.fleet import Plan, Run
 from gateway.simulator.losses import Losses
@@ -212,11 +213,9 @@ async def _ticket(config: Config, name: str) -> FleetTicket:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, known, n=1)
+    close = closest(name, known)
     if close:
-        return f"Did you mean {close[0]!r}?"
+        return f"Did you mean {close!r}?"
     if known:
         return f"There are: {', '.join(known[:10])}. Choose one with --profile."
     return (

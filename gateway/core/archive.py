@@ -1,10 +1,10 @@
-"""What is kept of devices' past, for people: readings written and forgotten, calls by name."""
+"""What is kept of devices' past, for people: readings written and forgotten."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gateway.core.model import Event, EventKind, Peer, Reading, RpcCall
+from gateway.core.model import Event, EventKind, Peer, Reading
 from gateway.core.ports import AboutDevice, Clock, Store
 from gateway.core.registrar import Registrar
 
@@ -21,8 +21,6 @@ class Archive:
         self._clock = clock
         self._peer = peer
 
-    # ── readings ────────────────────────────────────────────────────────────────────────────
-
     async def write_readings(self, known: AboutDevice, readings: Sequence[Reading]) -> None:
         """Store readings on a device's behalf. Raises `CredentialsGone` when its login changed."""
         await self._store.save_readings(known.device, readings)
@@ -38,19 +36,6 @@ class Archive:
         event = self._event(EventKind.DEVICE_UPDATE, known, _keys("forgotten", keys))
         return await self._registrar.forget_readings(
             known.device.id, keys, since=since, until=until, event=event
-        )
-
-    # ── calls ───────────────────────────────────────────────────────────────────────────────
-
-    async def call(self, identity: str) -> RpcCall | None:
-        """The stored call of that UUID."""
-        return await self._registrar.call_named(identity)
-
-    async def remove_call(self, known: AboutDevice, call: RpcCall) -> bool:
-        """Forget a call; a device that has not got it yet never will. False: it is gone already."""
-        detail = {"method": call.method, "removed": call.uuid}
-        return await self._registrar.remove_call(
-            call, self._event(EventKind.DEVICE_RPC, known, detail)
         )
 
     def _event(self, kind: EventKind, known: AboutDevice, detail: Mapping[str, str]) -> Event:

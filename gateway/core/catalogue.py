@@ -35,7 +35,7 @@ from gateway.core.names import is_device_name, is_plain
 from gateway.core.nesting import is_shallow
 from gateway.core.pki.model import ChainRule
 from gateway.core.ports import Clock, NewToken, Store
-from gateway.core.registry import KEYLESS
+from gateway.core.profile_pairs import KEYLESS, is_keyed
 
 MOST_SECRET_CHARACTERS = 255
 """Of a key or secret: ThingsBoard's own columns, and so the devices' buffers, end here."""
@@ -160,7 +160,7 @@ class Catalogue:
             # Its pair was a certificate, which is no secret: it must open nothing from now on.
             key, secret = (given or Secret(self._new_token()) for given in (key, secret))
         spare = None
-        if profile.provision_type not in KEYLESS or key or secret:
+        if is_keyed(profile, key, secret):
             spare = (Secret(self._new_token()), Secret(self._new_token()))
         kind = EventKind.PROFILE_CREATE if before is None else EventKind.PROFILE_UPDATE
         return await self._shelf.put_profile(

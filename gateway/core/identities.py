@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
-from msgspec import Struct
 
+from gateway.core.anchors import Anchor, Anchors
 from gateway.core.awaiting import BIRTH
 from gateway.core.births import Births
 from gateway.core.gates import Gates
@@ -43,7 +43,7 @@ from gateway.core.model import (
 )
 from gateway.core.names import is_device_name, printable
 from gateway.core.networks import host_of
-from gateway.core.pki.model import CertificateState, ChainRule, Unfit
+from gateway.core.pki.model import Unfit
 from gateway.core.ports import Clock, KnownCredentials, NewDevice, Store
 from gateway.core.profiles import Profiles
 from gateway.core.refusing import Refuser
@@ -57,22 +57,11 @@ log = structlog.get_logger()
 
 MOST_CERTIFICATES = 10
 """In a chain; RFC 5280 has no bound, factories have two or three."""
-FRESH_MS = 5000
-"""How long the anchors of chain profiles are known without another look."""
 _DAY_MS = 86_400_000
 _NO_KEY = ProvisionKey(Secret(""), Secret(""))
 _EVENTS_AT_ONCE = 100
 _EVENTS_PER_S = 10
 """How many refusals of strangers are written down; a flood of them must not fill the disk."""
-
-
-class _Anchor(Struct, frozen=True):
-    """A certificate that admits to a profile."""
-
-    profile: DeviceProfile
-    rule: ChainRule
-    der: bytes
-    subject: bytes
 
 
 class Severing:
@@ -117,16 +106,12 @@ class Identities:
         self._sessions = sessions
         self._profiles = profiles
         self._clock = clock
-        self._anchors: list[_Anchor] = []
-        self._fresh_until = 0
-        self._age = 0
-        """How often it was told to forget."""
+        self._anchors = Anchors(store, clock)
         self._strangers = Allowance(_EVENTS_AT_ONCE, _EVENTS_PER_S)
 
     def forget(self) -> None:
         """A profile changed, perhaps what it believes."""
-        self._fresh_until = 0
-        self._age += 1
+        self._anchors.forget()
 
     # ── certificates ────────────────────────────────────────────────────────────────────────
 
@@ -226,7 +211,7 @@ class Identities:
         """Nobody's yet: a profile may believe who signed it (contract, section 2.8)."""
         from gateway.core.pki.chain import device_name
 
-        anchor = await self._believed(chain)
+        anchor = await self._anchors.believed(chain)
         name = device_name(anchor.rule, leaf)
         if isinstance(name, RefusalReason):
             raise Unfit(name)
@@ -259,7 +244,7 @@ class Identities:
         return Identity(leaf.id, result.device.id, leaf.not_after)
 
     async def _entered(
-        self, anchor: _Anchor, request: ProvisionRequest, leaf: Leaf
+        self, anchor: Anchor, request: ProvisionRequest, leaf: Leaf
     ) -> Provisioned | Refused:
         """The device has this certificate now. The event of a refusal is written."""
         profile, now = anchor.profile, self._clock()
@@ -299,7 +284,7 @@ class Identities:
         return await gates.asked(profile, request, now)
 
     async def _terms(
-        self, anchor: _Anchor, request: ProvisionRequest, name: str, leaf: Leaf, now: int
+        self, anchor: Anchor, request: ProvisionRequest, name: str, leaf: Leaf, now: int
     ) -> Terms | Refused:
         """On what terms it comes in, or why it does not. A device that was entered before needs no
         room, and nobody's word."""
@@ -323,42 +308,6 @@ class Identities:
             gifts=gifts_for(profile, request, name),
             expires_at=None if lasts_s is None else now + lasts_s * 1000,
         )
-
-    async def _believed(self, chain: Sequence[bytes]) -> _Anchor:
-        """The anchor from which a valid path leads to the leaf. Raises `Unfit`."""
-        from gateway.core.pki.chain import verify_chain
-
-        issuers, serials = zip(*map(_named, chain), strict=True)
-        failure: RefusalReason | None = None
-        for anchor in await self._fresh_anchors():
-            if anchor.subject not in issuers and anchor.der not in chain:
-                continue
-            try:
-                verify_chain(chain, anchor.der, self._clock())
-            except Unfit as unfit:
-                failure = failure or unfit.reason
-            else:
-                return anchor
-        raise Unfit(failure or await self._unknown(serials[0]))
-
-    async def _unknown(self, serial: int) -> RefusalReason:
-        """Why a certificate that nobody believes is not a device's, as far as we signed it."""
-        record = await self._store.certificate(serial)
-        if record is None:
-            return RefusalReason.UNKNOWN_CA
-        if record.state is CertificateState.REVOKED:
-            return RefusalReason.CREDENTIALS_REVOKED
-        return RefusalReason.UNKNOWN_CERTIFICATE
-
-    async def _fresh_anchors(self) -> list[_Anchor]:
-        now = self._clock()
-        if now >= self._fresh_until:
-            age = self._age
-            profiles = await self._store.chain_profiles()
-            self._anchors = [found for one in profiles if (found := _anchor(one)) is not None]
-            if age == self._age:  # else something changed while we read
-                self._fresh_until = now + FRESH_MS
-        return self._anchors
 
     # ── pre-shared keys ─────────────────────────────────────────────────────────────────────
 
@@ -432,34 +381,3 @@ class Identities:
 
 class _Told(Unfit):
     """Unfit, and the event of it is written already."""
-
-
-def _named(der: bytes) -> tuple[bytes, int]:
-    """The name of its issuer, DER, and its serial number."""
-    from cryptography import x509
-
-    from gateway.core.pki.csr import UNREADABLE, quietly
-
-    try:
-        with quietly():
-            certificate = x509.load_der_x509_certificate(der)
-            return certificate.issuer.public_bytes(), certificate.serial_number
-    except UNREADABLE:
-        raise Unfit(RefusalReason.CHAIN_UNREADABLE) from None
-
-
-def _anchor(profile: DeviceProfile) -> _Anchor | None:
-    if profile.chain is None:
-        return None
-    from cryptography import x509
-
-    from gateway.core.pki.chain import anchor_of
-
-    try:
-        der = anchor_of(profile.chain.certificate)
-        subject = x509.load_der_x509_certificate(der).subject.public_bytes()
-    except ValueError as exc:
-        # Proven when it was read from its file: it was written by another version.
-        log.error("profile.unusable", profile=profile.name, reason=str(exc))
-        return None
-    return _Anchor(profile, profile.chain, der, subject)

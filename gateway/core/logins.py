@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import ClassVar
 
 from msgspec import Struct
@@ -28,6 +27,7 @@ from gateway.core.model import (
     Secret,
     User,
 )
+from gateway.core.networks import host_of, subnet_of
 from gateway.core.organisations import need
 from gateway.core.people_store import KnownUser, PasswordHasher, PeopleStore
 from gateway.core.ports import Clock, NewToken
@@ -150,7 +150,7 @@ class Logins:
     async def _known_in_turn(
         self, email: str, password: Secret, peer: Peer, within: Organisation | None = None
     ) -> KnownUser | LoginRefusal:
-        account, address = normal_email(email) or "", host_of(peer.address)
+        account, address = normal_email(email) or "", subnet_of(host_of(peer))
         if refused := await self._throttled(account, address, peer):
             return refused
         if self._waiting >= self._max_waiting:
@@ -378,20 +378,3 @@ def _rate(text: str) -> Rate:
     if rate is None:
         raise ValueError("wrong passwords must be limited: write capacity:seconds")
     return rate
-
-
-def host_of(address: str) -> str:
-    """Whom wrong passwords are counted for: the address without its port; an IPv6 network of 64
-    bits, for whoever has one address there has them all."""
-    host = address.strip()
-    if host.startswith("["):
-        host = host[1:].partition("]")[0]
-    elif host.count(":") == 1:
-        host = host.partition(":")[0]
-    try:
-        found = ip_address(host.partition("%")[0])
-    except ValueError:
-        return host[:64]
-    if isinstance(found, IPv6Address):
-        return str(found.ipv4_mapped or ip_network((found, 64), strict=False))
-    return str(found)

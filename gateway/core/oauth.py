@@ -15,8 +15,9 @@ from typing import Final
 from msgspec import Struct
 
 from gateway.core.limits import Allowance, Rate
-from gateway.core.logins import LoginRefusal, Logins, host_of
+from gateway.core.logins import LoginRefusal, Logins
 from gateway.core.model import Actor, Event, EventKind, Organisation, Outcome, Peer, Secret
+from gateway.core.networks import host_of, subnet_of
 from gateway.core.oauth_clients import (
     EVERYTHING,
     LONGEST,
@@ -172,7 +173,7 @@ class OAuth(OAuthClients):
 
     async def _known(self, shown: Credentials, peer: Peer) -> OAuthClient | Refusal | Later:
         """The client that asks, if it and its address may ask now."""
-        host, now = host_of(peer.address), self._clock()
+        host, now = subnet_of(host_of(peer)), self._clock()
         if wait_ms := self._strangers.wait(host, now) if self._strangers else 0:
             return Later(_seconds(wait_ms))
         client = await self.authenticate(shown.name, shown.secret)

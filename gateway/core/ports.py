@@ -260,7 +260,8 @@ class Store(Protocol):
 
         Whoever comes later with the same token gets the same device. Refused with UNKNOWN_TOKEN
         (revoked, swept or expired meanwhile), UNKNOWN_TEMPLATE (the profile went meanwhile) or
-        OTHER_TEMPLATE, and nothing is used up.
+        OTHER_TEMPLATE, or where there is no room with PROFILE_FULL or ORGANISATION_FULL, and
+        nothing is used up.
         """
 
     async def record(self, event: Event) -> None:
@@ -388,8 +389,9 @@ class Store(Protocol):
     async def child(self, new: NewChild) -> Device | Refused:
         """Decides: the device of that name, or a new one with `creator_id` the gateway.
 
-        `Refused(NOT_ITS_GATEWAY)` when another made it and its profile forbids adoption, and
-        `Refused(SECRET_QUARANTINED)` for one that is suspended.
+        `Refused(NOT_ITS_GATEWAY)` when another made it and its profile forbids adoption,
+        `Refused(SECRET_QUARANTINED)` for one that is suspended, and PROFILE_FULL or
+        ORGANISATION_FULL where there is no room for a new one.
         """
 
     # ── claiming ──────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,6 @@ store honours them from its next request on.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct, structs
@@ -23,26 +22,21 @@ from gateway.core.model import (
     Device,
     DeviceCredentials,
     DeviceProfile,
-    Download,
     Event,
     EventKind,
     FleetTicket,
     Lineage,
-    Package,
-    PackageKind,
     Peer,
     Presence,
     Provisioned,
-    ProvisionType,
     Reading,
     RefusalReason,
     Refused,
-    RpcCall,
     Secret,
     SeriesQuery,
 )
 from gateway.core.names import is_device_name
-from gateway.core.pki.model import ChainRule
+from gateway.core.package_shelf import PackageShelf
 from gateway.core.ports import (
     AboutDevice,
     Clock,
@@ -53,15 +47,13 @@ from gateway.core.ports import (
     NewToken,
     Store,
 )
+from gateway.core.profile_pairs import certificate_pair, is_keyed
 from gateway.core.registrar import Registrar
+from gateway.core.stored_calls import StoredCalls
+from gateway.core.terms import NO_TERMS, Gifts, Terms
 
 MOST_DETAIL_CHARACTERS = 200
 """Of a list of names in an event."""
-_POLL_S, _MOST_POLL_S = 0.02, 0.1
-"""How often a stored call is looked at: quickly while its answer is likely, then less."""
-
-KEYLESS = frozenset({ProvisionType.DISABLED, ProvisionType.X509_CERTIFICATE_CHAIN})
-"""Provision types that work without a fleet key; one given is stored all the same."""
 
 
 class ProfileDraft(Struct, frozen=True, kw_only=True):
@@ -105,6 +97,16 @@ class Registry:
         """What is kept of devices' past, for the same author."""
         return Archive(self._store, self._registrar, clock=self._clock, peer=self._peer)
 
+    @property
+    def calls(self) -> StoredCalls:
+        """Calls of devices' methods, for the same author."""
+        return StoredCalls(self._store, self._registrar, clock=self._clock, peer=self._peer)
+
+    @property
+    def packages(self) -> PackageShelf:
+        """Firmware and software, for the same author."""
+        return PackageShelf(self._store, self._registrar, clock=self._clock, peer=self._peer)
+
     # ── profiles ────────────────────────────────────────────────────────────────────────────
 
     async def profiles(self) -> list[DeviceProfile]:
@@ -127,23 +129,25 @@ class Registry:
         stored = await self._stored(draft.profile)
         ticket = await self.ticket(stored) if stored else None
         if draft.profile.chain is not None:
-            draft = _with_certificate_pair(draft, draft.profile.chain)
+            key, secret = certificate_pair(draft.profile.chain)
+            draft = structs.replace(draft, key=key, secret=secret)
         elif stored is not None and stored.chain is not None:
             # Its pair was a certificate, which is no secret: it must not open anything from now on.
             key, secret = (
                 given or Secret(self._new_token()) for given in (draft.key, draft.secret)
             )
             draft = structs.replace(draft, key=key, secret=secret)
+        keyed = is_keyed(draft.profile, draft.key, draft.secret)
         if stored is not None and _same(stored, draft.profile):
             if ticket is None:
-                unchanged = not _keyed(draft)
+                unchanged = not keyed
             else:
                 pair = (draft.key or ticket.key, draft.secret or ticket.secret)
                 unchanged = pair == (ticket.key, ticket.secret)
             if unchanged:
                 return False
         spare = None
-        if _keyed(draft):
+        if keyed:
             spare = (Secret(self._new_token()), Secret(self._new_token()))
         kind = EventKind.PROFILE_UPDATE if stored else EventKind.PROFILE_CREATE
         await self._registrar.save_profile(
@@ -183,10 +187,13 @@ class Registry:
     # ── devices ─────────────────────────────────────────────────────────────────────────────
 
     async def add_device(
-        self, profile: DeviceProfile, name: str, *, token: Secret | None = None
+        self, profile: DeviceProfile, name: str, *, token: Secret | None = None, label: str = ""
     ) -> Provisioned | Refused:
-        """Add a device that waits for its one claim (pre-provisioned)."""
-        if not is_device_name(name):
+        """Add a device that waits for its one claim (pre-provisioned).
+
+        A `label` is for people, and must be such as a name may be; "": none.
+        """
+        if not is_device_name(name) or (label and not is_device_name(label)):
             return Refused(RefusalReason.NAME_INVALID)
         return await self._store.create_device(
             NewDevice(
@@ -198,6 +205,7 @@ class Registry:
                 provision_state=None,
                 peer=self._peer,
                 at=self._clock(),
+                terms=Terms(gifts=Gifts(label=label)) if label else NO_TERMS,
             )
         )
 
@@ -246,6 +254,10 @@ class Registry:
     async def lineage(self, known: KnownCredentials) -> Lineage | None:
         """Which fleet secret bore a device; None: none did."""
         return await self._registrar.lineage(known.device.id)
+
+    async def label(self, known: KnownCredentials) -> str:
+        """What people call a device besides its name; "": nothing."""
+        return await self._registrar.label(known.device.id)
 
     async def expires_at(self, known: KnownCredentials) -> int | None:
         """When a device goes by itself (ms); None: it stays."""
@@ -335,89 +347,7 @@ class Registry:
         event = self._event(EventKind.DEVICE_ATTRIBUTES, profile.name, detail=_told(scope, change))
         return await self._registrar.change_profile_attributes(profile.id, scope, change, event)
 
-    # ── calls ───────────────────────────────────────────────────────────────────────────────
-
-    async def call(
-        self,
-        known: AboutDevice,
-        method: str,
-        params: str = "{}",
-        *,
-        lasts_s: float,
-        two_way: bool = True,
-        persistent: bool = False,
-        retries: int = 0,
-    ) -> RpcCall | None:
-        """Store a call for a running gateway to make; `params` is JSON. None: no such device.
-
-        It is over after `lasts_s`: that long it waits for the answer, or for the device too.
-        """
-        now = self._clock()
-        call = RpcCall(
-            device_id=known.device.id,
-            method=method,
-            params=params,
-            two_way=two_way,
-            persistent=persistent,
-            created_at=now,
-            expires_at=now + round(lasts_s * 1000),
-            retries=retries,
-        )
-        event = self._about(EventKind.DEVICE_RPC, known, {"method": method})
-        return await self._registrar.save_call(call, event)
-
-    async def await_call(self, call: RpcCall, timeout_s: float) -> RpcCall:
-        """The call as it ended, or as far as it came in `timeout_s`: QUEUED when unseen."""
-        seen, wait_s = call, _POLL_S
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not seen.state.final:
-                    await asyncio.sleep(wait_s)
-                    wait_s = min(wait_s * 1.05, _MOST_POLL_S)
-                    seen = await self._store.stored_call(call.id) or seen
-        except TimeoutError:
-            pass
-        return seen
-
-    async def calls(self, known: AboutDevice, *, limit: int = 100) -> list[RpcCall]:
-        """Newest first."""
-        return await self._registrar.calls(known.device.id, limit=limit)
-
-    # ── packages ────────────────────────────────────────────────────────────────────────────
-
-    async def add_package(self, package: Package) -> Package | None:
-        """Its content must be on disk already. None when its kind, title and version exist."""
-        event = self._of(EventKind.PACKAGE_CREATE, package)
-        stamped = structs.replace(package, created_at=self._clock())
-        return await self._registrar.save_package(stamped, event)
-
-    async def packages(self) -> list[Package]:
-        return await self._registrar.packages()
-
-    async def remove_package(self, package: Package) -> bool:
-        """False while a device or a profile is to run it. Its content stays on disk."""
-        event = self._of(EventKind.PACKAGE_REMOVE, package)
-        return await self._registrar.remove_package(package.id, event)
-
-    async def assign(
-        self, kind: PackageKind, package: Package | None, to: Device | DeviceProfile
-    ) -> None:
-        """What a device, or all devices of a profile, are to run; None takes it back."""
-        detail = {"kind": kind.value, "package": _title(package) if package else ""}
-        target = _target(to)
-        event = self._event(EventKind.PACKAGE_ASSIGN, to.name, target.get("device_id"), detail)
-        await self._registrar.assign_package(kind, package.id if package else None, event, **target)
-
-    async def assigned(self, kind: PackageKind, to: Device | DeviceProfile) -> Package | None:
-        """What was assigned to the device itself, or to the profile itself."""
-        return await self._registrar.assigned(kind, **_target(to))
-
-    async def package_for(self, device: Device, kind: PackageKind) -> Package | None:
-        """What a device is to run: its own assignment, else its profile's."""
-        return await self._store.package_for(device, kind)
-
-    async def downloads(self, known: KnownCredentials) -> list[Download]:
-        return await self._registrar.downloads(known.device.id)
+    # ── events ──────────────────────────────────────────────────────────────────────────────
 
     async def events(
         self, known: KnownCredentials | None = None, *, after_seq: int = 0, limit: int = 100
@@ -456,37 +386,12 @@ class Registry:
     ) -> Event:
         return self._event(kind, known.device.name, known.device.id, detail)
 
-    def _of(self, kind: EventKind, package: Package) -> Event:
-        return self._event(kind, _title(package), detail={"kind": package.kind.value})
-
 
 def _told(scope: AttributeScope, change: AttributesChange) -> dict[str, str]:
     """A change as its event has it: the keys, never the values."""
     lists = {"set": ", ".join(change.values), "deleted": ", ".join(change.deleted)}
     cut = {name: text[:MOST_DETAIL_CHARACTERS] for name, text in lists.items() if text}
     return {"scope": scope.value, **cut}
-
-
-def _title(package: Package) -> str:
-    return f"{package.title} {package.version}"
-
-
-def _target(to: Device | DeviceProfile) -> dict[str, int]:
-    return {"device_id" if isinstance(to, Device) else "profile_id": to.id}
-
-
-def _keyed(draft: ProfileDraft) -> bool:
-    """Whether the profile is to have a key and secret."""
-    return bool(draft.profile.provision_type not in KEYLESS or draft.key or draft.secret)
-
-
-def _with_certificate_pair(draft: ProfileDraft, chain: ChainRule) -> ProfileDraft:
-    """As ThingsBoard does it (contract, section 2.8): no two profiles share a certificate."""
-    # Loads RE2 and cryptography's X.509, which few profiles need.
-    from gateway.core.pki.chain import anchor_key
-
-    key = Secret(anchor_key(chain.certificate))
-    return structs.replace(draft, key=key, secret=Secret(chain.certificate))
 
 
 _STORES = frozenset({"id", "revision", "uuid", "is_default", "info", "created_at"})

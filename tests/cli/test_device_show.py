@@ -75,7 +75,7 @@ async def test_an_update_over_the_air_is_shown(house: Any) -> None:
         gw = await inside.device("gw")
         said = {"current_fw_title": "v", "current_fw_version": 1, "fw_state": "DOWNLOADING"}
         await inside.store.save_readings(gw, [Reading(1, *one) for one in said.items()])
-        (package,) = await inside.registry.packages()
+        (package,) = await inside.registry.packages.all()
         part = Download(kind=PackageKind.FIRMWARE, package_id=package.id, sent=250, at=1)
         await inside.store.save_downloads({gw.id: [part]})
 
@@ -91,3 +91,20 @@ async def test_an_update_over_the_air_is_shown(house: Any) -> None:
     assert shown["software"] is None
     text = await asyncio.to_thread(house.ok, "device", "show", "gw")
     assert "v 2 assigned, runs v 1, DOWNLOADING, 25 % downloaded" in text
+
+
+def test_a_label_is_shown(shell: Any) -> None:
+    """One that was given with `device add`; without one there is none, and one that cannot be is
+    refused before anything is added."""
+    add = ("device", "add", "--profile", "demo")
+    assert shell.json(*add, "pump-1", "pump-2", "--label", "Boiler room")["added"] == 2
+    shell.ok(*add, "plain")
+    assert shell.json("device", "show", "pump-2")["label"] == "Boiler room"
+    assert "Boiler room" in shell.ok("device", "show", "pump-1")
+    assert shell.json("device", "show", "plain")["label"] is None
+    assert "label" not in shell.ok("device", "show", "plain")
+    assert shell(*add, "pump-1", "--label", "Other").exit_code == 1
+    assert shell.json("device", "show", "pump-1")["label"] == "Boiler room"
+    for wrong in (" ", "a\tb", "x" * 256):
+        assert shell(*add, "pump-3", "--label", wrong).exit_code == 2, wrong
+    assert shell("device", "show", "pump-3").exit_code == 1

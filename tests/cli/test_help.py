@@ -35,3 +35,31 @@ def test_a_command_that_is_not_there_is_a_usage_error(shell: Any) -> None:
     """Groups whose commands are imported late refuse unknown ones like any other."""
     for words in (("nonsense",), ("device", "nonsense"), ("firmware", "nonsense")):
         assert shell(*words).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (("provison",), "provision"),
+        (("device", "shwo"), "show"),
+        (("profile", "lst"), "list"),
+        (("user", "key", "ad"), "add"),
+        (("--verson",), "--version"),
+        (("device", "list", "--limti", "3"), "--limit"),
+        (("frobnicate",), None),
+        (("group", "revoke"), None),  # `remove` is there
+        (("ca", "frobnicate"), None),  # `rotate` is there
+        (("org", "rearm"), None),  # `rename` is there
+        (("device", "list", "--frob"), None),
+        (("device", "list", "-x"), None),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_the_nearest(
+    shell: Any, words: tuple[str, ...], near: str | None
+) -> None:
+    """However deep it stands; what is far off gets no guess, but the way to the help."""
+    result = shell(*words)
+    assert result.exit_code == 2
+    assert "for help." in result.stderr
+    assert result.stderr.count("Did you mean") == (near is not None)
+    assert near is None or f"Did you mean `{near}`?" in result.stderr

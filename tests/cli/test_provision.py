@@ -53,7 +53,8 @@ def test_a_device_is_provisioned_once_over_each_wire(provision: Any, wire: Wire)
     assert (told["deviceName"], told["wire"]) == (name, wire)
     assert again.exit_code == 1
     assert again.stdout.startswith("FAILURE")
-    assert "gatehouse device events" in again.stderr
+    assert "--dry-run tells which" in again.stderr
+    assert "gatehouse explain" in again.stderr
 
 
 @pytest.mark.parametrize("wire", WIRES)

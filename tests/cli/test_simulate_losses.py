@@ -184,15 +184,15 @@ async def test_patience_grows_with_each_answer_that_does_not_come(
 ) -> None:
     """A gateway that is late by more than the first wait is heard in the end; a quick device does
     not wait for ever where an answer is lost."""
-    monkeypatch.setattr(losses, "FIRST_PATIENCE_S", 0.01)
+    monkeypatch.setattr(losses, "FIRST_PATIENCE_S", 0.05)
     clock, waited, patience = asyncio.get_running_loop().time, [], Patience()
     for _ in range(3):
         began = clock()
         with pytest.raises(Unanswered, match="no answer in time"):
             await patience.wait(asyncio.sleep(30))
         waited.append(clock() - began)
-    assert await patience.wait(asyncio.sleep(0.015, "late")) == "late"
-    for seconds, least in zip(waited, (0.01, 0.015, 0.0225), strict=True):
+    assert await patience.wait(asyncio.sleep(0.06, "late")) == "late"
+    for seconds, least in zip(waited, (0.05, 0.075, 0.1125), strict=True):
         assert least <= seconds < 5
 
 
@@ -243,7 +243,7 @@ async def test_a_stop_lets_go_of_copies_on_their_way() -> None:
     toy, stop = Toy(), asyncio.Event()
     run = Run(plan(losses=Losses(loss=90, reorder=True)), toy)
     asyncio.get_running_loop().call_later(0.02, stop.set)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         await run.run(stop)
 
     assert toy.open == 0

@@ -185,7 +185,7 @@ def test_ctrl_c_loses_no_token(meters: Any) -> None:
     args = ("ticket", "issue", "--count", "100000", "--output", "tokens.csv")
     with meters.start(*args, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         path = Path(meters.folder / "tokens.csv")
-        for _ in range(400):
+        for _ in range(1500):
             if path.exists() and path.stat().st_size > 20_000:
                 break
             time.sleep(0.02)

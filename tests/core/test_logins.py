@@ -7,12 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from people import PASSWORD, PEER, Crowd, make_crowd
 
 from gateway.core.errors import Cause, Conflict, Forbidden, Invalid, Overloaded
-from gateway.core.logins import LoginRefusal, Logins, Session, host_of
+from gateway.core.logins import LoginRefusal, Logins, Session
 from gateway.core.model import (
     BUILT_IN_ROLES,
     CUSTOMER_USER,
@@ -452,34 +450,6 @@ async def test_a_key_is_kept_as_a_digest(crowd: Crowd, store: SqlStore) -> None:
     assert row is not None
     assert key.reveal() not in repr(row)
     assert await store.driver.point("find_key", key.reveal().encode(), 0) is None
-
-
-# ── addresses ─────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("address", "host"),
-    [
-        ("192.0.2.7:50123", "192.0.2.7"),
-        ("192.0.2.7", "192.0.2.7"),
-        ("[2001:db8:1:2:3:4:5:6]:50123", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
-        ("[fe80::1%eth0]:1", "fe80::/64"),
-        ("[::ffff:192.0.2.7]:1", "192.0.2.7"),
-        ("unknown", "unknown"),
-        ("", ""),
-    ],
-)
-def test_an_address_counts_without_its_port(address: str, host: str) -> None:
-    """One host is one address, and one IPv6 network of 64 bits is one host."""
-    assert host_of(address) == host
-
-
-@given(st.text(max_size=100))
-@settings(deadline=None, max_examples=80)
-def test_every_address_counts_for_something(text: str) -> None:
-    """Whatever a peer is called, there is a name of bounded length for it."""
-    assert len(host_of(text)) <= 64
 
 
 def test_logins_without_a_limit_are_refused(store: SqlStore) -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.networks import check_network, is_within, network_of
+from gateway.core.model import Peer, Wire
+from gateway.core.networks import check_network, host_of, is_within, network_of, subnet_of
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,33 @@ def test_they_are_what_the_library_says(number: int, prefix: int, address: int) 
     there = IPv4Address(address)
     for one in (there, network.network_address, network.broadcast_address):
         assert is_within(str(one), (network_of(str(network)),)) == (one in network)
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "neighbour", "stranger"),
+    [
+        ("192.0.2.7:50123", "192.0.2.7", "192.0.2.7:1", "192.0.2.8:50123"),
+        ("192.0.2.7:50123", "192.0.2.7", "[::ffff:192.0.2.7]:1", "[::ffff:192.0.2.8]:1"),
+        (
+            "[2001:db8:1:2:3:4:5:6]:50123",
+            "2001:db8:1:2:3:4:5:6",
+            "[2001:db8:1:2::1]:1",
+            "[2001:db8:1:3::1]:1",
+        ),
+        ("[fe80::1%eth0]:1", "fe80::1%eth0", "[fe80::2%eth0]:1", "[fe81::1%eth0]:1"),
+        ("unknown", "unknown", "unknown", ""),
+    ],
+)
+def test_a_peer_is_its_address_without_the_port(
+    address: str, host: str, neighbour: str, stranger: str
+) -> None:
+    """Of IPv6, where who has one address has them all, whoever is in its /64 is the same."""
+    one, same, other = (host_of(Peer(Wire.HTTP, text)) for text in (address, neighbour, stranger))
+    assert one == host
+    assert subnet_of(one) == subnet_of(same) != subnet_of(other)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=60))
+def test_whatever_a_peer_is_called_it_counts_for_something(text: str) -> None:
+    assert len(subnet_of(host_of(Peer(Wire.HTTP, text)))) <= max(len(text), 16)

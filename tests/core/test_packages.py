@@ -33,7 +33,7 @@ class Scene:
     async def package(self, version: str = "1", kind: PackageKind = FW) -> Package:
         self._source.write_bytes(CONTENT)
         added = self.files.add(self._source, ChecksumAlgorithm.SHA256)
-        package = await self.registry.add_package(
+        package = await self.registry.packages.add(
             Package(kind=kind, title="app", version=version, size=added.size, file=added.file)
         )
         assert package is not None
@@ -47,7 +47,7 @@ class Scene:
         known = await self.registry.device(name)
         assert known is not None
         await self.registry.rearm_device(known)  # a decision behind those not waited for
-        return await self.registry.downloads(known)
+        return await self.registry.packages.downloads(known)
 
 
 @pytest.fixture
@@ -69,9 +69,9 @@ async def test_a_devices_own_package_or_its_profiles(scene: Scene, packages: Pac
     device = await scene.device()
     one, two = await scene.package("1"), await scene.package("2")
     assert await packages.for_device(device, FW) is None
-    await scene.registry.assign(FW, one, scene.fleet.profile)
+    await scene.registry.packages.assign(FW, one, scene.fleet.profile)
     assert await packages.for_device(device, FW) == one
-    await scene.registry.assign(FW, two, device)
+    await scene.registry.packages.assign(FW, two, device)
     assert await packages.for_device(device, FW) == two
     assert await packages.for_device(device, SW) is None
 

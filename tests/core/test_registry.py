@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import certs
 import pytest
 
@@ -15,8 +13,6 @@ from gateway.core.model import (
     ClaimResult,
     DeviceProfile,
     EventKind,
-    Package,
-    PackageKind,
     Peer,
     Provisioned,
     ProvisionKey,
@@ -24,7 +20,6 @@ from gateway.core.model import (
     ProvisionType,
     RefusalReason,
     Refused,
-    RpcState,
     Secret,
     Wire,
     sha3_id,
@@ -283,34 +278,12 @@ async def test_a_profile_changes_all_its_devices(registry, new_fleet):
     assert (await last_event(registry)).subject == "fleet"
 
 
-async def test_a_call_is_awaited_to_its_end(registry, store, known):
-    """Whoever waits sees the answer that a gateway wrote, and no longer than it takes."""
-    call = await registry.call(known, "m", "[1]", lasts_s=10)
-    assert (call.state, call.expires_at - call.created_at) == (RpcState.QUEUED, 10_000)
-    waiting = asyncio.create_task(registry.await_call(call, 5))
-    await asyncio.sleep(0.05)
-    assert not waiting.done()
-    await store.mark_call(call.id, RpcState.SUCCESSFUL, response="42")
-    ended = await waiting
-    assert (ended.state, ended.response) == (RpcState.SUCCESSFUL, "42")
-    assert await registry.calls(known) == [ended]
-    event = await last_event(registry)
-    assert (event.kind, event.detail) == (EventKind.DEVICE_RPC, {"method": "m"})
-
-
-async def test_a_call_nobody_takes_is_given_back_as_it_is(registry, known):
-    """After the time it is still waiting in the store."""
-    call = await registry.call(known, "m", lasts_s=60, persistent=True, retries=2)
-    assert await registry.await_call(call, 0.05) == call
-    assert (call.persistent, call.retries) == (True, 2)
-
-
 async def test_what_was_removed_takes_nothing(registry, known):
     """Changes of a device that is no more are told to have failed."""
     await registry.remove_device(known)
     change = AttributesChange({"a": 1})
     assert await registry.change_attributes(known, AttributeScope.SHARED, change) is None
-    assert await registry.call(known, "m", lasts_s=1) is None
+    assert await registry.calls.save(known, "m", lasts_s=1) is None
     assert await registry.replace_credentials(known) is None
     assert not await registry.unclaim(known)
 
@@ -356,30 +329,3 @@ async def test_a_device_is_found_by_its_number(registry, known):
     """The number is that device's alone."""
     assert (await registry.device_numbered(known.device.id)).name == "d"
     assert await registry.device_numbered(known.device.id + 1) is None
-
-
-async def test_a_package_goes_to_devices_and_profiles(registry, known):
-    """A device runs its own assignment, else its profile's; an assigned package stays."""
-    kind = PackageKind.FIRMWARE
-    url = "https://example.com/v"
-    one = await registry.add_package(Package(kind=kind, title="v", version="1", url=url))
-    two = await registry.add_package(Package(kind=kind, title="v", version="2", url=url))
-    assert await registry.add_package(Package(kind=kind, title="v", version="2", url=url)) is None
-    assert {package.id for package in await registry.packages()} == {one.id, two.id}
-    profile = await registry.profile("fleet")
-    await registry.assign(kind, one, profile)
-    assert (await registry.package_for(known.device, kind)).id == one.id
-    await registry.assign(kind, two, known.device)
-    assert (await registry.package_for(known.device, kind)).id == two.id
-    assert (await registry.assigned(kind, profile)).id == one.id
-    assert not await registry.remove_package(two)
-    await registry.assign(kind, None, known.device)
-    event = await last_event(registry)
-    assert (event.kind, event.subject, event.device_id) == (
-        EventKind.PACKAGE_ASSIGN,
-        "d",
-        known.device.id,
-    )
-    assert await registry.assigned(kind, known.device) is None
-    assert await registry.remove_package(two)
-    assert await registry.downloads(known) == []

@@ -90,7 +90,7 @@ async def add_package(
         source.write_bytes(content)
         added = files.add(source, ChecksumAlgorithm.SHA256)
         given |= {"size": added.size, "file": added.file, "checksum": added.checksum}
-    package = await gate.registry.add_package(Package(kind=kind, **given))
+    package = await gate.registry.packages.add(Package(kind=kind, **given))
     assert package is not None
     return package
 
@@ -98,4 +98,4 @@ async def add_package(
 async def assign(gate: Gate, package: Package, name: str = "d") -> None:
     known = await gate.registry.device(name)
     assert known is not None
-    await gate.registry.assign(package.kind, package, known.device)
+    await gate.registry.packages.assign(package.kind, package, known.device)

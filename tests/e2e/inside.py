@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -78,6 +79,14 @@ class Gate:
         added = await self.registry.add_device(await self.profile(profile), name, token=secret)
         assert isinstance(added, Provisioned), added
         return added.credentials.id.reveal()
+
+    async def told(self) -> None:
+        """Until the gateway has heeded every notice there is."""
+        feed, last = self.gateway.feed, await self.gateway.store.last_notice()
+        async with asyncio.timeout(10):
+            while feed._seen < last:
+                feed.nudge()
+                await asyncio.sleep(0.005)
 
     async def readings(self, name: str) -> dict[str, Any]:
         known = await self.registry.device(name)

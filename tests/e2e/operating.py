@@ -36,16 +36,18 @@ class Operator:
 
     async def call(self, method: str, params: str = "{}") -> tuple[str, str | None]:
         """Call the device; how it ended, and its answer."""
-        stored = await self._registry.call(await self.known(), method, params, lasts_s=5)
+        stored = await self._registry.calls.save(await self.known(), method, params, lasts_s=5)
         assert stored is not None
         return await self.ended(stored)
 
     async def store_call(self, method: str) -> RpcCall:
         """A call that waits for the device."""
-        stored = await self._registry.call(await self.known(), method, lasts_s=600, persistent=True)
+        stored = await self._registry.calls.save(
+            await self.known(), method, lasts_s=600, persistent=True
+        )
         assert stored is not None
         return stored
 
     async def ended(self, call: RpcCall) -> tuple[str, str | None]:
-        ended = await self._registry.await_call(call, 5)
+        ended = await self._registry.calls.end_of(call, 5)
         return ended.state.value, ended.response

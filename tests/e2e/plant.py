@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -83,13 +82,8 @@ class Plant:
         await self.told()
 
     async def told(self) -> None:
-        """Until the gateway has heeded every notice there is."""
-        feed = self.gate.gateway.feed
-        last = await self.gate.gateway.store.last_notice()
-        async with asyncio.timeout(2):
-            while feed._seen < last:
-                feed.nudge()
-                await asyncio.sleep(0.005)
+        """See `Gate.told`."""
+        await self.gate.told()
 
     # ── devices ───────────────────────────────────────────────────────────────────────────────
 

@@ -91,6 +91,7 @@ async def test_a_newborn_finds_its_settings_when_it_first_asks(gate: Gate) -> No
     known = await gate.registry.device("b1")
     assert known is not None
     assert await gate.registry.customer_of(known.device) == "Acme DE"
+    assert await gate.registry.label(known) == "S-1"
     await provision(gate.ports, "coap", asked(gate, "plain", "create", hardware={"a": 1}))
     kept = (await attributes(gate, "plain"))[AttributeScope.CLIENT, "hardwareInfo"]
     assert json.loads(kept.text) == {"a": 1}  # type: ignore[attr-defined]

@@ -215,7 +215,7 @@ async def test_what_others_are_known_by_is_no_token(
     assert await hardware(blynk, found) == {}
 
 
-async def test_too_many_bad_tokens(blynk: BlynkGate) -> None:
+async def test_too_many_bad_tokens(standing_clock: None, blynk: BlynkGate) -> None:
     """After a hundred within a minute: 429 in the envelope, whatever is shown from there."""
     good = await blynk.issue()
     async with http(blynk.ports.http) as stranger:
@@ -229,7 +229,9 @@ async def test_too_many_bad_tokens(blynk: BlynkGate) -> None:
     assert await blynk.device(good) is None
 
 
-async def test_bad_tokens_in_datagrams_are_counted_apart(blynk: BlynkGate) -> None:
+async def test_bad_tokens_in_datagrams_are_counted_apart(
+    standing_clock: None, blynk: BlynkGate
+) -> None:
     """Anybody may write any address on them: whoever is there over HTTP does not suffer for it."""
     async with coap(blynk.ports.coap) as stranger:
         query = [f"token={'A' * 32}", f"templateId={TEMPLATE}"]

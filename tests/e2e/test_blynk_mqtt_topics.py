@@ -302,13 +302,13 @@ async def test_calls_write_values(talking: Talking) -> None:
     registry = talking.blynk.gateway.registry
     known = await operator.known()
     for method, params in (("Switch", "1"), ("v0", "0")):
-        call = await registry.call(known, method, params, two_way=False, lasts_s=5)
+        call = await registry.calls.save(known, method, params, two_way=False, lasts_s=5)
         assert call is not None
         want = Published("downlink/ds/Switch", params.encode(), 1)
         assert await talking.session.published() == want
         assert (await operator.ended(call))[0] == "SUCCESSFUL"
     for method, params in (("reboot", "{}"), ("v77", "1"), ("Switch", '"on"'), ("Switch", "{}")):
-        call = await registry.call(known, method, params, two_way=False, lasts_s=5)
+        call = await registry.calls.save(known, method, params, two_way=False, lasts_s=5)
         assert call is not None
         assert (await operator.ended(call))[0] == "FAILED"
 
@@ -317,7 +317,7 @@ async def test_a_call_waits_for_a_subscription(blynk: BlynkGate) -> None:
     """To its datastream, and not just to another one."""
     token, record = await blynk.born()
     operator = Operator(blynk.gate, record.device.name)
-    call = await blynk.gateway.registry.call(
+    call = await blynk.gateway.registry.calls.save(
         await operator.known(), "Switch", "1", two_way=False, lasts_s=600, persistent=True
     )
     assert call is not None
@@ -358,7 +358,7 @@ async def test_firmware_of_all_devices_of_a_template(blynk: BlynkGate, tmp_path:
     package = await add_package(blynk.gate, tmp_path, b"", version="2", url="https://o.example/a")
     profile = await blynk.gate.registry.profile("Water Meter")
     assert profile is not None
-    await blynk.gate.registry.assign(package.kind, package, profile)
+    await blynk.gate.registry.packages.assign(package.kind, package, profile)
     async with connected(blynk, await blynk.issue()) as session:
         session.publish("info/mcu", info(ver="1"))
         assert (await session.published()).topic == "downlink/ota/json"

@@ -22,7 +22,6 @@ from wires import (
     provisioned,
 )
 
-from gateway.core.feed import LOOK_EVERY_S
 from gateway.core.model import ProfileTransport
 from gateway.dialects.thingsboard import device_api_pb2 as wire
 
@@ -115,7 +114,7 @@ async def test_a_profile_made_one_for_coap_ends_mqtt_sessions(gate: Gate, versio
     async with session_of(gate, token, version) as session:
         await session.deliver(TELEMETRY, b'{"a":1}')
         await save_profile(gate, "p", ProfileTransport.COAP)
-        await asyncio.sleep(3 * LOOK_EVERY_S)
+        await gate.told()
         ended = [(DISCONNECT, 0x98), CLOSED] if version == 5 else [CLOSED]
         assert await session.outcome() == ended
 
@@ -133,7 +132,7 @@ async def test_a_profile_made_one_for_mqtt_ends_observations(gate: Gate, feature
         assert dotted(await device.next(observation)) == "2.02"
         assert dotted(await device.ask(GET, path)) == "5.00"
         await save_profile(gate, "p")
-        await asyncio.sleep(3 * LOOK_EVERY_S)
+        await gate.told()
         again = device.observe(path)
         assert (await device.next(again)).opt.observe == 0
 
@@ -276,7 +275,7 @@ async def test_a_changed_profile_holds_at_once(gate: Gate) -> None:
     async with session_of(gate, token) as session:
         await session.subscribe("v1/devices/me/attributes")
         await save_profile(gate, "create-mqtt", ProfileTransport.MQTT, thingsboard=PROTOBUF)
-        await asyncio.sleep(3 * LOOK_EVERY_S)
+        await gate.told()
         async with asyncio.timeout(5):  # its schemas are compiled meanwhile
             while True:
                 number = session.publish(TELEMETRY, b"\x09" + b"\0\0\0\0\0\x80\x35\x40", 1)

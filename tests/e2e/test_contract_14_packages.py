@@ -67,7 +67,7 @@ async def test_a_package_is_announced(gate: Gate, tmp_path: Path, kind: PackageK
         assert json.loads(reply.body) == {"shared": shared}
         known = await gate.registry.device("d")
         assert known is not None
-        await gate.registry.assign(kind, None, known.device)
+        await gate.registry.packages.assign(kind, None, known.device)
         _, change = await told(session)
         assert sorted(change["deleted"]) == sorted(expected)
         assert sorted(json.loads((await device.next(observed)).payload)["deleted"]) == sorted(
@@ -85,7 +85,7 @@ async def test_one_package_after_another(gate: Gate, tmp_path: Path, kind: Packa
     second = await add_package(gate, tmp_path, b"", kind, version="2", url=url)
     async with session_of(gate, token) as session:
         assert await session.subscribe("v2/a") == [1]
-        await gate.registry.assign(kind, first, await gate.profile("check"))
+        await gate.registry.packages.assign(kind, first, await gate.profile("check"))
         assert await told(session) == ("v2/a", announced(first))
         await assign(gate, second)
         _, change = await told(session)
@@ -95,7 +95,7 @@ async def test_one_package_after_another(gate: Gate, tmp_path: Path, kind: Packa
         await deliver_nothing(session, prefix, b"FAILURE")
         known = await gate.registry.device("d")
         assert known is not None
-        await gate.registry.assign(kind, None, known.device)
+        await gate.registry.packages.assign(kind, None, known.device)
         _, change = await told(session)
         assert change[f"{prefix}_version"] == "1"
         assert change["deleted"] == [f"{prefix}_url"]

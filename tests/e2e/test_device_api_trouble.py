@@ -38,7 +38,7 @@ async def store_calls(gate: Gate, name: str, count: int, params: str = "{}") -> 
     assert known is not None
     made = []
     for _ in range(count):
-        call = await gate.registry.call(known, "blink", params, lasts_s=60, persistent=True)
+        call = await gate.registry.calls.save(known, "blink", params, lasts_s=60, persistent=True)
         assert call is not None
         made.append(call)
     return made

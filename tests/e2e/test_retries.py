@@ -268,6 +268,26 @@ def text(number: int, value: str | bytes) -> bytes:
     return bytes((number << 3 | 2, len(raw))) + raw
 
 
+async def test_protobuf_has_a_place_for_a_nonce_and_a_trial(gate: Gate) -> None:
+    """One request on each wire that speaks it, and in JSON: one credential, until it is used. The
+    numbers are 1001 for the nonce, 1004 for the trial."""
+    asked = gate.request("speaks-protobuf")
+    again = in_protobuf(asked) + b"\xca\x3e" + text(0, NONCE)[1:]
+    binary = ("coap", "mqtt31", "mqtt311", "mqtt5")
+    trial = {await provision(gate.ports, wire, again + b"\xe0\x3e\x01") for wire in binary}
+    assert len(trial) == 1
+    assert b'"dryRun":true' in trial.pop()
+    assert await gate.registry.device("speaks-protobuf") is None
+    (answer,) = {await provision(gate.ports, wire, again) for wire in binary}
+    token = token_in(*await everywhere(gate, asked | {"nonce": NONCE}))
+    assert answer == b"\x08\x01" + text(3, token)
+    refused = b"\x08\x03"
+    for other in (in_protobuf(asked), again.replace(NONCE.encode(), NONCE[::-1].encode())):
+        assert {await provision(gate.ports, wire, other) for wire in binary} == {refused}
+    await over_mqtt(gate, token)
+    assert await provision(gate.ports, "coap", again) == refused
+
+
 @pytest.mark.parametrize("use", [over_http, over_mqtt, over_coap])
 async def test_a_device_that_lost_its_credential_comes_back(gate: Gate, use: Any) -> None:
     """With an operator's claim code: the old token ends at the first use of the new one."""

@@ -170,7 +170,7 @@ class UnderTest:
                     async with http(self.ports.http) as web:
                         try:
                             raise AssertionError(await web.ask("POST", "/api/v1/provision", body))
-                        except EOFError:
+                        except (EOFError, ConnectionError):
                             pass
                 elif wire == "coap":
                     async with coap(self.ports.coap) as device:
@@ -241,8 +241,11 @@ class UnderTest:
 
     async def _follow(self) -> None:
         """The gateway hears of what another process did, as it does within a second."""
-        self.gateway.feed.nudge()
-        await asyncio.sleep(0.02)
+        last, feed = await self.store.last_notice(), self.gateway.feed
+        async with asyncio.timeout(_WAIT_S):
+            while feed._seen < last:
+                feed.nudge()
+                await asyncio.sleep(0.005)
 
     # ── what is on disk ───────────────────────────────────────────────────────────────────────
 

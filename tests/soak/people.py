@@ -79,9 +79,9 @@ class People:
     async def call(self) -> None:
         """A call that does not wait for its device, which may be away."""
         known = await self._anybody()
-        call = await self.registry.call(known, "ping", lasts_s=_CALL_LASTS_S)
+        call = await self.registry.calls.save(known, "ping", lasts_s=_CALL_LASTS_S)
         assert call is not None
-        ended = await self.registry.await_call(call, _CALL_LASTS_S + 2)
+        ended = await self.registry.calls.end_of(call, _CALL_LASTS_S + 2)
         tally = self.world.tally
         tally.count(f"calls {ended.state.value.lower()}")
         if not ended.state.final:
@@ -93,7 +93,9 @@ class People:
     async def call_and_leave(self) -> None:
         """A call that waits for its device."""
         known = await self._anybody()
-        call = await self.registry.call(known, "ping", lasts_s=_KEPT_CALL_LASTS_S, persistent=True)
+        call = await self.registry.calls.save(
+            known, "ping", lasts_s=_KEPT_CALL_LASTS_S, persistent=True
+        )
         assert call is not None
         self.kept.append(Kept(known, call))
         await self.world.pause(0.5, 2.0)
@@ -105,7 +107,7 @@ class People:
         age_s = (self.kept[-1].call.created_at - oldest.call.created_at) / 1000
         if age_s > _SETTLED_S:
             del self.kept[0]
-            ended = await self.registry.await_call(oldest.call, 0.1)
+            ended = await self.registry.calls.end_of(oldest.call, 0.1)
             # Delivered and then cut off: what was asked is never answered, which is no fault.
             state = ended.state
             self.world.tally.expect(

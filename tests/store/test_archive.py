@@ -1,10 +1,10 @@
-"""What people make forgotten: readings, and calls to devices."""
+"""What people make forgotten: readings."""
 
 from __future__ import annotations
 
 import pytest
 
-from gateway.core.model import EventKind, NoticeKind, Reading, SeriesQuery
+from gateway.core.model import EventKind, Reading, SeriesQuery
 
 pytestmark = pytest.mark.every_database
 
@@ -80,16 +80,3 @@ async def test_the_oldest_or_the_newest_of_a_range(store, registry, known, oldes
         )
         found = [one.ts for one in await registry.series(known, query)]
         assert found == (wanted[::-1] if newest_first else wanted)
-
-
-async def test_a_call_is_found_by_its_name_and_forgotten_once(store, registry, known):
-    """After that its device never gets it; the event says which it was."""
-    call = await registry.call(known, "reboot", lasts_s=60, persistent=True)
-    assert await registry.archive.call(call.uuid) == call
-    assert await registry.archive.call("8d8b4b1e-0000-4000-8000-000000000000") is None
-    assert await registry.archive.remove_call(known, call)
-    assert not await registry.archive.remove_call(known, call)
-    assert await store.waiting_calls(known.device.id, 0) == []
-    event = (await registry.last_events(limit=1))[0]
-    assert (event.kind, event.detail["removed"]) == (EventKind.DEVICE_RPC, call.uuid)
-    assert NoticeKind.RPC in {one.kind for one in await store.notices(0, 99)}

@@ -12,7 +12,9 @@ from msgspec import structs
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import (
+    PLAIN_POLICY,
     Actor,
+    Admission,
     BirthRule,
     DeviceProfile,
     EventKind,
@@ -21,6 +23,7 @@ from gateway.core.model import (
     Outcome,
     Peer,
     Permission,
+    Policy,
     Provisioned,
     ProvisionKey,
     ProvisionRequest,
@@ -98,8 +101,10 @@ class Case:
         assert ticket is not None
         return Gate(self, ticket)
 
-    async def profile(self, name: str) -> DeviceProfile:
-        return await self.catalogue.save(BOSS, DeviceProfile(id=0, name=name))
+    async def profile(self, name: str, most: int | None = None) -> DeviceProfile:
+        """A device profile; `most`: devices in it."""
+        policy = Policy(admission=Admission(max_devices=most)) if most else PLAIN_POLICY
+        return await self.catalogue.save(BOSS, DeviceProfile(id=0, name=name, policy=policy))
 
     async def names(self) -> list[str]:
         """Of the device profiles."""
@@ -306,3 +311,28 @@ async def test_what_is_born_can_be_found_and_let_in(case: Case, access: Any) -> 
     assert device == structs.replace(
         given.device, profile_revision=device.profile_revision, transport=device.transport
     )
+
+
+@pytest.mark.parametrize("existing", [False, True])
+async def test_the_profile_of_its_type_holds_it_by_its_own_bound(
+    case: Case, existing: bool
+) -> None:
+    """Exactly, whoever comes at once; others are not held; and who is there already is told so, or
+    claimed, as ever."""
+    await case.profile("meter", 5)
+    gate = await case.gate(existing=existing)
+    asked = [gate.come(f"d{number}") for number in range(12)]
+    results = await asyncio.gather(*asked, gate.come("x", "free"), gate.come("d0", "free"))
+    full = Refused(RefusalReason.PROFILE_FULL)
+    assert results.count(full) == 7
+    assert [type(one) for one in results[:13]].count(Provisioned) == 6
+    there = next(one for one in results if isinstance(one, Provisioned)).device
+    taken = RefusalReason.ALREADY_PROVISIONED if existing else RefusalReason.NAME_TAKEN
+    assert await gate.refused(there.name) is taken
+    meter = next(one for one in (await case.catalogue.page(BOSS)).data if one.name == "meter")
+    await case.registry.add_device(meter, "waits")
+    if existing:
+        assert (await gate.admitted("waits")).device.profile_id == meter.id
+    else:
+        assert await gate.refused("waits") is taken
+    assert await gate.refused("new") is RefusalReason.PROFILE_FULL

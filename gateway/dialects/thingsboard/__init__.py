@@ -43,7 +43,10 @@ The contract is kept to the byte, except for these differences, each on purpose:
   `claimCode`, `hardware` and `dryRun` in a provisioning request; a status PENDING, rates of
   provisioning, refusals in detail, further members of a success. Members by these names of
   another form than ours are ignored as any others are; only a `dryRun` that is neither true nor
-  false is a bad payload.
+  false is a bad payload. In protobuf they are fields from 1001 on, which nobody else has: there any
+  of another form is one.
+- A profile may bound the number of its devices. A gateway that brings one too many is told 0x97, as
+  of the device limit of ThingsBoard's tenant.
 - A pre-provisioned device is claimed by one conditional UPDATE: of any number of simultaneous
   requests exactly one succeeds. ThingsBoard reads the state and then saves it.
 - Key and secret never reach an event, an audit line or a log.
@@ -107,6 +110,7 @@ from gateway.core.renewals import Renewals
 from gateway.core.rpc import Rpc
 from gateway.core.sessions import Sessions
 from gateway.core.traffic import Traffic
+from gateway.dialects.thingsboard.answers import error_body
 from gateway.dialects.thingsboard.callers import Callers
 from gateway.dialects.thingsboard.certificates import CertificateApi, RenewalGuest
 from gateway.dialects.thingsboard.claim import ClaimApi
@@ -116,7 +120,6 @@ from gateway.dialects.thingsboard.gateway import GatewayApi
 from gateway.dialects.thingsboard.gateway_guest import GatewayGuest
 from gateway.dialects.thingsboard.gateway_messages import gateway_codec_for
 from gateway.dialects.thingsboard.guests import DeviceGuest, Household
-from gateway.dialects.thingsboard.payloads import error_body
 from gateway.dialects.thingsboard.plans import Plans
 from gateway.dialects.thingsboard.provision import IDENTITY, RESPONSE_TOPIC, ProvisionApi
 from gateway.dialects.thingsboard.rpc import RpcApi

@@ -83,28 +83,44 @@ class CredentialsDataProto(_message.Message):
     def __init__(self, validateDeviceTokenRequestMsg: _Optional[_Union[ValidateDeviceTokenRequestMsg, _Mapping]] = ..., validateDeviceX509CertRequestMsg: _Optional[_Union[ValidateDeviceX509CertRequestMsg, _Mapping]] = ..., validateBasicMqttCredRequestMsg: _Optional[_Union[ValidateBasicMqttCredRequestMsg, _Mapping]] = ...) -> None: ...
 
 class ProvisionDeviceRequestMsg(_message.Message):
-    __slots__ = ("deviceName", "credentialsType", "provisionDeviceCredentialsMsg", "credentialsDataProto", "gateway")
+    __slots__ = ("deviceName", "credentialsType", "provisionDeviceCredentialsMsg", "credentialsDataProto", "gateway", "nonce", "oldCredential", "claimCode", "dryRun", "hardware")
     DEVICENAME_FIELD_NUMBER: _ClassVar[int]
     CREDENTIALSTYPE_FIELD_NUMBER: _ClassVar[int]
     PROVISIONDEVICECREDENTIALSMSG_FIELD_NUMBER: _ClassVar[int]
     CREDENTIALSDATAPROTO_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    OLDCREDENTIAL_FIELD_NUMBER: _ClassVar[int]
+    CLAIMCODE_FIELD_NUMBER: _ClassVar[int]
+    DRYRUN_FIELD_NUMBER: _ClassVar[int]
+    HARDWARE_FIELD_NUMBER: _ClassVar[int]
     deviceName: str
     credentialsType: CredentialsType
     provisionDeviceCredentialsMsg: ProvisionDeviceCredentialsMsg
     credentialsDataProto: CredentialsDataProto
     gateway: bool
-    def __init__(self, deviceName: _Optional[str] = ..., credentialsType: _Optional[_Union[CredentialsType, str]] = ..., provisionDeviceCredentialsMsg: _Optional[_Union[ProvisionDeviceCredentialsMsg, _Mapping]] = ..., credentialsDataProto: _Optional[_Union[CredentialsDataProto, _Mapping]] = ..., gateway: bool = ...) -> None: ...
+    nonce: str
+    oldCredential: str
+    claimCode: str
+    dryRun: bool
+    hardware: str
+    def __init__(self, deviceName: _Optional[str] = ..., credentialsType: _Optional[_Union[CredentialsType, str]] = ..., provisionDeviceCredentialsMsg: _Optional[_Union[ProvisionDeviceCredentialsMsg, _Mapping]] = ..., credentialsDataProto: _Optional[_Union[CredentialsDataProto, _Mapping]] = ..., gateway: bool = ..., nonce: _Optional[str] = ..., oldCredential: _Optional[str] = ..., claimCode: _Optional[str] = ..., dryRun: bool = ..., hardware: _Optional[str] = ...) -> None: ...
 
 class ProvisionDeviceResponseMsg(_message.Message):
-    __slots__ = ("status", "credentialsType", "credentialsValue")
+    __slots__ = ("status", "credentialsType", "credentialsValue", "retryAfter", "code", "rehearsal")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     CREDENTIALSTYPE_FIELD_NUMBER: _ClassVar[int]
     CREDENTIALSVALUE_FIELD_NUMBER: _ClassVar[int]
+    RETRYAFTER_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    REHEARSAL_FIELD_NUMBER: _ClassVar[int]
     status: ResponseStatus
     credentialsType: CredentialsType
     credentialsValue: str
-    def __init__(self, status: _Optional[_Union[ResponseStatus, str]] = ..., credentialsType: _Optional[_Union[CredentialsType, str]] = ..., credentialsValue: _Optional[str] = ...) -> None: ...
+    retryAfter: int
+    code: str
+    rehearsal: str
+    def __init__(self, status: _Optional[_Union[ResponseStatus, str]] = ..., credentialsType: _Optional[_Union[CredentialsType, str]] = ..., credentialsValue: _Optional[str] = ..., retryAfter: _Optional[int] = ..., code: _Optional[str] = ..., rehearsal: _Optional[str] = ...) -> None: ...
 
 class KeyValueProto(_message.Message):
     __slots__ = ("key", "type", "bool_v", "long_v", "double_v", "string_v", "json_v")

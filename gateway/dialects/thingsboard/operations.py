@@ -166,8 +166,9 @@ PROVISION: Final = Operation(
     summary="Provision a device",
     about="A refusal is no error of HTTP: `status` says it. A wrong key and a wrong secret are "
     "not told apart. Who sends `Accept: application/problem+json`, and devices of a profile with "
-    "`detailed_refusals`, are told as a problem (RFC 9457), with a status of its own, if they "
-    "showed a right secret.",
+    "`detailed_refusals` that do not ask for JSON or CBOR itself, are told as a problem (RFC 9457; "
+    "in CBOR, RFC 9290, to who speaks that), with a status of its own, if they showed a right "
+    "secret.",
     tag="Provisioning",
     public=True,
     body=ProvisionBody | LegacyBody,

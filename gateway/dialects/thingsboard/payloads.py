@@ -1,4 +1,4 @@
-"""The bodies of provisioning, in JSON: what a device asks, and what it is told.
+"""The bodies of provisioning, in JSON: what a device asks. (`answers` has what it is told.)
 
 The contract is ThingsBoard's device API. Its JSON reader is lenient, ours is RFC 8259; `null`
 means absent, because its own SDK sends it. No message of this module repeats what was sent.
@@ -7,8 +7,6 @@ means absent, because its own SDK sends it. No message of this module repeats wh
 from __future__ import annotations
 
 import re
-from base64 import b64encode
-from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -16,28 +14,17 @@ from msgspec import structs
 
 from gateway.core.model import (
     NOTHING_REQUESTED,
-    AccessToken,
-    Certificate,
-    Device,
-    DeviceCredentials,
     DeviceCredentialsType,
-    Json,
-    MqttBasic,
     Peer,
-    PresharedKey,
     ProvisionKey,
     ProvisionRequest,
     RequestedCredentials,
-    Revoked,
     Secret,
 )
-from gateway.core.nesting import MOST_LEVELS, is_shallow
+from gateway.dialects.thingsboard.extensions import hardware_of, is_trial, nonce_of
 from gateway.wire.call import BadPayload
 
 Decoded = TypeVar("Decoded")
-
-NOT_FOUND_BODY = b'{"errorMsg":"Provision data was not found!","status":"NOT_FOUND"}'
-FAILURE_BODY = b'{"errorMsg":"Failed to provision device!","status":"FAILURE"}'
 
 CREDENTIALS_TYPES = {
     kind.value: kind for kind in DeviceCredentialsType if kind is not DeviceCredentialsType.REVOKED
@@ -45,16 +32,8 @@ CREDENTIALS_TYPES = {
 UNKNOWN_CREDENTIALS_TYPE = "credentialsType must be one of " + ", ".join(CREDENTIALS_TYPES)
 
 _NOT_AN_OBJECT = "the payload is not a JSON object"
-LEAST_NONCE, MOST_NONCE = 16, 64
-MOST_HARDWARE_BYTES = 4096
-_LINE = 64
-"""Characters of a line of PEM (RFC 7468, section 2)."""
-_MOST_ISSUERS = 64
-"""Chains that are kept as they are written; an authority has one."""
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,18})", re.ASCII).fullmatch
 _PEM_MARKS = re.compile(r"-----(?:BEGIN|END) [A-Z0-9 ]*CERTIFICATE-----|[\r\n]")
-
-_encode = msgspec.json.Encoder().encode
 
 
 class _Asked(msgspec.Struct, rename="camel", gc=False):
@@ -181,14 +160,14 @@ def decode_provision(body: bytes, peer: Peer) -> ProvisionRequest:
         and asked.dry_run is None
     ):
         return request
-    trial = _is_trial(asked.dry_run)
+    trial = is_trial(asked.dry_run)
     return structs.replace(
         request,
-        nonce=_nonce(asked.nonce, told=trial),
+        nonce=nonce_of(asked.nonce, told=trial),
         old_credential=Secret(asked.old_credential or ""),
         claim_code=Secret(asked.claim_code or ""),
         trial=trial,
-        hardware=_hardware(asked.hardware, told=trial),
+        hardware=None if asked.hardware is None else hardware_of(bytes(asked.hardware), told=trial),
     )
 
 
@@ -206,6 +185,20 @@ def decode_provision_either(body: bytes, peer: Peer) -> tuple[ProvisionRequest, 
     from gateway.dialects.thingsboard import protobuf
 
     return protobuf.decode_provision(body, peer), True
+
+
+def decode_gateway_provision(body: bytes, peer: Peer) -> tuple[ProvisionRequest, int | None]:
+    """A request a gateway makes for another device, and the number its answer is to repeat.
+
+    Raises `BadPayload` as `decode_provision` does.
+    """
+    request = decode_provision(body, peer)
+    text = text_of("id", parse_json(OBJECT, body, _NOT_AN_OBJECT).get("id"))
+    if text is None:
+        return request, None
+    if not _WHOLE(text):
+        raise BadPayload("id must be a whole number")
+    return request, int(text)
 
 
 def decode_renewal(body: bytes) -> str:
@@ -250,48 +243,6 @@ def _flag(raw: msgspec.Raw | None) -> bool:
 
 def _is_true(gateway: bool | str) -> bool:
     return gateway is True or (isinstance(gateway, str) and gateway.lower() == "true")
-
-
-def _is_trial(asked: bool | str | None) -> bool:
-    """Whoever wants a trial must not be provisioned by a slip. Raises `BadPayload`."""
-    match asked:
-        case bool():
-            return asked
-        case None | "":
-            return False
-        case _ if asked.lower() in ("true", "false"):
-            return asked.lower() == "true"
-        case _:
-            raise BadPayload("dryRun must be true or false")
-
-
-def _nonce(text: str | None, *, told: bool) -> Secret:
-    """16 to 64 printable ASCII characters; another one binds nothing. `told`: raises `BadPayload`
-    instead."""
-    if not text:
-        return Secret("")
-    if LEAST_NONCE <= len(text) <= MOST_NONCE and text.isascii() and text.isprintable():
-        return Secret(text)
-    if told:
-        raise BadPayload(f"nonce must be {LEAST_NONCE} to {MOST_NONCE} printable ASCII characters")
-    return Secret("")
-
-
-def _hardware(raw: msgspec.Raw | None, *, told: bool) -> Json | None:
-    """What a device tells of itself: an object of at most 4,096 bytes; None for anything else.
-    `told`: raises `BadPayload` instead."""
-    written = b"null" if raw is None else bytes(raw)
-    if written == b"null":
-        return None
-    if len(written) > MOST_HARDWARE_BYTES or not written.startswith(b"{"):
-        wrong = f"hardware must be an object of at most {MOST_HARDWARE_BYTES} bytes"
-    elif not is_shallow(text := written.decode()):
-        wrong = f"hardware must go at most {MOST_LEVELS} levels deep"
-    else:
-        return Json(text)
-    if told:
-        raise BadPayload(wrong)
-    return None
 
 
 def _proof(asked: _Asked) -> ProvisionKey:
@@ -356,6 +307,10 @@ def requested_credentials(
     certificate: str | None,
 ) -> RequestedCredentials:
     """What a device asks to have; None and empty members alike mean it did not say."""
+    if kind is DeviceCredentialsType.ACCESS_TOKEN and not (
+        token or client_id or username or password or certificate
+    ):
+        return NOTHING_REQUESTED  # one request, whether it names the type or not
     return RequestedCredentials(
         type=kind,
         token=Secret(token or ""),
@@ -364,110 +319,3 @@ def requested_credentials(
         password=Secret(password or ""),
         certificate=strip_pem(certificate) if certificate else "",
     )
-
-
-# ── what a device is told ─────────────────────────────────────────────────────────────────────
-
-
-def encode_provisioned(credentials: DeviceCredentials) -> bytes:
-    """The SUCCESS body of section 2.5, in its order of keys."""
-    match credentials:
-        case AccessToken(token):
-            value, kind = _encode(token.reveal()), b"ACCESS_TOKEN"
-        case MqttBasic():
-            value, kind = encode_mqtt_basic(credentials), b"MQTT_BASIC"
-        case Certificate(text):
-            value, kind = _encode(text), b"X509_CERTIFICATE"
-        case PresharedKey(identity, secret):
-            value, kind = _encode({"identity": identity, "key": secret.reveal()}), b"DTLS_PSK"
-        case Revoked():
-            raise ValueError("revoked credentials are nobody's to be told")
-    return b'{"credentialsValue":%b,"credentialsType":"%b","status":"SUCCESS"}' % (value, kind)
-
-
-def encode_legacy(provisioned: bytes, device: Device, credentials: DeviceCredentials) -> bytes:
-    """A SUCCESS body with what the answers of 2020 told besides (section 6)."""
-    told = _encode({"deviceId": device.uuid, "credentialsId": credentials.id.reveal()})
-    return b"%b,%b" % (provisioned[:-1], told[1:])
-
-
-def decode_gateway_provision(body: bytes, peer: Peer) -> tuple[ProvisionRequest, int | None]:
-    """A request a gateway makes for another device, and the number its answer is to repeat.
-
-    Raises `BadPayload` as `decode_provision` does.
-    """
-    request = decode_provision(body, peer)
-    text = text_of("id", parse_json(OBJECT, body, _NOT_AN_OBJECT).get("id"))
-    if text is None:
-        return request, None
-    if not _WHOLE(text):
-        raise BadPayload("id must be a whole number")
-    return request, int(text)
-
-
-def encode_signed(credentials: Certificate, issuers: tuple[bytes, ...], csr: str) -> bytes:
-    """The SUCCESS body for a certificate that was signed on `csr`, with its issuers (DER).
-
-    It begins as ThingsBoard's does. What follows is in the form of the request: PEM, the leaf
-    once more and its issuers; or base64 of DER, the issuers alone.
-    """
-    known = encode_provisioned(credentials)[:-1]
-    if not _is_pem(csr):
-        return b'%b,"certificateChain":%b}' % (known, _listed(issuers))
-    leaf = _encode(_as_pem(credentials.text))
-    return b'%b,"certificate":%b,"certificateChain":%b}' % (known, leaf, _concatenated(issuers))
-
-
-def _is_pem(text: str) -> bool:
-    """Whether a device speaks PEM; else base64 of DER, of which no character is a hyphen."""
-    return "-----BEGIN" in text
-
-
-@lru_cache(_MOST_ISSUERS)
-def _listed(issuers: tuple[bytes, ...]) -> bytes:
-    return _encode([b64encode(der).decode() for der in issuers])
-
-
-@lru_cache(_MOST_ISSUERS)
-def _concatenated(issuers: tuple[bytes, ...]) -> bytes:
-    return _encode("".join(_as_pem(b64encode(der).decode()) for der in issuers))
-
-
-def _as_pem(text: str) -> str:
-    lines = "\n".join(text[at : at + _LINE] for at in range(0, len(text), _LINE))
-    return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
-
-
-def encode_mqtt_basic(credentials: MqttBasic) -> bytes:
-    """The triple as a JSON object. A member that is not set is `""` (section 2.5 allows null)."""
-    return _encode(
-        {
-            "clientId": credentials.client_id,
-            "userName": credentials.username,
-            "password": credentials.password.reveal(),
-        }
-    )
-
-
-def error_body(status: int, message: str, now_ms: int) -> bytes:
-    """The body of an HTTP error (sections 3 and 17). `status` is HTTP's; the time is in ms."""
-    return _encode(
-        {
-            "status": status,
-            "message": message,
-            "errorCode": _error_code(status),
-            "timestamp": now_ms,
-        }
-    )
-
-
-_ERROR_CODES = {401: 10, 403: 20, 404: 32, 429: 33}
-_BAD_REQUEST_CODE = 31
-_GENERAL_CODE = 2
-
-
-def _error_code(status: int) -> int:
-    """ThingsBoard's number for an HTTP status; other 4xx count as a bad request."""
-    if 400 <= status < 500:
-        return _ERROR_CODES.get(status, _BAD_REQUEST_CODE)
-    return _GENERAL_CODE

@@ -6,7 +6,6 @@ read again when a device of the profile comes (`read_section`).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.core.model import ProfileTransport
+from gateway.core.spelling import nearest
 
 if TYPE_CHECKING:
     from gateway.dialects.thingsboard.schema import Schema
@@ -122,9 +122,10 @@ def read_section(section: Mapping[str, Any]) -> ThingsBoardProfile:
 
     Raises `ValueError`, a sentence that begins with the key at fault.
     """
+    known = ThingsBoardProfile.__struct_fields__
     for key in section:
-        if key not in ThingsBoardProfile.__struct_fields__:
-            raise ValueError(f"{key} is no setting of ThingsBoard's. {_nearest(key)}")
+        if key not in known:
+            raise ValueError(f"{key} is no setting of ThingsBoard's. {nearest(key, known)}")
     profile = ThingsBoardProfile(**{key: _checked(key, one) for key, one in section.items()})
     _check_overlap(profile)
     _check_payload(profile, section)
@@ -150,12 +151,6 @@ def prove_section(section: Mapping[str, Any], transport: ProfileTransport) -> No
                 'Write `transport = "MQTT"`, or remove it.'
             )
         profile.schemas()
-
-
-def _nearest(key: str) -> str:
-    known = ThingsBoardProfile.__struct_fields__
-    close = difflib.get_close_matches(key[:100], known, 1)
-    return f"Did you mean `{close[0]}`?" if close else f"Known here: {', '.join(known)}."
 
 
 def _checked(key: str, value: object) -> Any:

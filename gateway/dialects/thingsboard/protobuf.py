@@ -6,6 +6,7 @@ protobuf runtime, so it is imported when first needed.
 
 from __future__ import annotations
 
+import msgspec
 from google.protobuf.message import DecodeError
 
 from gateway.core.model import (
@@ -13,23 +14,23 @@ from gateway.core.model import (
     Certificate,
     DeviceCredentials,
     DeviceCredentialsType,
+    Json,
     MqttBasic,
     Peer,
     PresharedKey,
     ProvisionKey,
     ProvisionRequest,
+    Refused,
     Revoked,
     Secret,
 )
+from gateway.core.refusals import REFUSALS
 from gateway.dialects.thingsboard import device_api_pb2 as wire
-from gateway.dialects.thingsboard.payloads import (
-    encode_mqtt_basic,
-    requested_credentials,
-)
+from gateway.dialects.thingsboard.answers import encode_mqtt_basic
+from gateway.dialects.thingsboard.extensions import MOST_HARDWARE_BYTES, hardware_of, nonce_of
+from gateway.dialects.thingsboard.payloads import parse_json, requested_credentials
+from gateway.dialects.thingsboard.problems import is_not_found
 from gateway.wire.call import BadPayload
-
-NOT_FOUND_BODY = wire.ProvisionDeviceResponseMsg(status=wire.NOT_FOUND).SerializeToString()
-FAILURE_BODY = wire.ProvisionDeviceResponseMsg(status=wire.FAILURE).SerializeToString()
 
 _KINDS: dict[int, DeviceCredentialsType] = {
     wire.ACCESS_TOKEN: DeviceCredentialsType.ACCESS_TOKEN,
@@ -38,13 +39,15 @@ _KINDS: dict[int, DeviceCredentialsType] = {
     wire.LWM2M_CREDENTIALS: DeviceCredentialsType.LWM2M_CREDENTIALS,
 }
 _UNKNOWN_KIND = "credentialsType must be one of " + ", ".join(_KINDS.values())
+_ANYTHING = msgspec.json.Decoder(msgspec.Raw)
 
 
 def decode_provision(body: bytes, peer: Peer) -> ProvisionRequest:
     """Read a `ProvisionDeviceRequestMsg`; fields that are not there are empty, never missing.
 
     Raises `BadPayload`: undecodable when this is no protobuf, decodable for a credentials type
-    that does not exist. An empty body is a message with an empty key: the core refuses it.
+    that does not exist, and for fields of ours of another form: unlike JSON's members nobody else
+    has them. An empty body is a message with an empty key: the core refuses it.
     """
     sent = _parsed(body)
     kind = _KINDS.get(sent.credentialsType)
@@ -65,7 +68,24 @@ def decode_provision(body: bytes, peer: Peer) -> ProvisionRequest:
             asked.validateDeviceX509CertRequestMsg.hash,
         ),
         gateway=sent.gateway,
+        nonce=nonce_of(sent.nonce, told=True),
+        old_credential=Secret(sent.oldCredential),
+        claim_code=Secret(sent.claimCode),
+        trial=sent.dryRun,
+        hardware=_hardware(sent.hardware),
     )
+
+
+def _hardware(text: str) -> Json | None:
+    if not text:
+        return None
+    if len(text) > MOST_HARDWARE_BYTES:
+        return hardware_of(text.encode(), told=True)  # which refuses it
+    try:
+        written = parse_json(_ANYTHING, text.encode(), "")
+    except BadPayload:
+        raise BadPayload("hardware must be a JSON object") from None
+    return hardware_of(bytes(written), told=True)
 
 
 def encode_provisioned(credentials: DeviceCredentials) -> bytes:
@@ -85,6 +105,26 @@ def encode_provisioned(credentials: DeviceCredentials) -> bytes:
     return wire.ProvisionDeviceResponseMsg(
         status=wire.SUCCESS, credentialsType=kind, credentialsValue=value
     ).SerializeToString()
+
+
+def encode_refused(refused: Refused) -> bytes:
+    """A `ProvisionDeviceResponseMsg`: to the byte ThingsBoard's, but for a wait, and the reason's
+    code where the caller may know it."""
+    row = REFUSALS[refused.reason]
+    return wire.ProvisionDeviceResponseMsg(
+        status=wire.NOT_FOUND if is_not_found(refused.reason) else wire.FAILURE,
+        retryAfter=refused.retry_after_s,
+        code=row.code if refused.detailed and row.proven else "",
+    ).SerializeToString()
+
+
+def encode_rehearsal(refused: Refused | None, told: bytes) -> bytes:
+    """The answer to a trial: the status of the request itself, and what JSON would tell."""
+    message = wire.ProvisionDeviceResponseMsg(status=wire.SUCCESS)
+    if refused is not None:
+        message.ParseFromString(encode_refused(refused))
+    message.rehearsal = told.decode()
+    return message.SerializeToString()
 
 
 def _parsed(body: bytes) -> wire.ProvisionDeviceRequestMsg:

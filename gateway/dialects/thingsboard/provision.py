@@ -20,21 +20,14 @@ from gateway.core.ports import Clock
 from gateway.core.provisioning import Provisioner
 from gateway.dialects.thingsboard import operations
 from gateway.dialects.thingsboard.additions import encode_members, encode_rehearsal
+from gateway.dialects.thingsboard.answers import encode_legacy, encode_provisioned, encode_signed
 from gateway.dialects.thingsboard.formats import also_in_cbor
 from gateway.dialects.thingsboard.payloads import (
     decode_gateway_provision,
     decode_provision,
     decode_provision_either,
-    encode_legacy,
-    encode_provisioned,
-    encode_signed,
 )
-from gateway.dialects.thingsboard.problems import (
-    is_not_found,
-    plain_reply,
-    refusal_reply,
-    with_body,
-)
+from gateway.dialects.thingsboard.problems import plain_reply, refusal_reply, with_body
 from gateway.dialects.thingsboard.topics import (
     GATEWAY_PROVISION_REQUEST,
     GATEWAY_PROVISION_RESPONSE,
@@ -140,6 +133,8 @@ class ProvisionApi:
         request, protobuf = decode_provision_either(call.body, call.peer)
         if protobuf:
             request = _identified(request, call)
+            if request.trial:
+                return _protobuf_rehearsal(await self._provisioner.rehearse(request))
             return _protobuf_reply(await self._provisioner.provision(request), call)
         return await self._answered(call, request)
 
@@ -209,12 +204,18 @@ def _protobuf_reply(result: ProvisionResult, call: Call) -> Reply:
             return json_reply(result)
         case Provisioned(_, credentials):
             return Reply(protobuf.encode_provisioned(credentials), Status.OK, Format.PROTOBUF)
-        case Refused(reason):
+        case Refused():
             reply = refusal_reply(result, call)
             if reply.format is not Format.JSON:
                 return reply
-            absent = is_not_found(reason)
-            body = protobuf.NOT_FOUND_BODY if absent else protobuf.FAILURE_BODY
-            return with_body(reply, body, Format.PROTOBUF)
+            return with_body(reply, protobuf.encode_refused(result), Format.PROTOBUF)
         case unreachable:
             assert_never(unreachable)
+
+
+def _protobuf_rehearsal(rehearsal: Rehearsal) -> Reply:
+    from gateway.dialects.thingsboard import protobuf
+
+    reply = rehearsal_reply(rehearsal)
+    body = protobuf.encode_rehearsal(rehearsal.refusal, reply.body)
+    return with_body(reply, body, Format.PROTOBUF)

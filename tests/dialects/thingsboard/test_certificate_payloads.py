@@ -1,37 +1,23 @@
-"""Signing requests and their answers, and pre-shared keys: our extensions of provisioning."""
+"""Signing requests, and keys for DTLS asked for: our extensions of provisioning."""
 
 from __future__ import annotations
 
 import json
-import ssl
 import traceback
-from base64 import b64decode, b64encode
 from contextlib import suppress
 from typing import Any
 
-import certs
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.model import (
-    Certificate,
     DeviceCredentialsType,
     Peer,
-    PresharedKey,
     RequestedCredentials,
-    Revoked,
-    Secret,
     Wire,
 )
-from gateway.dialects.thingsboard.payloads import (
-    decode_provision,
-    decode_renewal,
-    encode_provisioned,
-    encode_signed,
-)
+from gateway.dialects.thingsboard.payloads import decode_provision, decode_renewal
 from gateway.wire.call import BadPayload
 
 PEER = Peer(Wire.COAPS, "192.0.2.7:50123")
@@ -122,53 +108,3 @@ def test_no_message_repeats_a_signing_request() -> None:
             assert MARK not in traceback.format_exc()
     with pytest.raises(BadPayload):
         decode_renewal(f'{{"csr":"{MARK}"'.encode())
-
-
-# ── what it is told ───────────────────────────────────────────────────────────────────────────
-
-
-def test_a_preshared_key_has_these_very_bytes() -> None:
-    """An object, like ThingsBoard's triple."""
-    assert encode_provisioned(PresharedKey("abc", Secret("0f" * 32))) == (
-        b'{"credentialsValue":{"identity":"abc","key":"%b"},"credentialsType":"DTLS_PSK",'
-        b'"status":"SUCCESS"}' % (b"0f" * 32)
-    )
-
-
-def test_revoked_credentials_are_not_told() -> None:
-    """They are nobody's."""
-    with pytest.raises(ValueError, match="revoked"):
-        encode_provisioned(Revoked("mark"))
-
-
-def test_an_answer_in_base64_has_these_very_bytes() -> None:
-    """ThingsBoard's answer, and the issuers behind it."""
-    assert encode_signed(Certificate("AAEC"), (b"\x01", b"\x02\x03"), "MIIB") == (
-        b'{"credentialsValue":"AAEC","credentialsType":"X509_CERTIFICATE","status":"SUCCESS",'
-        b'"certificateChain":["AQ==","AgM="]}'
-    )
-
-
-def test_an_answer_in_pem_has_these_very_bytes() -> None:
-    """The leaf once more, as a file would have it, and the issuers in one text."""
-    mark = "-----BEGIN CERTIFICATE REQUEST-----\nMIIB"
-    assert encode_signed(Certificate("A" * 65), (b"\x01", b"\x02\x03"), mark) == (
-        b'{"credentialsValue":"%b","credentialsType":"X509_CERTIFICATE","status":"SUCCESS",'
-        b'"certificate":"-----BEGIN CERTIFICATE-----\\n%b\\nA\\n-----END CERTIFICATE-----\\n",'
-        b'"certificateChain":"-----BEGIN CERTIFICATE-----\\nAQ==\\n-----END CERTIFICATE-----\\n'
-        b'-----BEGIN CERTIFICATE-----\\nAgM=\\n-----END CERTIFICATE-----\\n"}'
-    ) % (b"A" * 65, b"A" * 64)
-
-
-def test_real_certificates_can_be_read_back() -> None:
-    """By what reads PEM elsewhere."""
-    root = certs.Authority("Root")
-    leaf = certs.Authority("Issuing", parent=root).issue("d")
-    told = json.loads(encode_signed(Certificate(leaf.text), leaf.issuers[:1], certs.csr()))
-    assert ssl.PEM_cert_to_DER_cert(told["certificate"]) == b64decode(told["credentialsValue"])
-    assert [
-        one.public_bytes(Encoding.DER)
-        for one in x509.load_pem_x509_certificates(told["certificateChain"].encode())
-    ] == [leaf.issuers[0]]
-    told = json.loads(encode_signed(Certificate(leaf.text), leaf.issuers, "MIIB"))
-    assert told["certificateChain"] == [b64encode(der).decode() for der in leaf.issuers]

@@ -39,13 +39,13 @@ class Shelf:
         self._source.write_bytes(content)
         added = self._files.add(self._source, ChecksumAlgorithm.SHA256)
         given = {"title": "app", "version": "1", "size": added.size, "file": added.file} | more
-        package = await self._house.registry.add_package(Package(kind=kind, **given))
+        package = await self._house.registry.packages.add(Package(kind=kind, **given))
         assert package is not None
         return package
 
     async def assign(self, package: Package | None, kind: PackageKind = FW, to: str = "d") -> None:
         device = await self._house.device(to)
-        await self._house.registry.assign(kind, package, device)
+        await self._house.registry.packages.assign(kind, package, device)
 
     async def downloads(self, of: str = "d") -> dict[PackageKind, int]:
         packages: Packages = self._house.parts["packages"]
@@ -53,7 +53,7 @@ class Shelf:
         # A write is not waited for; a decision behind it is.
         await self._house.share(to=of, settled=1)
         known = await self._house.known(of)
-        return {one.kind: one.sent for one in await self._house.registry.downloads(known)}
+        return {one.kind: one.sent for one in await self._house.registry.packages.downloads(known)}
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ async def test_a_package_that_lies_elsewhere(
     """Is not to be had here; the reason names the attribute that says where."""
     token = await house.add()
     package = Package(kind=kind, title="app", version="1", url="https://example.com/app.bin")
-    await shelf.assign(await house.registry.add_package(package), kind)
+    await shelf.assign(await house.registry.packages.add(package), kind)
     reply = await get(house, wire, token, NAMED, kind)
     assert reply.status is Status.NOT_FOUND
     assert f"{kind.value}_url" in reply.reason
@@ -316,7 +316,7 @@ async def test_errors_go_to_the_topic_of_firmware(
     reply = await client.publish(topic, b"10")
     assert (reply.topic, reply.body, reply.close) == ("v2/fw/error", b"NOT_FOUND", None)
     package = Package(kind=kind, title="app", version="0", url="https://example.com/app.bin")
-    await shelf.assign(await house.registry.add_package(package), kind)
+    await shelf.assign(await house.registry.packages.add(package), kind)
     reply = await client.publish(topic, b"10")
     assert (reply.topic, reply.body, reply.close) == ("v2/fw/error", b"FAILURE", None)
     await shelf.assign(await shelf.add(LARGE, kind), kind)

@@ -247,7 +247,7 @@ async def test_waiting_calls_are_sent_once_the_gateway_listens(
     await say(gateway, CONNECT, {"device": "A"})
     known = await house.known("A")
     lasting = {"lasts_s": 60, "two_way": False, "persistent": True}
-    assert await house.registry.call(known, "reboot", **lasting) is not None
+    assert await house.registry.calls.save(known, "reboot", **lasting) is not None
     await house.feed.look()
     assert gateway.link.sent == []
     gateway.subscribe(RPC)
@@ -259,7 +259,7 @@ async def test_waiting_calls_are_sent_once_the_gateway_listens(
     assert len(gateway.link.sent) == 2  # it was never acknowledged
     gateway.link.acknowledge[-1]()
     await house.settle()
-    assert [one.state.value for one in await house.registry.calls(known)] == ["SUCCESSFUL"]
+    assert [one.state.value for one in await house.registry.calls.of(known)] == ["SUCCESSFUL"]
 
 
 @pytest.mark.parametrize(("version", "told"), [(5, True), (4, False)])

@@ -81,7 +81,7 @@ async def test_who_did_not_subscribe_is_not_called(house: House) -> None:
 async def test_a_call_is_delivered_when_the_client_acknowledged_it(house: House) -> None:
     """What the transport says of a PUBACK reaches the store."""
     token = await house.add()
-    stored = await house.registry.call(
+    stored = await house.registry.calls.save(
         await house.known(), "m", lasts_s=600, two_way=False, persistent=True
     )
     assert stored is not None
@@ -89,10 +89,10 @@ async def test_a_call_is_delivered_when_the_client_acknowledged_it(house: House)
     client.subscribe(CALLS[0])
     await house.settle()
     (acknowledged,) = client.link.acknowledge
-    (before,) = await house.registry.calls(await house.known())
+    (before,) = await house.registry.calls.of(await house.known())
     acknowledged()
     await house.settle()
-    (after,) = await house.registry.calls(await house.known())
+    (after,) = await house.registry.calls.of(await house.known())
     assert (before.state.value, after.state.value) == ("SENT", "SUCCESSFUL")
 
 

@@ -1,4 +1,4 @@
-"""Provisioning bodies: golden requests and answers, the reading rules, and arbitrary bytes."""
+"""Provisioning bodies: golden requests, the reading rules, and arbitrary bytes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.model import (
-    AccessToken,
-    Certificate,
-    DeviceCredentials,
     DeviceCredentialsType,
     Json,
-    MqttBasic,
     Peer,
     ProvisionKey,
     ProvisionRequest,
@@ -28,12 +24,8 @@ from gateway.core.model import (
 )
 from gateway.dialects.thingsboard import device_api_pb2 as wire
 from gateway.dialects.thingsboard.payloads import (
-    FAILURE_BODY,
-    NOT_FOUND_BODY,
     decode_provision,
     decode_provision_either,
-    encode_provisioned,
-    error_body,
     strip_pem,
 )
 from gateway.wire.call import BadPayload
@@ -451,70 +443,3 @@ def test_neither_is_undecodable(body: bytes) -> None:
     with pytest.raises(BadPayload) as caught:
         decode_provision_either(body, PEER)
     assert caught.value.undecodable
-
-
-# ── answers ───────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("credentials", "body"),
-    [
-        (
-            AccessToken(Secret("A1b2")),
-            b'{"credentialsValue":"A1b2","credentialsType":"ACCESS_TOKEN","status":"SUCCESS"}',
-        ),
-        (
-            AccessToken(Secret('a"\\\té')),
-            b'{"credentialsValue":"a\\"\\\\\\t\xc3\xa9","credentialsType":"ACCESS_TOKEN",'
-            b'"status":"SUCCESS"}',
-        ),
-        (
-            Certificate("MIIB+a/=AAAA"),
-            b'{"credentialsValue":"MIIB+a/=AAAA","credentialsType":"X509_CERTIFICATE",'
-            b'"status":"SUCCESS"}',
-        ),
-        (
-            MqttBasic("c", "u", Secret("p")),
-            b'{"credentialsValue":{"clientId":"c","userName":"u","password":"p"},'
-            b'"credentialsType":"MQTT_BASIC","status":"SUCCESS"}',
-        ),
-        (
-            MqttBasic(username="u"),
-            b'{"credentialsValue":{"clientId":"","userName":"u","password":""},'
-            b'"credentialsType":"MQTT_BASIC","status":"SUCCESS"}',
-        ),
-    ],
-)
-def test_success_has_these_very_bytes(credentials: DeviceCredentials, body: bytes) -> None:
-    """Shape and order of keys are ThingsBoard's, and device-chosen text is escaped."""
-    assert encode_provisioned(credentials) == body
-    assert json.loads(body)["status"] == "SUCCESS"
-
-
-def test_refusals_have_these_very_bytes() -> None:
-    """The two refusals are ThingsBoard's, letter for letter."""
-    assert NOT_FOUND_BODY == b'{"errorMsg":"Provision data was not found!","status":"NOT_FOUND"}'
-    assert FAILURE_BODY == b'{"errorMsg":"Failed to provision device!","status":"FAILURE"}'
-
-
-@pytest.mark.parametrize(
-    ("status", "code"),
-    [
-        (400, 31),
-        (401, 10),
-        (403, 20),
-        (404, 32),
-        (405, 31),
-        (413, 31),
-        (429, 33),
-        (500, 2),
-        (503, 2),
-    ],
-)
-def test_an_error_body_carries_thingsboards_code(status: int, code: int) -> None:
-    """HTTP errors have ThingsBoard's members in its order, and its number for the status."""
-    body = error_body(status, 'say "no"', 1795219296308)
-    assert body == (
-        b'{"status":%d,"message":"say \\"no\\"","errorCode":%d,"timestamp":1795219296308}'
-        % (status, code)
-    )

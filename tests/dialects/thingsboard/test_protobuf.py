@@ -21,6 +21,8 @@ from gateway.core.model import (
     PresharedKey,
     ProvisionKey,
     ProvisionRequest,
+    RefusalReason,
+    Refused,
     RequestedCredentials,
     Revoked,
     Secret,
@@ -38,6 +40,17 @@ def field(number: int, content: bytes | int) -> bytes:
     if isinstance(content, int):
         return bytes([number << 3, content])
     return bytes([number << 3 | 2, len(content)]) + content
+
+
+def ours(number: int, content: bytes | int) -> bytes:
+    """The same for a number of two bytes, and up to 16,383 bytes."""
+    tag = number << 3 | (not isinstance(content, int)) * 2
+    first = bytes([tag & 0x7F | 0x80, tag >> 7])
+    if isinstance(content, int):
+        return first + bytes([content])
+    size = len(content)
+    length = bytes([size] if size < 128 else [size & 0x7F | 0x80, size >> 7])
+    return first + length + content
 
 
 PROOF = field(3, field(1, b"key-1") + field(2, b"secret-1"))
@@ -147,8 +160,86 @@ def test_what_the_message_has_no_word_for_is_not_told(credentials: DeviceCredent
 
 def test_refusals_carry_the_status_alone() -> None:
     """NOT_FOUND is 2 and FAILURE is 3, with nothing else set."""
-    refusals = [protobuf.NOT_FOUND_BODY, protobuf.FAILURE_BODY]
+    reasons = (RefusalReason.WRONG_SECRET, RefusalReason.NAME_TAKEN)
+    refusals = [protobuf.encode_refused(Refused(reason)) for reason in reasons]
     assert refusals == [field(1, 2), field(1, 3)]
+
+
+def test_a_refusal_tells_when_to_come_again_and_its_code_to_who_may_know() -> None:
+    """In fields that ThingsBoard's devices skip: 1001 and 1002."""
+    full = Refused(RefusalReason.PROFILE_FULL, detailed=True)
+    assert protobuf.encode_refused(full) == field(1, 3) + ours(1002, b"profile_full")
+    early = Refused(RefusalReason.TOO_MANY_REQUESTS, 90)
+    assert protobuf.encode_refused(early) == field(1, 3) + ours(1001, 90)
+    wrong = Refused(RefusalReason.WRONG_SECRET, detailed=True)
+    assert protobuf.encode_refused(wrong) == field(1, 2)
+
+
+# ── what is ours ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_ours_is_read_by_its_field_numbers() -> None:
+    """A nonce, what proves an older birth, a trial and the hardware: 1001 to 1005."""
+    body = (
+        PROOF
+        + ours(1001, b"0123456789abcdef")
+        + ours(1002, b"old")
+        + ours(1003, b"code")
+        + ours(1004, 1)
+        + ours(1005, b' {"serial": "s-1"}')
+    )
+    sent = {
+        "provisionDeviceKey": "key-1",
+        "provisionDeviceSecret": "secret-1",
+        "nonce": "0123456789abcdef",
+        "oldCredential": "old",
+        "claimCode": "code",
+        "dryRun": True,
+        "hardware": {"serial": "s-1"},
+    }
+    twin = payloads.decode_provision(json.dumps(sent).encode(), PEER)
+    assert protobuf.decode_provision(body, PEER) == twin
+    assert twin.hardware is not None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (ours(1001, b"too short"), "nonce must be 16 to 64"),
+        (ours(1001, b"x" * 65), "nonce must be 16 to 64"),
+        (ours(1001, "é".encode() * 16), "nonce must be 16 to 64"),
+        (ours(1005, b"[]"), "hardware must be an object"),
+        (ours(1005, b"{"), "hardware must be a JSON object"),
+        (ours(1005, b'{"a":"%b"}' % (b"x" * 4096)), "at most 4096 bytes"),
+        (ours(1005, b'{"a":' * 600 + b"1" + b"}" * 600), "levels deep"),
+    ],
+)
+def test_what_is_ours_and_of_another_form_is_told(wrong: bytes, words: str) -> None:
+    """Nobody else has these fields: a slip is not passed over, as it is in JSON."""
+    with pytest.raises(BadPayload, match=words) as caught:
+        protobuf.decode_provision(PROOF + wrong, PEER)
+    assert not caught.value.undecodable
+
+
+@given(
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=16, max_size=64),
+    st.text(max_size=300),
+    st.dictionaries(st.text(max_size=9), st.text(max_size=9) | st.integers(), max_size=9),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=60)
+def test_ours_mean_the_same_in_both_formats(
+    nonce: str, text: str, hardware: dict[str, str | int], trial: bool
+) -> None:
+    """Whatever is sent in protobuf is what the same request says in JSON."""
+    own = {"nonce": nonce, "oldCredential": text, "claimCode": text, "dryRun": trial}
+    written = json.dumps(hardware)
+    message = wire.ProvisionDeviceRequestMsg(hardware=written, **own)
+    message.provisionDeviceCredentialsMsg.provisionDeviceKey = "k"
+    sent = {"provisionDeviceKey": "k", "provisionDeviceSecret": ""} | own
+    body = json.dumps(sent)[:-1] + f', "hardware": {written}}}'
+    twin = payloads.decode_provision(body.encode(), PEER)
+    assert protobuf.decode_provision(message.SerializeToString(), PEER) == twin
 
 
 # ── the whole of it ───────────────────────────────────────────────────────────────────────────

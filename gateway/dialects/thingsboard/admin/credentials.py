@@ -25,7 +25,8 @@ from gateway.dialects.thingsboard.admin.answers import answers
 from gateway.dialects.thingsboard.admin.desk import Desk, bad_request, body_of, json_reply
 from gateway.dialects.thingsboard.admin.finder import Finder, device_words
 from gateway.dialects.thingsboard.admin.words import EntityId, Version
-from gateway.dialects.thingsboard.payloads import encode_mqtt_basic, strip_pem
+from gateway.dialects.thingsboard.answers import encode_mqtt_basic
+from gateway.dialects.thingsboard.payloads import strip_pem
 from gateway.wire.call import Call, Reply
 from gateway.wire.operation import Operation
 from gateway.wire.route import Route

@@ -162,7 +162,7 @@ class RpcRoutes:
         self._waiting += 1
         try:
             stored = await self._store(registry, record, asked, lasts_ms, two_way=two_way)
-            ended = await registry.await_call(stored, lasts_ms / 1000 + _SLACK_S)
+            ended = await registry.calls.end_of(stored, lasts_ms / 1000 + _SLACK_S)
         finally:
             self._waiting -= 1
         return _ended(ended, version)
@@ -177,7 +177,7 @@ class RpcRoutes:
         two_way: bool,
     ) -> RpcCall:
         """Leave the call to the process that has the device. Raises `Trouble` (404)."""
-        stored = await registry.call(
+        stored = await registry.calls.save(
             record,
             asked.method,
             bytes(asked.params).decode(),

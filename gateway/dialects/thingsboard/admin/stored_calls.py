@@ -120,7 +120,7 @@ class StoredCallRoutes:
         record = await device_in_reach(self._inventory, actor, call.params["deviceId"])
         found = [
             one
-            for one in await self._registry.calls(record, limit=MOST_LISTED)
+            for one in await self._registry.calls.of(record, limit=MOST_LISTED)
             if one.persistent and (wanted is None or one.state is wanted)
         ]
         if paging.sort:
@@ -133,14 +133,14 @@ class StoredCallRoutes:
 
     async def _remove(self, call: Call, actor: Actor) -> Reply:
         stored, record = await self._in_reach(call, actor)
-        archive = self._registry.acting_as(actor.peer).archive
-        if not await archive.remove_call(record, stored):
+        calls = self._registry.acting_as(actor.peer).calls
+        if not await calls.remove(record, stored):
             raise not_found()
         return Reply()
 
     async def _in_reach(self, call: Call, actor: Actor) -> tuple[RpcCall, DeviceRecord]:
         """A persistent call of a device that the caller sees. Raises `Trouble` (400, 404)."""
-        stored = await self._registry.archive.call(uuid_of(call.params["rpcId"], "rpcId"))
+        stored = await self._registry.calls.named(uuid_of(call.params["rpcId"], "rpcId"))
         if stored is None or not stored.persistent:
             raise not_found()
         device = await self._registry.device_numbered(stored.device_id)

@@ -57,7 +57,7 @@ from gateway.dialects.thingsboard.admin.provision_profiles import ProvisionProfi
 from gateway.dialects.thingsboard.admin.rpc import RpcRoutes
 from gateway.dialects.thingsboard.admin.secrets import SecretRoutes
 from gateway.dialects.thingsboard.admin.telemetry import TelemetryRoutes
-from gateway.dialects.thingsboard.payloads import error_body
+from gateway.dialects.thingsboard.answers import error_body
 from gateway.passwords import Argon2Passwords
 from gateway.policy_words import PolicyWords
 from gateway.store.audit import SqlAudit

@@ -141,7 +141,7 @@ async def test_a_persistent_call_is_kept_and_shown(case, device, clock):
     assert (shown["createdTime"], shown["expirationTime"]) == (clock.now, until)
     assert shown["request"]["body"] == {"method": "setLamp", "params": {"on": True}}
     assert shown["request"]["oneway"] is False
-    [call] = await case.registry.calls(device)
+    [call] = await case.registry.calls.of(device)
     await case.store.mark_call(call.id, RpcState.SUCCESSFUL, response='{"done": 1}')
     shown = (await case.get(f"{PERSISTENT}/{identity}")).json
     assert (shown["status"], shown["response"]) == ("SUCCESSFUL", {"done": 1})
@@ -183,7 +183,7 @@ async def test_a_call_that_makes_no_sense(case, device, wrong):
     """400 with a sentence; nothing is stored."""
     answer = await case.post(f"{NEW}/twoway/{device.device.uuid}", wrong)
     assert (answer.status, answer.json["status"]) == (400, 400)
-    assert await case.registry.calls(device) == []
+    assert await case.registry.calls.of(device) == []
 
 
 @pytest.mark.parametrize(
@@ -229,5 +229,5 @@ async def test_calls_that_are_waited_for_are_bounded(case, device, running, monk
     )
     place = f"{NEW}/twoway/{device.device.uuid}"
     assert (await case.post(place, body())).status == 503
-    assert await case.registry.calls(device) == []
+    assert await case.registry.calls.of(device) == []
     assert (await case.post(place, body(persistent=True))).status == 200
