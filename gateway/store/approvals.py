@@ -35,11 +35,15 @@ _REASONS: Final = {
 """What is told to who has no yes: of another's yes nobody hears."""
 
 
-async def spend_approval(tx: Transaction, terms: Terms) -> RefusalReason | None:
-    """Use an operator's yes up; why it does not stand, or None. The delete decides."""
-    if terms.approval_id is None or await tx.fetch("spend_approval", terms.approval_id):
-        return None
-    return RefusalReason.APPROVAL_PENDING
+async def spend_approvals(tx: Transaction, held: Sequence[Terms]) -> RefusalReason | None:
+    """Use the operators' yes of all of them up; why one does not stand, or None. The delete
+    decides."""
+    for terms in held:
+        if terms.approval_id is None:
+            continue
+        if not await tx.fetch("spend_approval", terms.approval_id):
+            return RefusalReason.APPROVAL_PENDING
+    return None
 
 
 def approval_from_row(row: Row) -> Approval:

@@ -7,13 +7,12 @@ turns on both databases, so that no two births see the same last place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Collection, Sequence
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
 from gateway.core.model import PLAIN_POLICY, DeviceProfile, RefusalReason
-from gateway.core.terms import Terms
 from gateway.store.driver import Transaction
 from gateway.store.queries import listed
 
@@ -26,6 +25,10 @@ class Bounds(Struct, frozen=True):
 
 
 UNBOUNDED: Final = Bounds()
+
+
+Place: TypeAlias = tuple[int, int, Bounds]
+"""An organisation, a profile, and how many there may be."""
 
 
 class Room(Struct, frozen=True):
@@ -56,18 +59,16 @@ async def room_in(tx: Transaction, place: tuple[int, int], bounds: Bounds) -> Ro
     return min(rooms, key=lambda room: room.free)
 
 
-async def room_for_one(
-    tx: Transaction, terms: Terms, place: tuple[int, int]
-) -> RefusalReason | None:
-    """Why there is no room in `place` (organisation, profile) for a device that was born just now
-    in this transaction; None: there is."""
-    organisation_id, profile_id = place
-    most = terms.max_devices
-    if most is not None and await _devices(tx, "profile", profile_id) > most:
-        return RefusalReason.PROFILE_FULL
-    most = terms.max_devices_in_organisation
-    if most is not None and await _devices(tx, "organisation", organisation_id) > most:
-        return RefusalReason.ORGANISATION_FULL
+async def no_room(tx: Transaction, born: Collection[Place]) -> RefusalReason | None:
+    """Why there is no room in these places for the devices that were born just now in this
+    transaction; None: there is."""
+    for organisation_id, profile_id, bounds in born:
+        most = bounds.devices
+        if most is not None and await _devices(tx, "profile", profile_id) > most:
+            return RefusalReason.PROFILE_FULL
+        most = bounds.in_organisation
+        if most is not None and await _devices(tx, "organisation", organisation_id) > most:
+            return RefusalReason.ORGANISATION_FULL
     return None
 
 

@@ -1,7 +1,8 @@
-"""Births and claims on terms: each is decided by itself, and undone when a term does not hold."""
+"""Births and claims on terms: undone when a term does not hold."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.core.errors import GatehouseError
@@ -9,8 +10,8 @@ from gateway.core.model import Event, RefusalReason
 from gateway.core.pki.model import IssuedCertificate
 from gateway.core.ports import KnownCredentials
 from gateway.core.terms import Terms
-from gateway.store.approvals import spend_approval
-from gateway.store.caps import room_for_one
+from gateway.store.approvals import spend_approvals
+from gateway.store.caps import Bounds, Place, no_room
 from gateway.store.certificates import drop_reservation
 from gateway.store.decisions import Born, OpenKnown, refused
 from gateway.store.driver import Transaction
@@ -18,8 +19,8 @@ from gateway.store.events import tell
 from gateway.store.gifts import give
 from gateway.store.placements import Placed
 from gateway.store.retries import Bound, Repeated, repeated
-from gateway.store.ticket_uses import use_ticket
-from gateway.store.writer import Decision, SingleDecision
+from gateway.store.ticket_uses import use_tickets
+from gateway.store.writer import Decision, decide_by_kind
 
 
 class Barred(GatehouseError):
@@ -30,7 +31,7 @@ class Barred(GatehouseError):
         self.reason = reason
 
 
-class Guarded(SingleDecision[Any]):
+class Guarded(Decision[Any]):
     """Decides `inner` if its terms hold, and leaves nothing of it but the event of a refusal else.
 
     `place` is organisation and profile, `told` the event of its success without a device, `issued`
@@ -58,52 +59,80 @@ class Guarded(SingleDecision[Any]):
         self.bound = bound
         self.open_known = open_known
 
-    async def decide(self, tx: Transaction) -> Any:
-        again = await repeated(tx, self.bound, self.told.at, self.open_known)
+    @classmethod
+    async def decide_all(cls, tx: Transaction, decisions: Sequence[Guarded]) -> list[Any]:
+        """At once, if the terms hold for all of them: a round trip to a server for each term of
+        each would be a transaction of many seconds. Else one after the other."""
+        if len(decisions) > 1:
+            await tx.savepoint()
+            try:
+                results = await cls._on_terms(tx, decisions)
+            except GatehouseError:
+                await tx.rollback_to_savepoint()
+            else:
+                await tx.release()
+                return results
+        return [await one._alone(tx) for one in decisions]
+
+    async def _alone(self, tx: Transaction) -> Any:
+        try:
+            again = await repeated(tx, self.bound, self.told.at, self.open_known)
+        except GatehouseError as exc:
+            return exc
         if again is not None:
             await self._drop(tx)
             return again
         await tx.savepoint()
         try:
-            result = await self._on_terms(tx)
+            result = (await self._on_terms(tx, [self]))[0]
         except Barred as barred:
             await tx.rollback_to_savepoint()
             await self._drop(tx)
             tell(tx, [await refused(tx, self.told, self.place[0], barred.reason)])
             return barred.reason
-        except GatehouseError:
+        except GatehouseError as exc:
             await tx.rollback_to_savepoint()
-            raise
+            return exc
         await tx.release()
         return result
 
-    async def _on_terms(self, tx: Transaction) -> Any:
-        """Raises `Barred`."""
-        result = (await self.inner.decide_all(tx, [self.inner]))[0]
-        if isinstance(result, GatehouseError):
-            raise result
-        if not self._counts(result):
-            return result
+    @classmethod
+    async def _on_terms(cls, tx: Transaction, decisions: Sequence[Guarded]) -> list[Any]:
+        """Raises `Barred`, or what one of them ends with, when it is not so that all may come in.
+
+        A device that was claimed was there before, and needs no room.
+        """
+        results = await decide_by_kind(tx, [one.inner for one in decisions])
+        for result in results:
+            if isinstance(result, GatehouseError):
+                raise result
+        coming = [
+            (one, result)
+            for one, result in zip(decisions, results, strict=True)
+            if one._counts(result)
+        ]
+        held = [one.terms for one, _ in coming]
+        born = {one._room for one, result in coming if not isinstance(result, KnownCredentials)}
         reason = (
-            await use_ticket(tx, self.terms)
-            or await self._no_room(tx, result)
-            or await spend_approval(tx, self.terms)
+            await use_tickets(tx, held)
+            or await no_room(tx, born)
+            or await spend_approvals(tx, held)
         )
         if reason is not None:
             raise Barred(reason)
-        if self.terms.gifts is not None:
-            await give(tx, _number(result), self.terms.gifts, self.told.at, self.told.peer)
-        return result
+        for one, result in coming:
+            if one.terms.gifts is not None:
+                await give(tx, _number(result), one.terms.gifts, one.told.at, one.told.peer)
+        return results
+
+    @property
+    def _room(self) -> Place:
+        bounds = Bounds(self.terms.max_devices, self.terms.max_devices_in_organisation)
+        return (*self.place, bounds)
 
     def _counts(self, result: Any) -> bool:
         """Whether the terms are about a result like this."""
         return not isinstance(result, RefusalReason | Repeated)
-
-    async def _no_room(self, tx: Transaction, result: Any) -> RefusalReason | None:
-        """A device that was claimed was there before, and needs none."""
-        if isinstance(result, KnownCredentials):
-            return None
-        return await room_for_one(tx, self.terms, self.place)
 
     async def _drop(self, tx: Transaction) -> None:
         if self.issued is not None:

@@ -2,9 +2,9 @@
 -- birth would write it, and what asks for it is an operator, who can wait for a scan.
 
 -- use_ticket
--- One of its uses, if there is one left.
-UPDATE ticket SET uses = uses + 1
- WHERE id = ?1 AND (max_uses IS NULL OR uses < max_uses)
+-- So many of its uses, if they are left.
+UPDATE ticket SET uses = uses + ?2
+ WHERE id = ?1 AND (max_uses IS NULL OR uses + ?2 <= max_uses)
 RETURNING id;
 
 -- note_use

@@ -16,7 +16,7 @@ from gateway.core.model import (
 )
 from gateway.core.reprovisioning import Reprovision, Showing
 from gateway.core.terms import Gifts
-from gateway.store.approvals import spend_approval
+from gateway.store.approvals import spend_approvals
 from gateway.store.attributes import forget_attributes
 from gateway.store.certificates import (
     drop_reservation,
@@ -142,7 +142,7 @@ class ReprovisionDevice(SingleDecision[Provisioned | Repeated | Refused]):
         else:
             # What an operator allowed meanwhile was for this device, not for the next that asks.
             await tx.fetch("disarm_device", order.known.device.id)
-        reason = await spend_approval(tx, order.terms)
+        reason = await spend_approvals(tx, [order.terms])
         if reason is not None:
             raise No(reason)
 

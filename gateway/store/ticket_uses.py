@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +12,14 @@ from gateway.store.driver import Transaction
 from gateway.store.writer import Decision
 
 
-async def use_ticket(tx: Transaction, terms: Terms) -> RefusalReason | None:
-    """Take one of the uses of a bounded secret; why there is none left, or None."""
-    if not terms.counted:
-        return None
-    taken = await tx.fetch("use_ticket", terms.ticket_id)
-    return None if taken else RefusalReason.SECRET_USED_UP
+async def use_tickets(tx: Transaction, held: Sequence[Terms]) -> RefusalReason | None:
+    """Take one of the uses of a bounded secret for each of those who come on these terms; why there
+    are not so many left, or None."""
+    uses = Counter(terms.ticket_id for terms in held if terms.counted)
+    for ticket_id, count in uses.items():
+        if not await tx.fetch("use_ticket", ticket_id, count):
+            return RefusalReason.SECRET_USED_UP
+    return None
 
 
 class NoteUse(Decision[None]):

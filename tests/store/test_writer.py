@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import ClassVar
 
 import pytest
 
@@ -26,6 +28,24 @@ class Note(SingleDecision[int]):
         if self.number == 13:
             raise ZeroDivisionError
         return self.number
+
+
+SLOW_S = 0.005
+
+
+class Slow(SingleDecision[None]):
+    """Takes as long as some round trips to a server."""
+
+    __slots__ = ()
+    together: ClassVar[list[int]] = []
+
+    async def decide(self, tx):
+        time.sleep(SLOW_S)
+
+    @classmethod
+    async def decide_all(cls, tx, decisions):
+        cls.together.append(len(decisions))
+        return await super().decide_all(tx, decisions)
 
 
 @pytest.fixture
@@ -161,3 +181,14 @@ async def test_heavy_decisions_do_not_share_a_transaction(driver):
     assert await asyncio.gather(*waiting) == [1] * 7
     await writer.close()
     assert sizes == [2, 2, 1, 1, 1]
+
+
+async def test_a_transaction_is_short_however_long_its_decisions_take(writer, monkeypatch):
+    """Others on the database wait for their turn, and those in it for its end: what takes long each
+    is shared among several transactions."""
+    monkeypatch.setattr("gateway.store.writer._LONGEST_S", 0.05)
+    monkeypatch.setattr("gateway.store.writer._UNKNOWN_S", 0.006)
+    Slow.together.clear()
+    await asyncio.gather(*(writer.submit(Slow()) for _ in range(40)))
+    assert sum(Slow.together) == 40
+    assert max(Slow.together) <= 0.05 / SLOW_S
