@@ -218,7 +218,10 @@ class ChaoticEndpoint(Endpoint):
         """Take one datagram. Never raises."""
         try:
             message = decode(datagram)
-            found = self.router.match(understand(message, "").address)
+            ask = understand(message, "")
+            # In pieces first, as `Resources.take` does: one of them may hold a slash.
+            found = self.router.match(ask.segments) if ask.segments else None
+            found = found or self.router.match(ask.address)
         except (MalformedMessage, Settled):
             found = None
         if found is not None:

@@ -36,7 +36,7 @@ def test_random_lives_go_as_the_reference_says() -> None:
     done = machine.run(STEPS, length=30)
 
     assert done.total() >= STEPS
-    assert done["ask"] > 10
+    assert done["ask"], "nobody asked"
 
 
 def test_a_window_that_stays_open_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

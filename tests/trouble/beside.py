@@ -72,13 +72,13 @@ class People:
     async def call(self, name: str, method: str, **more: Any) -> RpcCall:
         """Store a call; without a word else one that waits for its device."""
         how = {"persistent": True, "lasts_s": 600, **more}
-        stored = await self.registry.call(await self.known(name), method, **how)
+        stored = await self.registry.calls.save(await self.known(name), method, **how)
         assert stored is not None
         return stored
 
     async def state(self, call: RpcCall, within_s: float = 5) -> tuple[str, str | None]:
         """How a call ended, or how far it came."""
-        seen = await self.registry.await_call(call, within_s)
+        seen = await self.registry.calls.end_of(call, within_s)
         return seen.state.value, seen.response
 
     async def claim(self, name: str, key: str) -> ClaimResult:
@@ -89,11 +89,11 @@ class People:
         source.write_bytes(content)
         named = Package(kind=PackageKind.FIRMWARE, title=title, version="1")
         added = self._files.add(source, named.algorithm)
-        package = await self.registry.add_package(
+        package = await self.registry.packages.add(
             structs.replace(named, file=added.file, size=added.size, checksum=added.checksum)
         )
         assert package is not None
-        await self.registry.assign(package.kind, package, (await self.known(name)).device)
+        await self.registry.packages.assign(package.kind, package, (await self.known(name)).device)
         return package
 
 

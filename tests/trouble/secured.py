@@ -63,6 +63,9 @@ class SigningStorm(Storm):
         self.given: dict[str, certs.Issued] = {}
         self._keys: dict[str, Any] = {}
 
+    def has_given(self) -> bool:
+        return bool(self.given)
+
     def next_request(self, wire: str) -> tuple[str, bytes]:
         name, plain = super().next_request(wire)
         key = self._keys[name] = certs.new_key()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -103,7 +104,7 @@ async def test_bogus_chains_by_the_hundred_leave_a_bounded_trace(
     secured: Secured, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Everyone is refused; the events of it are fewer than the attempts and say how many."""
-    stranger = certs.Authority("Nobody's").issue("bogus")
+    stranger, began = certs.Authority("Nobody's").issue("bogus"), time.monotonic()
     async with memory_stays(secured.house, "250 bogus chains", capsys):
         for _ in range(5):
             told = await asyncio.gather(*(secured.answer("https", stranger) for _ in range(50)))
@@ -111,7 +112,8 @@ async def test_bogus_chains_by_the_hundred_leave_a_bounded_trace(
         await secure_devices_are_served(secured, "after")
     refused = "SELECT count(*) FROM event WHERE reason = 'unknown_ca'"
     ((events,),) = secured.house.rows(refused)
-    assert 100 <= events < 250
+    # A hundred at once, and then ten a second.
+    assert 100 <= events <= min(250, 101 + 10 * (time.monotonic() - began))
     names = {name for (name,) in secured.house.rows("SELECT name FROM device")}
     assert names == {f"after-{wire}" for wire in SECURE}
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from beside import until
 from house import HUNG_UP, Gatehouse, NewGatehouse
 from wires import http, http_request, mqtt
 
@@ -77,8 +78,8 @@ class Onboarding:
                 self.issued[told["token"]] = told["deviceId"]
 
     async def _next(self) -> str:
-        """A token that nobody has claimed yet."""
-        while not (left := [one for one in self.issued if one not in self.asked]):
+        """A token that nobody has claimed yet. The first is kept until all kills are over."""
+        while not (left := [one for one in self.issued if one not in self.asked][1:]):
             await asyncio.sleep(0.005)
         self.asked.add(left[-1])
         return left[-1]
@@ -106,6 +107,7 @@ class Onboarding:
         work = [self.issue(), self.issue(), *(claimer() for claimer in claimers)]
         tasks = [asyncio.create_task(_until_gone(one)) for one in work]
         await asyncio.sleep(seconds)
+        await until(lambda: bool(self.claimed), 15, "nothing was claimed")
         self.house.kill()
         await asyncio.wait(tasks, timeout=0.2)
         for task in tasks:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import certs
 import pytest
+from beside import until
 from house import NewGatehouse
 from lines import SECURE, identity_in
 from secured import Secured, SigningStorm
@@ -33,6 +34,7 @@ async def test_what_was_signed_survives_kill_9(
         storm = SigningStorm(house, f"k{kill}")
         async with storm.raging():
             await asyncio.sleep(random.uniform(0.1, 0.5))
+            await until(storm.has_given, 15, "nothing was signed")
             house.kill()
         assert storm.refused == []
         house.start()
@@ -72,7 +74,7 @@ async def test_a_key_is_not_lost_to_a_kill(new_gatehouse: NewGatehouse, tmp_path
     secured = Secured(new_gatehouse, tmp_path)
     storm = SigningStorm(secured.house, "lost")
     async with storm.raging():
-        await asyncio.sleep(0.3)
+        await until(lambda: len(storm.given) >= 5, 15, "nothing was signed")
         secured.house.kill()
     secured.house.start()
     signed = dict(

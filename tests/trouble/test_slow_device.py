@@ -121,7 +121,7 @@ async def test_the_deaf_are_cut_and_the_others_hear_all(
         makers = (deaf_session, deaf_poller, deaf_observer)
         for name, make in zip(deaf, makers, strict=True):
             stack.enter_context(make(house, tokens[name]))
-        assert sockets(house) == before + 2
+        await until(lambda: sockets(house) == before + 2, 10, "they were not accepted")
         await until(lambda: online(house, *deaf) == {"session", "observer"}, 5, "they are here")
         tasks = [asyncio.create_task(one) for one in listening]
         async with memory_stays(house, f"{ROUNDS} changes nobody reads", capsys):
