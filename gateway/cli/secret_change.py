@@ -181,7 +181,8 @@ def rotate(
 ) -> None:
     """Make a new pair beside an old one, which ends after the overlap.
 
-    The new one is bound to the same networks and as many uses, and derived if the old one was.
+    The new one is bound to the same networks and as many uses, and derived if the old one was. It
+    does not end unless --expires says when.
     Devices that were let in keep working: they have credentials of their own.
 
     \b
@@ -190,7 +191,13 @@ def rotate(
       gatehouse secret rotate factory-b --overlap 0 --label factory-c
     """
     config = read_config(config_path)
-    old, new = run(_rotate(config, label, profile, (new_label or "", overlap, expires_at)))
+    old, new, ended = run(_rotate(config, label, profile, (new_label or "", overlap, expires_at)))
+    if ended is not None and new.expires_at is None:
+        click.echo(
+            f"{shown(old.label)} had an end ({when(ended)}), {shown(new.label)} has none: "
+            "`gatehouse secret bound` gives it all its bounds anew.",
+            err=True,
+        )
     if as_json:
         now = now_ms()
         print_json({"new": plain_secret(new, now, reveal=reveal), "old": plain_secret(old, now)})
@@ -207,15 +214,16 @@ def _end(ticket: FleetTicket) -> int:
 
 async def _rotate(
     config: Config, label: str, profile: str | None, wish: tuple[str, int, int | None]
-) -> tuple[FleetTicket, FleetTicket]:
-    """The old one as it is now, and the new one."""
+) -> tuple[FleetTicket, FleetTicket, int | None]:
+    """The old one as it is now, the new one, and when the old one was to end before."""
     new_label, overlap, expires_at = wish
     async with open_secrets(config) as bureau:
         ticket = await the_secret(bureau, label, profile)
         new = await bureau.secrets.rotate(
             bureau.actor, ticket, label=new_label, overlap_ms=overlap, expires_at=expires_at
         )
-        return await bureau.secrets.find(bureau.actor, ticket.id) or ticket, new
+        old = await bureau.secrets.find(bureau.actor, ticket.id) or ticket
+        return old, new, ticket.expires_at
 
 
 @click.command()

@@ -99,6 +99,10 @@ def test_a_life_of_a_secret(shell: Any) -> None:
     assert "`b-2` no more" in shell.ok(
         "secret", "rotate", "b-2", "--overlap", "0", "--label", "third"
     )
+    shell.ok("secret", "bound", "third", "--expires", "2099-01-31")
+    ended = shell("secret", "rotate", "third", "--label", "fourth").stderr
+    assert "`fourth` has none: `gatehouse secret bound`" in ended
+    shell.ok("secret", "revoke", "fourth", "--yes")
     shell.ok("secret", "bound", "third", "--max-uses", "3")
     assert listed(shell)["third"]["max_uses"] == 3
     shell.ok("secret", "bound", "third")
