@@ -140,6 +140,7 @@ class Gateway:
             self.rpc,
             forget=self._forget,
             client_revoked=lambda number: self.speakers.blynk.client_revoked(number),
+            missed=lambda: self.speakers.blynk.end_programs(),
         )
         self.packages = Packages(store, open_packages(config), now_ms)
         self._limiter = make_limiter(config)

@@ -36,7 +36,8 @@ class Feed:
     """Reads notices in their order and acts on each. One for a process.
 
     `forget` is called when what is known of a device, its login or its profile is out of date,
-    `client_revoked` with the number of each program of an organisation that was revoked.
+    `client_revoked` with the number of each program of an organisation that was revoked, `missed`
+    when any may have been that nobody hears of.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class Feed:
         *,
         forget: Callable[[], None] = lambda: None,
         client_revoked: Callable[[int], None] = lambda _: None,
+        missed: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._sessions = sessions
         self._rpc = rpc
         self._forget = forget
         self._client_revoked = client_revoked
+        self._missed = missed
         self._seen = 0
         self._once_more: dict[int, float] = {}
         """Fleet secrets in quarantine, and when (loop time) to look through the sessions again."""
@@ -93,7 +96,7 @@ class Feed:
         """
         notices = await self._store.notices(self._seen, MOST_AT_ONCE)
         if notices and notices[0].seq > self._seen + 1:
-            self._begin_anew(notices[0].seq - self._seen - 1)
+            self._begin_anew(notices[0].seq)
         for notice in notices:
             try:
                 await self._heed(notice)
@@ -104,11 +107,14 @@ class Feed:
             self._seen = notice.seq
         return notices
 
-    def _begin_anew(self, missed: int) -> None:
-        """Notices were forgotten before they were read here: this process, or its way to the store,
-        stood still for minutes. Whoever is connected logs in again, if it still may."""
-        log.error("feed.missed", notices=missed, done="all sessions end")
+    def _begin_anew(self, first: int) -> None:
+        """Notices before `first` were forgotten before they were read here: this process, or its
+        way to the store, stood still for minutes. Whoever is connected logs in again, if it still
+        may."""
+        log.error("feed.missed", notices=first - self._seen - 1, done="all sessions end")
+        self._seen = first - 1
         self._forget()
+        self._missed()
         for device_id in self._sessions.devices:
             self._sessions.cut(device_id, Cause.CREDENTIALS_CHANGED)
 

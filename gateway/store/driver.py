@@ -40,10 +40,12 @@ class Told:
 class Transaction(Protocol):
     """An open write transaction. Statements are named as in `queries.sql`.
 
-    `told`: see `gateway.store.events.tell`.
+    `told`: see `gateway.store.events.tell`. `waited_s`: how long it waited for its turn, while it
+    was open.
     """
 
     told: Told
+    waited_s: float
 
     async def fetch(self, name: str, *params: Any) -> list[Row]:
         """Run one statement and return its rows (none for one that returns nothing)."""

@@ -59,11 +59,7 @@ class PlaceDevice(Decision[Placed | KnownCredentials | RefusalReason]):
         customers = await _living_customers(tx, decisions)
         types = await _types(tx, decisions)
         placing = [one._resolved(types, customers) for one in decisions]
-        if any(one.bounds != UNBOUNDED for one in placing):
-            if len(decisions) > 1:  # rare: one after the other, so that each sees the room there is
-                return [result for one in decisions for result in await cls.decide_all(tx, [one])]
-            await placing[0].look_for_room(tx)
-        results = await CreateDevice.decide_all(tx, placing)
+        results = await _decided(tx, placing)
         await _take_back(tx, types.values(), placing, results)
         await _group(tx, decisions, results)
         return [
@@ -191,6 +187,18 @@ async def _types(tx: Transaction, decisions: Sequence[PlaceDevice]) -> dict[tupl
         profile = profile_from_row((await tx.fetch("profile", number))[0])
         types[one.kind] = _Type(profile, made, one.birth.new)
     return types
+
+
+async def _decided(tx: Transaction, placing: Sequence[_Placing]) -> list[Any]:
+    """All at once; rare: one after the other, so that each sees the room there is."""
+    if all(one.bounds == UNBOUNDED for one in placing):
+        return await CreateDevice.decide_all(tx, placing)
+    results: list[Any] = []
+    for one in placing:
+        if one.bounds != UNBOUNDED:
+            await one.look_for_room(tx)
+        results += await CreateDevice.decide_all(tx, [one])
+    return results
 
 
 # ── what comes after ──────────────────────────────────────────────────────────────────────────

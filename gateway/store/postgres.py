@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
@@ -78,6 +79,7 @@ class PostgresTransaction:
         self._arrays = arrays
         self._my_turn = False
         self.told = Told()
+        self.waited_s = 0.0
 
     async def fetch(self, name: str, *params: Any) -> list[Row]:
         await self._take_turn(name)
@@ -105,7 +107,9 @@ class PostgresTransaction:
 
     async def _take_turn(self, name: str) -> None:
         if not self._my_turn and name not in _SIDE_BY_SIDE:
+            began = perf_counter()
             await self._connection.fetch(QUERIES["take_turn"])
+            self.waited_s = perf_counter() - began
             self._my_turn = True
 
     async def savepoint(self) -> None:

@@ -77,6 +77,7 @@ class SqliteTransaction:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.told = Told()
+        self.waited_s = 0.0  # it has its turn when it is opened
 
     async def fetch(self, name: str, *params: Any) -> list[Row]:
         return self._connection.execute(QUERIES[name], params).fetchall()

@@ -10,6 +10,7 @@ import pytest
 from outlets import Heard, House
 
 from gateway.core import feed as feeds
+from gateway.core.errors import StoreUnavailable
 from gateway.core.feed import Feed
 from gateway.core.fleet_custody import FleetSecrets
 from gateway.core.model import (
@@ -23,6 +24,7 @@ from gateway.core.model import (
     Wire,
 )
 from gateway.core.provisioning import Provisioner
+from gateway.core.registry import Registry
 from gateway.core.rpc import Rpc
 from gateway.core.sessions import Cause
 from gateway.core.tokens import new_token
@@ -134,7 +136,14 @@ async def test_who_missed_what_was_forgotten_begins_anew(
     or something else. All its sessions end, once, and what was kept of logins is forgotten."""
     forgotten: list[int] = []
     rpc = Rpc(house.sessions, store, clock)
-    feed = Feed(store, house.sessions, rpc, forget=lambda: forgotten.append(1))
+    missed: list[int] = []
+    feed = Feed(
+        store,
+        house.sessions,
+        rpc,
+        forget=lambda: forgotten.append(1),
+        missed=lambda: missed.append(1),
+    )
     await feed.begin()
     suspended, bystander = Heard(), Heard()
     house.open(born[0], suspended)
@@ -146,6 +155,7 @@ async def test_who_missed_what_was_forgotten_begins_anew(
     await feed.look()
     assert suspended.ends == bystander.ends == [Cause.CREDENTIALS_CHANGED]
     assert forgotten
+    assert missed == [1]
     again = Heard()
     house.open(born[0], again)
     await secrets.quarantine(OPERATOR, ticket_of(house))
@@ -154,3 +164,38 @@ async def test_who_missed_what_was_forgotten_begins_anew(
     await Retention(store, clock).sweep()
     await feed.look()
     assert again.ends == []
+
+
+class Out(Rpc):
+    """Cannot look calls up: its store is gone again."""
+
+    async def take(self, call_id: int) -> None:
+        raise StoreUnavailable("gone")
+
+
+async def test_who_begins_anew_does_so_once(
+    house: House,
+    store: SqlStore,
+    registry: Registry,
+    secrets: FleetSecrets,
+    born: list[Device],
+    clock: Any,
+) -> None:
+    """Also where the first notice that is left cannot be heeded at once: it is looked at twenty
+    times a second, and nobody may be logged out as often."""
+    feed = Feed(store, house.sessions, Out(house.sessions, store, clock))
+    await feed.begin()
+    await secrets.quarantine(OPERATOR, ticket_of(house))
+    await secrets.release(OPERATOR, ticket_of(house))
+    clock.now += 11 * 60_000
+    known = await store.known_device(born[0].id)
+    assert known is not None
+    await registry.calls.save(known, "open", lasts_s=60)
+    await Retention(store, clock).sweep()
+    heard = []
+    for _ in range(2):
+        heard.append(Heard())
+        house.open(born[0], heard[-1])
+        with pytest.raises(StoreUnavailable):
+            await feed.look()
+    assert [one.ends for one in heard] == [[Cause.CREDENTIALS_CHANGED], []]

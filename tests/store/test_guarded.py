@@ -108,3 +108,12 @@ async def test_what_holds_for_all_is_decided_together(new_fleet_of, monkeypatch)
     fleet = await new_fleet_of("a", 30, 30)
     results = await asyncio.gather(*(fleet.ask(n, f"d{n}", "n1") for n in range(30)))
     assert [result[2] for result in results] == [f"-d{n}" for n in range(30)]
+
+
+async def test_few_enough_share_a_transaction(new_fleet_of, store):
+    """They may have to be decided one after the other, while other gateways wait for their turn."""
+    fleet = await new_fleet_of("a", 150, 400)
+    results = await asyncio.gather(*(fleet.ask(n, f"d{n}", "") for n in range(160)))
+    assert [type(result) for result in results].count(tuple) == 150
+    sizes = store.writer.sizes
+    assert sum(sizes.counts[sizes.bounds.index(128) + 1 :]) == 0

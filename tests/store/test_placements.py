@@ -336,3 +336,17 @@ async def test_the_profile_of_its_type_holds_it_by_its_own_bound(
     else:
         assert await gate.refused("waits") is taken
     assert await gate.refused("new") is RefusalReason.PROFILE_FULL
+
+
+async def test_beside_a_bounded_type_new_profiles_are_told_of_and_taken_back(case: Case) -> None:
+    """Who comes in one transaction with a device whose type is bounded: a profile that was made for
+    the born is told of as ever, and one that was made for the refused is no more."""
+    await case.profile("meter", 5)
+    gate = await case.gate()
+    await gate.admitted("there")
+    asked = (("a", "meter"), ("b", "valve"), ("there", "pump"))
+    results = await asyncio.gather(*(gate.come(*one) for one in asked))
+    assert [type(one) for one in results] == [Provisioned, Provisioned, Refused]
+    assert await case.names() == ["meter", "valve"]
+    made = [one.kind for one in await case.registry.events() if one.subject == "valve"]
+    assert made == [EventKind.PROFILE_CREATE]

@@ -485,6 +485,28 @@ async def test_a_turn_that_does_not_come_is_given_up(postgres_url, connection, l
     await driver.close()
 
 
+async def test_a_wait_for_the_turn_is_not_taken_for_work(
+    gateways, profile, connection, monkeypatch
+):
+    """Beside an import, whose transactions are long and follow one another: what comes meanwhile
+    still shares one, however long those before had to wait."""
+    monkeypatch.setattr("gateway.store.writer._LONGEST_S", 0.2)
+    store, lone = gateways[0], []
+    for together in (1, 40):
+        await connection.execute("BEGIN")
+        await connection.fetch(QUERIES["take_turn"])
+        births = [
+            asyncio.create_task(store.create_device(new(f"{together}-{n}", profile_id=profile.id)))
+            for n in range(together)
+        ]
+        await asyncio.sleep(0.25)
+        await connection.execute("COMMIT")
+        await asyncio.wait(births, return_when=asyncio.FIRST_COMPLETED)
+        lone.append(store.writer.sizes.counts[0])
+        await asyncio.gather(*births)
+    assert lone[0] == lone[1]
+
+
 @pytest.mark.parametrize(
     ("old", "wrong"),
     [("hunter2", "swordfish"), ("/test_", "/nowhere_"), ("?host=", "?host=/nowhere")],

@@ -222,6 +222,10 @@ class Blynk:
         """The MQTT connections of an OAuth client end, here."""
         self._mqtt.client_revoked(client_id)
 
+    def end_programs(self) -> None:
+        """The MQTT connections of all OAuth clients end, here: they log in again, if they may."""
+        self._mqtt.end_programs()
+
     async def stop(self) -> None:
         """Nothing is begun any more on behalf of sessions."""
         await self._mqtt.stop()

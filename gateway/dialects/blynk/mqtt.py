@@ -104,6 +104,10 @@ class BlynkMqtt:
         """The connections of an OAuth client end, here."""
         self._house.programs.revoked(client_id)
 
+    def end_programs(self) -> None:
+        """The connections of all OAuth clients end, here."""
+        self._house.programs.end_all()
+
     async def stop(self) -> None:
         """Nothing is begun any more on behalf of sessions."""
         await self._house.renewals.stop()

@@ -10,6 +10,7 @@ MOST_REVOKED: Final = 10_000
 """Clients of which it is remembered that they were revoked: enough for all that could be between
 the look at their secret and the opening of a connection."""
 _REASON: Final = "the client was revoked"
+_ONCE_MORE: Final = "log in again"
 
 
 class Programs:
@@ -45,3 +46,10 @@ class Programs:
         self._revoked[client_id] = None
         for line in self._lines.pop(client_id, set()):
             line.shut(ADMINISTRATIVE, _REASON)
+
+    def end_all(self) -> None:
+        """End all connections: it is not known whose client was revoked."""
+        every, self._lines = self._lines, {}
+        for lines in every.values():
+            for line in lines:
+                line.shut(ADMINISTRATIVE, _ONCE_MORE)

@@ -55,6 +55,20 @@ async def test_a_revoked_client_loses_its_connections() -> None:
     assert len(programs) == 0
 
 
+async def test_all_may_have_to_log_in_again() -> None:
+    """Where it is not known whose client was revoked: all connections end, and may open anew."""
+    programs = Programs()
+    (line, link), (other, its_link), (again, kept) = opened(), opened(), opened()
+    programs.enter(1, line)
+    programs.enter(2, other)
+    programs.end_all()
+    programs.leave(1, line)
+    programs.enter(1, again)
+    await asyncio.sleep(0)
+    assert (link.codes, its_link.codes, kept.codes) == ([0x98], [0x98], [])
+    assert len(programs) == 1
+
+
 async def test_what_is_remembered_is_bounded() -> None:
     """The clients that were revoked first are forgotten first."""
     programs = Programs()
