@@ -11,6 +11,7 @@ from gateway.core.model import (
     DeviceProfile,
     FleetTicket,
     ProvisionRequest,
+    ProvisionType,
     RequestedCredentials,
     Secret,
     WithoutNonce,
@@ -29,6 +30,8 @@ def binding_of(ticket: FleetTicket, request: ProvisionRequest, now: int) -> Bind
     given = bool(request.nonce) or (asked is not NOTHING_REQUESTED and asked.any_given)
     if not policy.retry_window_s or not (given or unsaid is not WithoutNonce.NEVER):
         return None
+    if ticket.profile.provision_type is ProvisionType.DISABLED:
+        return None  # nor is anything given again
     shown = _shown(ticket.profile, request) if given else ()
     if shown is None:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Awaitable
 from contextlib import suppress
@@ -46,6 +47,8 @@ _HELD_BACK: Final = 0.1
 """The share of requests that are overtaken, with `reorder`."""
 _HOLD_S: Final = 0.5
 _HANG_UP_S: Final = 0.01
+_TIME: Final = re.compile(rb',"serverTime":[0-9]+')
+"""What a profile may let each answer tell, and differs each time."""
 
 
 class Losses(Struct, frozen=True, kw_only=True):
@@ -276,9 +279,10 @@ class Persistent:
             return
         if not given:
             return
+        told = _TIME.sub(b"", answer)
         if self._answer is None:
-            self._answer = answer
-        elif self._answer == answer:
+            self._answer = told
+        elif self._answer == told:
             self._ordeal.repeated += 1
         else:
             self._ordeal.contradictions += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
@@ -45,6 +46,16 @@ def query_of(text: str) -> Query:
         return Query(parse_qsl(text, keep_blank_values=True))
     parts = (part.partition("=") for part in text.replace("+", " ").split("&") if part)
     return Query([(name, value) for name, _, value in parts])
+
+
+def _headers(request: web.BaseRequest) -> Mapping[str, str]:
+    """Lines of Accept as one (RFC 9110, section 5.3): whoever reads a header sees the first."""
+    lines = request.headers.getall("Accept", ())
+    if len(lines) < 2:
+        return request.headers
+    headers = request.headers.copy()
+    headers["Accept"] = ", ".join(lines)
+    return headers
 
 
 def _split(request: web.BaseRequest) -> tuple[str, str]:
@@ -294,7 +305,7 @@ class HttpListener:
                 connection.peer,
                 query=query_of(query_text) if query_text else NOTHING,
                 identity=connection.identity,
-                headers=request.headers,
+                headers=_headers(request),
             )
         except asyncio.CancelledError:
             if connection.was_dismissed():

@@ -15,6 +15,7 @@ from gateway.core.model import (
     Peer,
     Policy,
     Provisioned,
+    ProvisionType,
     RefusalReason,
     Refused,
     Reprovisioning,
@@ -69,6 +70,21 @@ async def test_a_denied_device_is_not_given_its_credential_again(
     assert again.credentials == first.credentials
     await deny(fleet, first.device.name)
     assert await provisioner.provision(asked) == DENIED
+
+
+@pytest.mark.parametrize("kind", [Reprovisioning.NEVER, Reprovisioning.SAME_IDENTITY])
+async def test_a_profile_that_is_switched_off_gives_nothing_again(
+    provisioner, new_fleet, registry, kind
+):
+    """Whatever else it says, so that it does not matter how a request is found again."""
+    fleet = await new_fleet(policy=Policy(reprovisioning=kind))
+    asked = repeated(fleet.request("m-1"))
+    assert isinstance(await provisioner.provision(asked), Provisioned)
+    profile = await registry.profile("fleet")
+    profile = structs.replace(profile, provision_type=ProvisionType.DISABLED)
+    await registry.save_profile(ProfileDraft(profile=profile))
+    result = await provisioner.provision(asked)
+    assert result == Refused(RefusalReason.PROVISIONING_DISABLED)
 
 
 async def test_what_else_changed_in_who_may_come_does_not_take_an_answer_back(

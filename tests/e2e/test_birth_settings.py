@@ -119,9 +119,25 @@ async def test_an_answer_tells_what_its_profile_lets_it(gate: Gate, wire: str) -
         "servers": SERVERS,
         "caCertificate": CA,
     }
+    if wire != "http":
+        await in_protobuf_too(gate, wire)
     named = await provision(gate.ports, wire, asked(gate, f"n-{wire}", "name"))
     assert named.endswith(b'"status":"SUCCESS","deviceName":"n-%b"}' % wire.encode())
     assert PLAIN.fullmatch(await provision(gate.ports, wire, asked(gate, f"p-{wire}", "create")))
+
+
+def text(number: int, value: str | bytes) -> bytes:
+    raw = value.encode() if isinstance(value, str) else value
+    return bytes((number << 3 | 2, len(raw))) + raw
+
+
+async def in_protobuf_too(gate: Gate, wire: str) -> None:
+    """In a field of ours, 1004, behind what ThingsBoard's message has."""
+    pair = text(1, "all-key-0001") + text(2, "all-secret-0001")
+    body = text(1, f"b-{wire}") + text(3, pair)
+    told, _, members = (await provision(gate.ports, wire, body)).partition(b"\xe2\x3e")
+    assert told.startswith(b"\x08\x01\x1a\x14")
+    assert json.loads(members[members.index(b"{") :])["deviceName"] == f"b-{wire}"
 
 
 def dumped(path: Path) -> dict[str, list[str]]:

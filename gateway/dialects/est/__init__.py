@@ -27,7 +27,8 @@ Where we differ from the RFCs, and what is not here:
 - `csrattrs` names one kind of key, the first of the profile's; the others are accepted too.
 - Base64 is sent in lines of 76 characters, in one line to a client without `User-Agent`.
 - The media type of a request is not looked at: base64 (lines or none), PEM and DER are all read.
-- `fullcmc` and `serverkeygen` are 501. There is no 202: every request is decided at once.
+- `fullcmc` and `serverkeygen` are 501. 202 is for devices that wait for an operator's approval;
+  every other request is decided at once.
 - A renewal that asks too often is 429 (4.29), one while the authority's key cannot be had is 503.
 - CoAPS has no HTTP Basic: a device without certificate and pre-shared key provisions with the
   dialect of its fleet, `csr` included. Its `sen` is 4.01. `crts` and `att` are answered to

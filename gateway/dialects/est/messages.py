@@ -7,7 +7,9 @@ from base64 import b64decode, b64encode, encodebytes
 from collections.abc import Mapping
 from typing import Final
 
+from gateway.core.advice import wrong_with
 from gateway.core.model import ProvisionKey, RefusalReason, Refused, Secret
+from gateway.core.refusals import REFUSALS
 from gateway.wire.call import Format, Reply, Status
 
 _MOST_LOGIN: Final = 16_384
@@ -84,8 +86,11 @@ def base64_line(der: bytes) -> bytes:
 
 
 def sentence(reason: RefusalReason) -> str:
-    """A refusal in words, for the people who look at a device's log."""
-    return _SENTENCES.get(reason, "the request was refused")
+    """A refusal in words, for the people who look at a device's log: those of the table of
+    refusals where EST has none of its own, for reasons that a caller who proved itself may know."""
+    if reason in _SENTENCES:
+        return _SENTENCES[reason]
+    return wrong_with(reason.value) if REFUSALS[reason].proven else "the request was refused"
 
 
 def told(status: Status, words: str, **headers: str) -> Reply:
@@ -115,7 +120,7 @@ def refusal(refused: Refused) -> Reply:
         return UNAUTHORIZED
     if refused.reason is RefusalReason.NO_AUTHORITY:
         return NO_AUTHORITY
-    words = f"{sentence(refused.reason)}\n".encode()
+    words = f"{refused.said or sentence(refused.reason)}\n".encode()
     wait_s = refused.retry_after_s
     status = Status.LIMITED if wait_s else Status.BAD_REQUEST
     if refused.reason is RefusalReason.APPROVAL_PENDING:

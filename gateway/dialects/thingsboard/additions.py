@@ -10,10 +10,17 @@ from gateway.core.model import AnswerMembers, Device, Rehearsal
 
 _encode = msgspec.json.Encoder().encode
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
+_NOTHING = b"{}"
 
 
 def encode_members(provisioned: bytes, members: AnswerMembers, device: Device, now: int) -> bytes:
     """A SUCCESS body with what a profile lets it tell besides, at its end; `now` in ms."""
+    told = members_alone(members, device, now)
+    return provisioned if told == _NOTHING else b"%b,%b" % (provisioned[:-1], told[1:])
+
+
+def members_alone(members: AnswerMembers, device: Device, now: int) -> bytes:
+    """The same as an object of its own."""
     told: dict[str, object] = {}
     if members.device_id:
         told["deviceId"] = device.uuid
@@ -25,7 +32,7 @@ def encode_members(provisioned: bytes, members: AnswerMembers, device: Device, n
         told["servers"] = members.servers
     if members.ca_certificate:
         told["caCertificate"] = members.ca_certificate
-    return b"%b,%b" % (provisioned[:-1], _encode(told)[1:]) if told else provisioned
+    return _encode(told)
 
 
 def encode_rehearsal(rehearsal: Rehearsal, refusal: bytes = b"{}") -> bytes:

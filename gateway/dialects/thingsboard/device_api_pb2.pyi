@@ -107,20 +107,22 @@ class ProvisionDeviceRequestMsg(_message.Message):
     def __init__(self, deviceName: _Optional[str] = ..., credentialsType: _Optional[_Union[CredentialsType, str]] = ..., provisionDeviceCredentialsMsg: _Optional[_Union[ProvisionDeviceCredentialsMsg, _Mapping]] = ..., credentialsDataProto: _Optional[_Union[CredentialsDataProto, _Mapping]] = ..., gateway: bool = ..., nonce: _Optional[str] = ..., oldCredential: _Optional[str] = ..., claimCode: _Optional[str] = ..., dryRun: bool = ..., hardware: _Optional[str] = ...) -> None: ...
 
 class ProvisionDeviceResponseMsg(_message.Message):
-    __slots__ = ("status", "credentialsType", "credentialsValue", "retryAfter", "code", "rehearsal")
+    __slots__ = ("status", "credentialsType", "credentialsValue", "retryAfter", "code", "rehearsal", "members")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     CREDENTIALSTYPE_FIELD_NUMBER: _ClassVar[int]
     CREDENTIALSVALUE_FIELD_NUMBER: _ClassVar[int]
     RETRYAFTER_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     REHEARSAL_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     status: ResponseStatus
     credentialsType: CredentialsType
     credentialsValue: str
     retryAfter: int
     code: str
     rehearsal: str
-    def __init__(self, status: _Optional[_Union[ResponseStatus, str]] = ..., credentialsType: _Optional[_Union[CredentialsType, str]] = ..., credentialsValue: _Optional[str] = ..., retryAfter: _Optional[int] = ..., code: _Optional[str] = ..., rehearsal: _Optional[str] = ...) -> None: ...
+    members: str
+    def __init__(self, status: _Optional[_Union[ResponseStatus, str]] = ..., credentialsType: _Optional[_Union[CredentialsType, str]] = ..., credentialsValue: _Optional[str] = ..., retryAfter: _Optional[int] = ..., code: _Optional[str] = ..., rehearsal: _Optional[str] = ..., members: _Optional[str] = ...) -> None: ...
 
 class KeyValueProto(_message.Message):
     __slots__ = ("key", "type", "bool_v", "long_v", "double_v", "string_v", "json_v")

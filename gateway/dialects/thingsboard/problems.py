@@ -112,7 +112,7 @@ def http_problem(call: Call, *, detailed: bool) -> Format | None:
 
     It is to be named in Accept, and no less welcome than `application/json` and `application/cbor`:
     a range (`*/*`) names nothing, nearly every client sends one. To devices that are told in detail
-    it goes as well, unless they name one of these two.
+    it goes as well, unless they name one of these two, or rule it out.
     """
     accept = call.headers.get("Accept", "").lower()
     welcome = _welcome(accept) if "application/" in accept else {}
@@ -123,6 +123,8 @@ def http_problem(call: Call, *, detailed: bool) -> Format | None:
     elif detailed and not plain:
         in_json = content_format(call) != CBOR_FORMAT
     else:
+        return None
+    if not welcome.get(PROBLEM_JSON if in_json else PROBLEM_CBOR_MEDIA, 1.0):
         return None
     return Format.PROBLEM_JSON if in_json else Format.PROBLEM_CBOR
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from gateway.core.model import (
     AccessToken,
@@ -40,6 +41,13 @@ _KINDS: dict[int, DeviceCredentialsType] = {
 }
 _UNKNOWN_KIND = "credentialsType must be one of " + ", ".join(_KINDS.values())
 _ANYTHING = msgspec.json.Decoder(msgspec.Raw)
+_OURS = {
+    field.number: field.name
+    for field in wire.ProvisionDeviceRequestMsg.DESCRIPTOR.fields
+    if field.number > 1000
+}
+_LONGEST_WAIT_S = 2**32 - 1
+"""What `retryAfter` has room for. A profile may open in a hundred years and more."""
 
 
 def decode_provision(body: bytes, peer: Peer) -> ProvisionRequest:
@@ -50,6 +58,7 @@ def decode_provision(body: bytes, peer: Peer) -> ProvisionRequest:
     has them. An empty body is a message with an empty key: the core refuses it.
     """
     sent = _parsed(body)
+    _check_ours(sent)
     kind = _KINDS.get(sent.credentialsType)
     if kind is None:
         raise BadPayload(_UNKNOWN_KIND)
@@ -74,6 +83,15 @@ def decode_provision(body: bytes, peer: Peer) -> ProvisionRequest:
         trial=sent.dryRun,
         hardware=_hardware(sent.hardware),
     )
+
+
+def _check_ours(sent: wire.ProvisionDeviceRequestMsg) -> None:
+    """A field by one of our numbers that is of another type is, to the parser, one it does not
+    know: who wrote `dryRun` as a text would be provisioned."""
+    unknown = UnknownFieldSet(sent)
+    for number in (unknown[at].field_number for at in range(len(unknown))):
+        if number in _OURS:
+            raise BadPayload(f"{_OURS[number]} is of another type")
 
 
 def _hardware(text: str) -> Json | None:
@@ -107,13 +125,20 @@ def encode_provisioned(credentials: DeviceCredentials) -> bytes:
     ).SerializeToString()
 
 
+def with_members(provisioned: bytes, members: bytes) -> bytes:
+    """The message of a success, with a JSON object of what its profile tells besides."""
+    return (
+        provisioned + wire.ProvisionDeviceResponseMsg(members=members.decode()).SerializeToString()
+    )
+
+
 def encode_refused(refused: Refused) -> bytes:
     """A `ProvisionDeviceResponseMsg`: to the byte ThingsBoard's, but for a wait, and the reason's
     code where the caller may know it."""
     row = REFUSALS[refused.reason]
     return wire.ProvisionDeviceResponseMsg(
         status=wire.NOT_FOUND if is_not_found(refused.reason) else wire.FAILURE,
-        retryAfter=refused.retry_after_s,
+        retryAfter=min(refused.retry_after_s, _LONGEST_WAIT_S),
         code=row.code if refused.detailed and row.proven else "",
     ).SerializeToString()
 

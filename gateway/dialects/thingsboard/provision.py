@@ -19,7 +19,7 @@ from gateway.core.model import (
 from gateway.core.ports import Clock
 from gateway.core.provisioning import Provisioner
 from gateway.dialects.thingsboard import operations
-from gateway.dialects.thingsboard.additions import encode_members, encode_rehearsal
+from gateway.dialects.thingsboard.additions import encode_members, encode_rehearsal, members_alone
 from gateway.dialects.thingsboard.answers import encode_legacy, encode_provisioned, encode_signed
 from gateway.dialects.thingsboard.formats import also_in_cbor
 from gateway.dialects.thingsboard.payloads import (
@@ -135,7 +135,7 @@ class ProvisionApi:
             request = _identified(request, call)
             if request.trial:
                 return _protobuf_rehearsal(await self._provisioner.rehearse(request))
-            return _protobuf_reply(await self._provisioner.provision(request), call)
+            return self._in_protobuf(await self._provisioner.provision(request), request, call)
         return await self._answered(call, request)
 
     async def _answered(self, call: Call, request: ProvisionRequest) -> Reply:
@@ -147,6 +147,9 @@ class ProvisionApi:
         result = await self._provisioner.provision(request)
         if isinstance(result, Refused):
             return refusal_reply(result, call)
+        return self._in_json(result, request)
+
+    def _in_json(self, result: Provisioned, request: ProvisionRequest) -> Reply:
         reply = json_reply(result, request.credentials.csr, legacy=request.legacy)
         if result.members is not None:
             return structs.replace(reply, body=self._with_members(reply.body, request, result))
@@ -159,6 +162,23 @@ class ProvisionApi:
         if request.legacy:
             members = structs.replace(members, device_id=False)  # told already
         return encode_members(body, members, result.device, self._clock())
+
+    def _in_protobuf(self, result: ProvisionResult, request: ProvisionRequest, call: Call) -> Reply:
+        from gateway.dialects.thingsboard import protobuf
+
+        if isinstance(result, Refused):
+            reply = refusal_reply(result, call)
+            if reply.format is not Format.JSON:
+                return reply
+            return with_body(reply, protobuf.encode_refused(result), Format.PROTOBUF)
+        if isinstance(result.credentials, PresharedKey):
+            # A device that was added with a key; the messages have no word for one.
+            return self._in_json(result, request)
+        body = protobuf.encode_provisioned(result.credentials)
+        if result.members is not None:
+            told = members_alone(result.members, result.device, self._clock())
+            body = protobuf.with_members(body, told)
+        return Reply(body, Status.OK, Format.PROTOBUF)
 
 
 def _identified(request: ProvisionRequest, call: Call) -> ProvisionRequest:
@@ -193,24 +213,6 @@ def rehearsal_reply(rehearsal: Rehearsal) -> Reply:
         return Reply(encode_rehearsal(rehearsal), Status.OK, Format.JSON)
     reply = json_reply(refusal)
     return structs.replace(reply, body=encode_rehearsal(rehearsal, reply.body))
-
-
-def _protobuf_reply(result: ProvisionResult, call: Call) -> Reply:
-    from gateway.dialects.thingsboard import protobuf
-
-    match result:
-        case Provisioned(_, PresharedKey()):
-            # A device that was added with a key; the messages have no word for one.
-            return json_reply(result)
-        case Provisioned(_, credentials):
-            return Reply(protobuf.encode_provisioned(credentials), Status.OK, Format.PROTOBUF)
-        case Refused():
-            reply = refusal_reply(result, call)
-            if reply.format is not Format.JSON:
-                return reply
-            return with_body(reply, protobuf.encode_refused(result), Format.PROTOBUF)
-        case unreachable:
-            assert_never(unreachable)
 
 
 def _protobuf_rehearsal(rehearsal: Rehearsal) -> Reply:

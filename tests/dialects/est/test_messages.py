@@ -120,6 +120,19 @@ def test_every_reason_has_a_sentence(reason):
 
 
 @pytest.mark.parametrize(
+    ("refused", "words"),
+    [
+        (Refused(RefusalReason.SECRET_EXPIRED), b"the fleet secret it showed has expired\n"),
+        (Refused(RefusalReason.DENIED_BY_HOOK, said="not this batch"), b"not this batch\n"),
+        (Refused(RefusalReason.UNKNOWN_TOKEN), b"the request was refused\n"),
+    ],
+)
+def test_who_proved_the_secret_is_told_why(refused, words):
+    """In the table's words where there are no others, and in a hook's own; a stranger is not."""
+    assert refusal(refused).body == words
+
+
+@pytest.mark.parametrize(
     ("reason", "status"),
     [
         (RefusalReason.TOO_MANY_WRONG_SECRETS, Status.LIMITED),

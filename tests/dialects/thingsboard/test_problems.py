@@ -180,6 +180,8 @@ def test_a_problem_is_asked_for_by_name(accept: str, *, wanted: bool) -> None:
         ("application/cbor", "application/cbor", None, False),
         ("application/json, text/plain, */*", "", None, False),
         ("application/json;q=0, */*", "", Format.PROBLEM_JSON, False),
+        ("application/problem+json;q=0, */*", "", None, False),
+        (f"{IN_CBOR};q=0.0", "application/cbor", None, False),
     ],
 )
 def test_who_is_told_in_detail_can_read_it(

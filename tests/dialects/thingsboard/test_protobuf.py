@@ -102,7 +102,9 @@ def test_both_formats_mean_the_same_request() -> None:
     assert protobuf.decode_provision(body, PEER) == twin
 
 
-@pytest.mark.parametrize("body", [b"", field(1, b""), field(15, b"unknown"), field(3, b"")])
+@pytest.mark.parametrize(
+    "body", [b"", field(1, b""), field(15, b"unknown"), field(3, b""), ours(1006, b"unknown")]
+)
 def test_what_is_not_there_is_empty(body: bytes) -> None:
     """proto3 has no missing fields: the core gets an empty key and secret to refuse."""
     assert protobuf.decode_provision(body, PEER) == ProvisionRequest(
@@ -173,6 +175,9 @@ def test_a_refusal_tells_when_to_come_again_and_its_code_to_who_may_know() -> No
     assert protobuf.encode_refused(early) == field(1, 3) + ours(1001, 90)
     wrong = Refused(RefusalReason.WRONG_SECRET, detailed=True)
     assert protobuf.encode_refused(wrong) == field(1, 2)
+    in_2300 = Refused(RefusalReason.OUTSIDE_HOURS, 2**33)
+    most = b"\xff\xff\xff\xff\x0f"
+    assert protobuf.encode_refused(in_2300) == field(1, 3) + ours(1001, 0)[:-1] + most
 
 
 # ── what is ours ──────────────────────────────────────────────────────────────────────────────
@@ -212,6 +217,11 @@ def test_what_is_ours_is_read_by_its_field_numbers() -> None:
         (ours(1005, b"{"), "hardware must be a JSON object"),
         (ours(1005, b'{"a":"%b"}' % (b"x" * 4096)), "at most 4096 bytes"),
         (ours(1005, b'{"a":' * 600 + b"1" + b"}" * 600), "levels deep"),
+        (ours(1001, 1), "nonce is of another type"),
+        (ours(1002, 1), "oldCredential is of another type"),
+        (ours(1003, 1), "claimCode is of another type"),
+        (ours(1004, b"true"), "dryRun is of another type"),
+        (ours(1005, 1), "hardware is of another type"),
     ],
 )
 def test_what_is_ours_and_of_another_form_is_told(wrong: bytes, words: str) -> None:

@@ -144,3 +144,21 @@ async def test_an_identical_encoding_is_none(listener):
     """`Content-Encoding: identity` names what is taken anyway."""
     head = HEAD + b"Content-Encoding: identity\r\nContent-Length: 2\r\nConnection: close\r\n"
     assert b'"size": 2' in await raw(listener, head + b"\r\nhi")
+
+
+async def test_a_handler_sees_all_that_is_accepted():
+    """A second line of Accept counts as the first does (RFC 9110, section 5.3); others are kept."""
+    seen = []
+
+    async def look(call):
+        seen.append(dict(call.headers))
+        return Reply()
+
+    served = make_listener([Route(name="look", handler=look, http=("GET /look",))])
+    await served.start()
+    try:
+        lines = b"Host: x\r\nAccept: text/html\r\naccept: a/b;q=0.5\r\nX-One: 1\r\n"
+        assert b" 200 " in await first_of(served, b"GET /look HTTP/1.1\r\n" + lines + b"\r\n")
+    finally:
+        await served.stop(1.0)
+    assert seen == [{"Host": "x", "Accept": "text/html, a/b;q=0.5", "X-One": "1"}]
