@@ -101,8 +101,10 @@ static void post_all(const char *host, int port_number, double seconds) {
     posts = calloc(at_once, sizeof *posts);
     samples = malloc(MAX_SAMPLES * sizeof *samples);
     int poll = epoll_create1(0);
+    srand(getpid() ^ (unsigned)(now() * 1e6));
     for (int i = 0; i < port_count; i++) {
         ports[i].fd = udp_to(&address);
+        ports[i].next_id = rand();  // a port may be one of an earlier run, whose ids are remembered
         watch(poll, ports[i].fd, &ports[i]);
     }
     double began = now(), looked = began;

@@ -130,7 +130,7 @@ class Side:
 
 
 def serve(mode: str, tree: Path) -> None:
-    """The child: `births N` and `sleep S` on standard input, JSON on standard output."""
+    """The child: `births N` and `serve` until a line on standard input, JSON on standard output."""
     sys.path[:0] = [str(tree), str(tree / "tests" / "e2e"), str(tree / "tests"), str(HERE)]
     import structlog
     import uvloop
@@ -160,6 +160,7 @@ def serve(mode: str, tree: Path) -> None:
                         _tell(runner.run(side.births(int(number))))
                     else:
                         before, spent = count(database), time.process_time()
+                        _tell({})
                         runner.run(_serve_until(sys.stdin))
                         spent = time.process_time() - spent
                         _tell({"cpu_s": spent, "born": count(database) - before})
@@ -210,6 +211,7 @@ class Child:
     def over(self, wire: str, mode: str, load: Callable[[str, Child], Load]) -> dict[str, float]:
         """By a generator, on another processor."""
         self.tell("serve")
+        self.answer()
         told = load(mode, self)
         time.sleep(0.3)  # wrk ends in the middle of requests
         self.tell("enough")
