@@ -19,7 +19,7 @@ run: $(VENV)/.for-running ## Serve on the default ports, with the embedded datab
 	$(BIN)/gatehouse serve
 
 test: $(VENV)/.for-developing ## Run every test; those of programs that are not installed are skipped.
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.for-developing ## Check style and types, changing nothing.
 	$(BIN)/ruff check
