@@ -163,13 +163,12 @@ class Certifier:
         )
         event = self._event(device, peer)
         if self._refusals.take(event.at):
-            missed = self._refusals.forget_missed()
             await self._store.record(
                 structs.replace(
                     event,
                     outcome=Outcome.REFUSED,
                     reason=reason.value,
-                    detail={"refusals not written down before": str(missed)} if missed else {},
+                    detail=self._refusals.untold(),
                 )
             )
         return Refused(reason)

@@ -74,10 +74,7 @@ class Children:
             gateway=gateway.name,
             reason=refused.reason.value,
         )
-        detail = {"gateway": gateway.name}
-        missed = self._refusals.forget_missed()
-        if missed:
-            detail["refusals not written down before"] = str(missed)
+        detail = {"gateway": gateway.name, **self._refusals.untold()}
         await self._store.record(
             Event(
                 kind=EventKind.DEVICE_CREATE,

@@ -6,9 +6,8 @@ and its notice: a gateway on the same store cuts what is connected with them wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from gateway.core.model import DeviceCredentials, Event, EventKind, Peer
+from gateway.core.author import Author
+from gateway.core.model import DeviceCredentials, EventKind, Peer
 from gateway.core.pki.model import CertificateRecord, RevocationReason
 from gateway.core.ports import Clock, KnownCredentials, Store
 from gateway.core.registrar import Registrar
@@ -20,8 +19,7 @@ class Custody:
     def __init__(self, store: Store, registrar: Registrar, *, clock: Clock, peer: Peer) -> None:
         self._store = store
         self._registrar = registrar
-        self._clock = clock
-        self._peer = peer
+        self._author = Author(clock, peer)
 
     async def revoke(
         self, known: KnownCredentials, reason: RevocationReason = RevocationReason.UNSPECIFIED
@@ -32,7 +30,7 @@ class Custody:
         False when there is nothing to take back: they are revoked, or the device is no more.
         """
         device = known.device
-        event = self._event(
+        event = self._author.event(
             EventKind.DEVICE_CREDENTIALS_REVOKE,
             device.name,
             {"type": known.credentials.type.value, "reason": reason.name.lower()},
@@ -50,7 +48,7 @@ class Custody:
         record = await self._store.certificate(serial)
         if record is None:
             return None
-        event = self._event(
+        event = self._author.event(
             EventKind.CERTIFICATE_REVOKE,
             record.name,
             {"serial": f"{serial:x}", "reason": reason.name.lower()},
@@ -72,15 +70,3 @@ class Custody:
     async def pending(self, known: KnownCredentials) -> DeviceCredentials | None:
         """What the device was given by a renewal and has not used yet."""
         return await self._registrar.pending_credentials(known.device.id)
-
-    def _event(
-        self, kind: EventKind, subject: str, detail: Mapping[str, str], device_id: int | None
-    ) -> Event:
-        return Event(
-            kind=kind,
-            at=self._clock(),
-            peer=self._peer,
-            subject=subject,
-            device_id=device_id,
-            detail=detail,
-        )

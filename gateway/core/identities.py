@@ -364,7 +364,6 @@ class Identities:
         )
         now = self._clock()
         if self._strangers.take(now):
-            missed = self._strangers.forget_missed()
             await self._store.record(
                 Event(
                     kind=EventKind.DEVICE_LOGIN,
@@ -373,7 +372,7 @@ class Identities:
                     subject=subject,
                     outcome=Outcome.REFUSED,
                     reason=reason.value,
-                    detail={"refusals not written down before": str(missed)} if missed else {},
+                    detail=self._strangers.untold(),
                 )
             )
         return Refused(reason)

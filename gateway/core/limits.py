@@ -90,6 +90,11 @@ class Allowance:
         missed, self._missed = self._missed, 0
         return missed
 
+    def untold(self) -> dict[str, str]:
+        """The same, in the words of an event's detail; empty when there were none."""
+        missed = self.forget_missed()
+        return {"refusals not written down before": str(missed)} if missed else {}
+
 
 class Rate(Struct, frozen=True):
     """How much is allowed: every one of `windows`, each `(capacity, ms to refill it)`."""

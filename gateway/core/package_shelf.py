@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from msgspec import structs
 
+from gateway.core.author import Author
 from gateway.core.model import (
     Device,
     DeviceProfile,
     Download,
-    Event,
     EventKind,
     Package,
     PackageKind,
@@ -27,11 +25,11 @@ class PackageShelf:
         self._store = store
         self._registrar = registrar
         self._clock = clock
-        self._peer = peer
+        self._author = Author(clock, peer)
 
     async def add(self, package: Package) -> Package | None:
         """Its content must be on disk already. None when its kind, title and version exist."""
-        event = self._event(EventKind.PACKAGE_CREATE, _title(package), _kind(package))
+        event = self._author.event(EventKind.PACKAGE_CREATE, _title(package), _kind(package))
         stamped = structs.replace(package, created_at=self._clock())
         return await self._registrar.save_package(stamped, event)
 
@@ -40,7 +38,7 @@ class PackageShelf:
 
     async def remove(self, package: Package) -> bool:
         """False while a device or a profile is to run it. Its content stays on disk."""
-        event = self._event(EventKind.PACKAGE_REMOVE, _title(package), _kind(package))
+        event = self._author.event(EventKind.PACKAGE_REMOVE, _title(package), _kind(package))
         return await self._registrar.remove_package(package.id, event)
 
     async def assign(
@@ -49,7 +47,9 @@ class PackageShelf:
         """What a device, or all devices of a profile, are to run; None takes it back."""
         detail = {"kind": kind.value, "package": _title(package) if package else ""}
         target = _target(to)
-        event = self._event(EventKind.PACKAGE_ASSIGN, to.name, detail, target.get("device_id"))
+        event = self._author.event(
+            EventKind.PACKAGE_ASSIGN, to.name, detail, target.get("device_id")
+        )
         await self._registrar.assign_package(kind, package.id if package else None, event, **target)
 
     async def assigned(self, kind: PackageKind, to: Device | DeviceProfile) -> Package | None:
@@ -63,18 +63,6 @@ class PackageShelf:
     async def downloads(self, known: KnownCredentials) -> list[Download]:
         """How far a device came with each package."""
         return await self._registrar.downloads(known.device.id)
-
-    def _event(
-        self, kind: EventKind, subject: str, detail: Mapping[str, str], device_id: int | None = None
-    ) -> Event:
-        return Event(
-            kind=kind,
-            at=self._clock(),
-            peer=self._peer,
-            subject=subject,
-            device_id=device_id,
-            detail=detail,
-        )
 
 
 def _title(package: Package) -> str:

@@ -44,8 +44,7 @@ class Refuser:
         if refused.reason is RefusalReason.TOO_MANY_WRONG_SECRETS:
             return refused  # written down once, when the door was shut
         if self._strangers.take(now):
-            missed = self._strangers.forget_missed()
-            detail = {"refusals not written down before": str(missed)} if missed else {}
+            detail = self._strangers.untold()
             if refused.said:
                 detail[SAID] = printable(refused.said)
             event = provision_event(request, now, subject or (request.device_name or "").strip())

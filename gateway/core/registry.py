@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct, structs
 
 from gateway.core.archive import Archive
+from gateway.core.author import Author
 from gateway.core.labelling import plain_code
 from gateway.core.model import (
     ROOT_ORGANISATION,
@@ -81,6 +82,7 @@ class Registry:
         self._clock = clock
         self._new_token = new_token
         self._peer = peer
+        self._author = Author(clock, peer)
 
     def acting_as(self, peer: Peer) -> Registry:
         """The same, with another author of its events."""
@@ -152,7 +154,7 @@ class Registry:
         kind = EventKind.PROFILE_UPDATE if stored else EventKind.PROFILE_CREATE
         await self._registrar.save_profile(
             NewProfile(profile=draft.profile, key=draft.key, secret=draft.secret, spare=spare),
-            self._event(kind, draft.profile.name),
+            self._author.event(kind, draft.profile.name),
         )
         return True
 
@@ -163,7 +165,7 @@ class Registry:
 
     async def remove_profile(self, profile: DeviceProfile) -> bool:
         """False when devices still use it."""
-        event = self._event(EventKind.PROFILE_REMOVE, profile.name)
+        event = self._author.event(EventKind.PROFILE_REMOVE, profile.name)
         return await self._registrar.remove_profile(profile.id, event)
 
     async def rotate_secret(
@@ -180,7 +182,7 @@ class Registry:
             profile.id,
             fresh_key,
             secret or Secret(self._new_token()),
-            self._event(EventKind.PROFILE_SECRET_ROTATE, profile.name),
+            self._author.event(EventKind.PROFILE_SECRET_ROTATE, profile.name),
         )
         return await self.ticket(profile) if rotated else None
 
@@ -248,7 +250,7 @@ class Registry:
 
     async def remove_device(self, known: KnownCredentials) -> bool:
         """Remove a device, its credentials and all it ever said. The events stay."""
-        event = self._event(EventKind.DEVICE_REMOVE, known.device.name, known.device.id)
+        event = self._about(EventKind.DEVICE_REMOVE, known)
         return await self._registrar.remove_device(known.device.id, event)
 
     async def lineage(self, known: KnownCredentials) -> Lineage | None:
@@ -274,7 +276,7 @@ class Registry:
 
     async def rearm_device(self, known: KnownCredentials) -> bool:
         """Let the device be claimed once more, with the credentials it has."""
-        event = self._event(EventKind.DEVICE_REARM, known.device.name, known.device.id)
+        event = self._about(EventKind.DEVICE_REARM, known)
         return await self._registrar.rearm_device(known.device.id, event)
 
     async def arm_device(
@@ -344,7 +346,7 @@ class Registry:
         self, profile: DeviceProfile, scope: AttributeScope, change: AttributesChange
     ) -> int:
         """The same for all devices of a profile; how many devices."""
-        event = self._event(EventKind.DEVICE_ATTRIBUTES, profile.name, detail=_told(scope, change))
+        event = self._author.event(EventKind.DEVICE_ATTRIBUTES, profile.name, _told(scope, change))
         return await self._registrar.change_profile_attributes(profile.id, scope, change, event)
 
     # ── events ──────────────────────────────────────────────────────────────────────────────
@@ -365,26 +367,10 @@ class Registry:
             limit=limit, device_id=known.device.id if known else None
         )
 
-    def _event(
-        self,
-        kind: EventKind,
-        subject: str,
-        device_id: int | None = None,
-        detail: Mapping[str, str] | None = None,
-    ) -> Event:
-        return Event(
-            kind=kind,
-            at=self._clock(),
-            peer=self._peer,
-            subject=subject,
-            device_id=device_id,
-            detail=detail or {},
-        )
-
     def _about(
         self, kind: EventKind, known: AboutDevice, detail: Mapping[str, str] | None = None
     ) -> Event:
-        return self._event(kind, known.device.name, known.device.id, detail)
+        return self._author.event(kind, known.device.name, detail, known.device.id)
 
 
 def _told(scope: AttributeScope, change: AttributesChange) -> dict[str, str]:

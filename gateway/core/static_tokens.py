@@ -217,10 +217,7 @@ class StaticTokens:
 
     async def _tell_refused(self, event: Event, reason: RefusalReason) -> None:
         if self._refusals.take(event.at):
-            missed = self._refusals.forget_missed()
-            detail = dict(event.detail)
-            if missed:
-                detail["refusals not written down before"] = str(missed)
+            detail = {**event.detail, **self._refusals.untold()}
             refused = structs.replace(
                 event, outcome=Outcome.REFUSED, reason=reason.value, detail=detail
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
+from gateway.core.author import Author
 from gateway.core.model import Event, EventKind, Peer, RpcCall
 from gateway.core.ports import AboutDevice, Clock, Store
 from gateway.core.registrar import Registrar
@@ -22,7 +23,7 @@ class StoredCalls:
         self._store = store
         self._registrar = registrar
         self._clock = clock
-        self._peer = peer
+        self._author = Author(clock, peer)
 
     async def save(
         self,
@@ -79,11 +80,4 @@ class StoredCalls:
         return await self._registrar.remove_call(call, event)
 
     def _event(self, known: AboutDevice, **detail: str) -> Event:
-        return Event(
-            kind=EventKind.DEVICE_RPC,
-            at=self._clock(),
-            peer=self._peer,
-            subject=known.device.name,
-            device_id=known.device.id,
-            detail=detail,
-        )
+        return self._author.event(EventKind.DEVICE_RPC, known.device.name, detail, known.device.id)

@@ -40,9 +40,7 @@ class BirthStore(CertificateStore):
 
     async def create_device(self, new: NewDevice) -> ProvisionResult:
         digest, sealed = sealed_credentials(self.vault, new.credentials)
-        terms, bound = new.terms, None
-        if terms.binding is not None:
-            bound = self._kept_binding(terms.binding)
+        bound = self.bound(new.terms)
         birth = Birth(new, uuid7(new.at), digest, sealed, bound=bound)
         decision: Decision[Any]
         if new.birth is None:
@@ -54,7 +52,7 @@ class BirthStore(CertificateStore):
             told = Event(
                 kind=EventKind.DEVICE_PROVISION, at=new.at, peer=new.peer, subject=new.name
             )
-            decision = self._guarded(decision, new.terms, place, told, new.issued)
+            decision = self._guarded(decision, new.terms, place, told, new.issued, bound)
         result = await self.writer.submit(decision)
         if isinstance(result, Placed):
             return _provisioned(result.birth, Born(result.device_id))
@@ -74,8 +72,9 @@ class BirthStore(CertificateStore):
         place: tuple[int, int],
         told: Event,
         issued: IssuedCertificate | None,
+        bound: Bound | None,
     ) -> Guarded:
-        bound, opened = self.bound(terms), self.known_from_row
+        opened = self.known_from_row
         return Guarded(inner, terms, place, told, issued, bound=bound, open_known=opened)
 
     async def enter_by_chain(self, new: NewDevice, *, create: bool) -> ProvisionResult:
@@ -111,7 +110,7 @@ class BirthStore(CertificateStore):
         decision = ClaimDevice(profile, name, event, opened, given, terms, bound)
         if terms.guarded:
             place = (profile.organisation_id, profile.id)
-            decision = self._guarded(decision, terms, place, event, issued)
+            decision = self._guarded(decision, terms, place, event, issued, bound)
         return _claimed(await self.writer.submit(decision), issued)
 
     async def find_repeat(self, binding: Binding, now: int) -> KnownCredentials | None:
