@@ -6,21 +6,17 @@ import asyncio
 import random
 
 import pytest
+from operators import root_operator
 
 from gateway.core.import_rows import ImportRow
 from gateway.core.importing import Importer
 from gateway.core.model import (
     AccessToken,
-    Actor,
     Event,
     EventKind,
-    Organisation,
-    Peer,
-    Permission,
     Provisioned,
     ProvisionType,
     Secret,
-    Wire,
 )
 from gateway.core.terms import Terms
 from gateway.store.sql_imports import SqlImports
@@ -28,11 +24,7 @@ from gateway.store.sql_registrar import SqlRegistrar
 
 pytestmark = pytest.mark.every_database
 
-BOSS = Actor(
-    peer=Peer(Wire.SHELL, "tester", "tester"),
-    organisation=Organisation(id=1, uuid="", name="root", path="/1/"),
-    permissions=frozenset(Permission),
-)
+BOSS = root_operator()
 MOST = 12
 
 

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from msgspec import structs
+from operators import root_operator
 
 from gateway.core.binding import binding_of
 from gateway.core.errors import Cause, Conflict
@@ -13,15 +14,12 @@ from gateway.core.fleet_custody import FleetSecrets
 from gateway.core.fleet_secret_store import Bounds
 from gateway.core.model import (
     AccessToken,
-    Actor,
     BirthRule,
     DeviceProfile,
     EventKind,
     NoticeKind,
-    Organisation,
     Outcome,
     Peer,
-    Permission,
     Provisioned,
     ProvisionKey,
     ProvisionRequest,
@@ -42,11 +40,7 @@ pytestmark = pytest.mark.every_database
 
 NOW = 1_790_000_000_000
 SHELL = Peer(Wire.SHELL, "tester", actor="tester")
-OPERATOR = Actor(
-    peer=SHELL,
-    organisation=Organisation(id=1, uuid="", name="root", path="/1/"),
-    permissions=frozenset(Permission),
-)
+OPERATOR = root_operator()
 
 
 def secrets_of(store, clock):

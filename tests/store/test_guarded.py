@@ -6,22 +6,18 @@ import asyncio
 import random
 
 import pytest
+from operators import root_operator
 
 from gateway.core.fleet_custody import FleetSecrets
 from gateway.core.fleet_secret_store import Bounds
 from gateway.core.model import (
     AccessToken,
-    Actor,
     AttributeScope,
     Binding,
     EventKind,
-    Organisation,
-    Peer,
-    Permission,
     Provisioned,
     ProvisionType,
     Secret,
-    Wire,
 )
 from gateway.core.terms import Gifts, Terms
 from gateway.core.tokens import new_token
@@ -30,11 +26,7 @@ from gateway.store.sql_fleet_tickets import SqlFleetTickets
 
 pytestmark = pytest.mark.every_database
 
-OPERATOR = Actor(
-    peer=Peer(Wire.SHELL, "tester", actor="tester"),
-    organisation=Organisation(id=1, uuid="", name="root", path="/1/"),
-    permissions=frozenset(Permission),
-)
+OPERATOR = root_operator()
 ALL = {"after_id": 0, "limit": 1000, "profile_id": None, "text": ""}
 REQUESTS = 24
 

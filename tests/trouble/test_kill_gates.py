@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from beside import beside, born, until
 from house import Gatehouse, NewGatehouse
+from operators import root_operator
 from wires import GET, coap, dotted, http, mqtt, provision
 
 from gateway.clock import now_ms
@@ -22,12 +23,9 @@ from gateway.config import Config
 from gateway.core.after_hooks import MOST_ATTEMPTS
 from gateway.core.approvals import ApprovalQuery
 from gateway.core.model import (
-    Actor,
     DeviceProfile,
     FleetTicket,
-    Organisation,
     Peer,
-    Permission,
     Wire,
 )
 from gateway.opening import open_registry, open_store
@@ -37,11 +35,7 @@ from gateway.store.sql_hooks import SqlHooks
 from gateway.store.sql_store import SqlStore
 
 SHELL = Peer(Wire.SHELL, "ann", actor="ann")
-OPERATOR = Actor(
-    peer=SHELL,
-    organisation=Organisation(id=1, uuid="root", name="root", path="/1/"),
-    permissions=frozenset(Permission),
-)
+OPERATOR = root_operator("ann")
 NONCE = "nonce-of-the-first-device"
 OTHER = "nonce-of-another-device"
 

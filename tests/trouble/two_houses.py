@@ -12,22 +12,18 @@ from typing import Any
 
 import asyncpg
 from house import Gatehouse
+from operators import root_operator
 from postgres_server import PostgresServer
 from wires import provision
 
 from gateway.config import Config
 from gateway.core.model import (
-    Actor,
     DeviceProfile,
     FleetTicket,
     HookRule,
-    Organisation,
-    Peer,
-    Permission,
     Policy,
     ProvisionType,
     Secret,
-    Wire,
 )
 from gateway.core.registry import ProfileDraft, Registry
 from gateway.opening import open_registry, open_store
@@ -41,11 +37,7 @@ _KNOWN_S = 0.011
 """A secret and its profile that were looked up are known for 10 ms, which is no time for people."""
 _MASTER_KEY = "5a" * 32
 _HOOK = {"BIRTH_HOOK_SECRET": "a-secret-of-both-sides"}
-OPERATOR = Actor(
-    peer=Peer(Wire.SHELL, "operator", actor="operator"),
-    organisation=Organisation(id=1, uuid="", name="root", path="/1/"),
-    permissions=frozenset(Permission),
-)
+OPERATOR = root_operator("operator")
 
 
 class Pair:
